@@ -1,0 +1,47 @@
+# Two commands: `make book` and `make test`. Both set everything up first.
+#   DATA=DIR       the photos (default: WBC_DATA, the user cache, a download; else phantoms)
+#   PROFILE=NAME   smoke | quick | paper
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+WBC    := $(BIN)/wbc
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: book test test-slow lint format lock clean
+
+book: $(VENV)/ready
+	@$(WBC) book $(if $(DATA),--data $(DATA)) $(if $(PROFILE),--profile $(PROFILE))
+
+test: $(VENV)/ready
+	@$(BIN)/python -m pytest
+
+test-slow: $(VENV)/ready
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/ready
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/nbstripout --verify book/*.ipynb
+
+format: $(VENV)/ready
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/nbstripout book/*.ipynb
+
+# Needs uv; run after changing the dependencies in pyproject.toml.
+lock:
+	uv pip compile pyproject.toml --extra offline --extra dev --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+
+# The environment is ready once this file is newer than what it was made from.
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	@echo "Setting up $(VENV) (once; about 2 GB, a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""White blood cells, classified again: the library behind the book."""

@@ -1,0 +1,239 @@
+"""Build the book: execute the chapters with papermill into a staging folder, then make the pages from there."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from wbc_lib import paths
+from wbc_lib.chapter import NEVER_TRAIN
+from wbc_lib.errors import BookError
+from wbc_lib.study import Study
+
+#: Pages are made from here; nothing in ``book/`` is ever written to.
+STAGING = paths.BUILD / "executed"
+_SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png")
+_JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+_CONFIG, _TOC = "_config.yml", "_toc.yml"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook of the book and what it is to be executed with."""
+
+    source: Path
+    target: Path
+    parameters: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.source.stem
+
+
+def read_toc(root: Path = paths.ROOT) -> list[str]:
+    """Names of all pages in reading order, as ``_toc.yml`` lists them, without endings."""
+    toc = yaml.safe_load((root / _TOC).read_text(encoding="utf-8"))
+    pages = [toc["root"]]
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if "file" in node:
+                pages.append(node["file"])
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk({k: v for k, v in toc.items() if k != "root"})
+    return pages
+
+
+def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callable[[str, int, int], None]) -> Path:
+    """Execute every chapter and build the pages.
+
+    Parameters
+    ----------
+    study : Study
+        The data and the profile; all runs that can be had should be recorded already.
+    output : Path
+        Folder for the finished site.
+    jobs : int
+        Chapters executed at a time.
+    on_chapter : callable
+        Told (name of the chapter that has finished, chapters done, chapters in all).
+
+    Returns
+    -------
+    Path
+        The front page.
+
+    Raises
+    ------
+    BookError
+        If a chapter fails or a page cannot be built without a warning; names the chapter.
+    """
+    chapters = _stage(study)
+    stale = [c for c in chapters if not _is_current(c, study)]
+    done = len(chapters) - len(stale)
+    os.environ[NEVER_TRAIN] = "1"
+    # Each chapter's own kernel does the work; a spawned process keeps papermill's event loops apart.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(execute, c): c for c in stale}
+        for future in as_completed(waiting):
+            chapter = waiting[future]
+            problem = future.result()
+            if problem:
+                pool.shutdown(cancel_futures=True)
+                raise BookError(problem)
+            _mark_current(chapter, study)
+            done += 1
+            on_chapter(chapter.name, done, len(chapters))
+    return _make_pages(output)
+
+
+def _stage(study: Study) -> list[Chapter]:
+    (STAGING / "book").mkdir(parents=True, exist_ok=True)
+    config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
+    announcement = announce(study)
+    if announcement:
+        theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
+        theme["announcement"] = announcement
+    _write_if_changed(STAGING / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
+    _write_if_changed(STAGING / _TOC, (paths.ROOT / _TOC).read_bytes())
+    pages = read_toc()
+    wanted = set()
+    for path in sorted(p for p in paths.BOOK.rglob("*") if p.suffix in _SOURCES):
+        target = STAGING / "book" / path.relative_to(paths.BOOK)
+        _write_if_changed(target, path.read_bytes())
+        wanted.add(target)
+    parameters = {"DATA": "phantoms" if study.data.is_phantom else str(study.data.root.resolve())}
+    parameters["PROFILE"] = study.profile.name
+    chapters = []
+    for page in pages:
+        source = paths.ROOT / f"{page}.ipynb"
+        if source.exists():
+            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters))
+        elif not source.with_suffix(".md").exists():
+            raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
+    wanted |= {c.target for c in chapters}
+    for path in (STAGING / "book").rglob("*"):
+        if path.is_file() and path not in wanted and path.with_suffix(".ipynb") not in wanted:
+            path.unlink()
+    return chapters
+
+
+def announce(study: Study) -> str:
+    """The banner for the top of every page: what a reader must not miss. Empty if there is nothing."""
+    notes = []
+    if study.data.is_phantom:
+        notes.append("The cells on this page are <strong>drawn phantoms, not patients' cells</strong>.")
+    if study.profile.is_cut:
+        notes.append(f"Training was cut short: <strong>{study.profile.title}</strong>.")
+    return " ".join(notes)
+
+
+def execute(chapter: Chapter) -> str | None:
+    """Execute one chapter with papermill, whole or not at all.
+
+    Returns
+    -------
+    str or None
+        What went wrong, as a sentence; ``None`` if nothing did.
+    """
+    import papermill
+
+    temporary = chapter.target.with_name(f".{chapter.name}.tmp.ipynb")
+    try:
+        papermill.execute_notebook(
+            chapter.source, temporary, parameters=chapter.parameters, cwd=paths.ROOT, progress_bar=False,
+            kernel_name="python3", log_output=False, request_save_on_cell_execute=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )  # fmt: skip
+        notebook = nbformat.read(temporary, as_version=4)
+        if notebook.metadata.papermill.get("exception"):
+            return f"Chapter {chapter.name} ended with an error; run it in Jupyter to see where."
+        # What papermill adds for itself is not for readers: the injected cell, and times that change every build.
+        notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+        notebook.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            for extra in ("papermill", "execution"):
+                cell.metadata.pop(extra, None)
+        nbformat.write(notebook, temporary)
+        temporary.replace(chapter.target)
+    except papermill.PapermillExecutionError as error:
+        return f"Chapter {chapter.name}, cell {error.exec_count}: {error.ename}: {error.evalue}"
+    finally:
+        temporary.unlink(missing_ok=True)
+    return None
+
+
+def _fingerprint(chapter: Chapter, study: Study) -> str:
+    # All that a chapter's outcome depends on: its source, the library, the data, the parameters and the runs.
+    digest = hashlib.sha256(chapter.source.read_bytes())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    digest.update(json.dumps([chapter.parameters, study.manifest.sha256]).encode())
+    for root in study.store.roots:
+        digest.update("\n".join(sorted(p.parent.name for p in root.glob("[!.]*/run.json"))).encode())
+    return digest.hexdigest()
+
+
+def _is_current(chapter: Chapter, study: Study) -> bool:
+    mark = chapter.target.with_suffix(".key")
+    return chapter.target.exists() and mark.exists() and mark.read_text() == _fingerprint(chapter, study)
+
+
+def _mark_current(chapter: Chapter, study: Study) -> None:
+    paths.write_text(chapter.target.with_suffix(".key"), _fingerprint(chapter, study))
+
+
+def _write_if_changed(target: Path, content: bytes) -> None:
+    # Sphinx goes by a file's time: an untouched file is a page that need not be made again.
+    if not target.exists() or target.read_bytes() != content:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _make_pages(output: Path) -> Path:
+    made = paths.BUILD / "pages"
+    command = [sys.executable, "-c", _JUPYTER_BOOK, "build", str(STAGING), "--path-output", str(made)]
+    command += ["--warningiserror", "--keep-going", "--quiet"]
+    log = paths.BUILD / "pages.log"
+    with log.open("w", encoding="utf-8") as file:
+        failed = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if failed:
+        text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        warnings = [line for line in text if "WARNING" in line or "ERROR" in line or "Error" in line]
+        raise BookError(
+            "The pages could not be built:\n" + "\n".join((warnings or text)[-12:]) + f"\n(all of it: {log})"
+        )
+    html = made / "_build" / "html"
+    if output.resolve() != html.resolve():
+        fresh = output.with_name(output.name + ".tmp")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(html, fresh)
+        shutil.rmtree(output, ignore_errors=True)
+        fresh.replace(output)
+    return output / "index.html"
+
+
+def missing_pages(site: Path) -> list[str]:
+    """Pages of the table of contents that a built site lacks."""
+    return [page for page in read_toc() if not (site / f"{page}.html").is_file()]
+
+
+if __name__ == "__main__":
+    lacking = missing_pages(Path(sys.argv[1]))
+    sys.exit(f"The site lacks: {', '.join(lacking)}" if lacking else 0)

@@ -1,0 +1,73 @@
+"""What every chapter starts with: the study, the look, and values for the prose."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, display
+from pandas.io.formats.style import Styler
+
+from wbc_lib import figures
+from wbc_lib.manifest import PUBLISHED_SHA256
+from wbc_lib.study import Study, open_study
+
+#: Set by `wbc book`, which trains what is missing before it starts the chapters.
+NEVER_TRAIN = "WBC_NEVER_TRAIN"
+
+
+def open_chapter(data: str = "", profile: str = "quick") -> Study:
+    """Open the study for a chapter, set the look of its figures, and say what it is built on.
+
+    Parameters
+    ----------
+    data : str
+        Folder of the photos, "phantoms", or "" to find them.
+    profile : str
+        "smoke", "quick" or "paper".
+    """
+    figures.use_style()
+    study = open_study(data or None, profile, may_train=not os.environ.get(NEVER_TRAIN))
+    display(HTML(f'<p class="wbc-basis">{describe_basis(study)}</p>'))
+    return study
+
+
+def describe_basis(study: Study) -> str:
+    """Say in one line of HTML what a page is built on: data, profile, seeds."""
+    sha256 = study.manifest.sha256
+    files = "the published files, bit for bit" if sha256 == PUBLISHED_SHA256 else "not the published files"
+    data = f"<strong>{study.data.title}</strong>" if study.data.is_phantom else f"{study.data.title} ({files})"
+    seeds = ", ".join(str(s) for s in study.profile.seeds)
+    return (
+        f"Built on {data}, <code>sha256 {sha256[:12]}</code>. Profile <code>{study.profile.name}</code>: "
+        f"{study.profile.title}; seeds {seeds}."
+    )
+
+
+def glue_values(**values: float | str) -> None:
+    """Make values available to the prose of this chapter, as plain numbers and words."""
+    from myst_nb import glue
+
+    for name, value in values.items():
+        glue(name, value if isinstance(value, str) else float(value), display=False)
+
+
+def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *, missing: str = "–") -> Styler:
+    """Format a table for the page: thousands separated, numbers to the right, blanks marked.
+
+    Parameters
+    ----------
+    table : DataFrame
+    formats : mapping, optional
+        A format such as ``"{:.1%}"`` by column; integers and other columns have sensible ones.
+    missing : str
+        Shown for a missing value.
+    """
+    chosen = {c: "{:,.0f}" for c in table if pd.api.types.is_integer_dtype(table[c])}
+    chosen |= {c: "{:.3f}" for c in table if pd.api.types.is_float_dtype(table[c])}
+    numbers = [c for c in table if pd.api.types.is_numeric_dtype(table[c])]
+    chosen |= dict(formats or {})
+    styler = table.style.format(chosen, na_rep=missing).set_table_attributes('class="wbc-table"')
+    if pd.api.types.is_integer_dtype(table.index) and table.index.name is None:
+        styler = styler.hide(axis="index")
+    return styler.set_properties(subset=numbers, **{"text-align": "right"})

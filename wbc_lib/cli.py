@@ -1,0 +1,207 @@
+"""The `wbc` command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from wbc_lib import paths, photos, progress
+from wbc_lib.errors import UnknownNameError, WbcError, WeightsError
+from wbc_lib.experiments import EXPERIMENTS, find_experiment
+from wbc_lib.progress import console
+from wbc_lib.study import Study, open_study
+
+app = typer.Typer(help="White blood cells, classified again: data, trainings, and the book.", no_args_is_help=True)
+data_app = typer.Typer(help="The photos: find, check, or draw a stand-in.", no_args_is_help=True)
+runs_app = typer.Typer(help="The recorded runs.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
+
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="Folder of the photos, or 'phantoms'. Default: WBC_DATA, the cache, a download."),
+]
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), quick (minutes) or paper (hours).")]
+
+
+@app.command()
+def book(
+    data: Data = None,
+    profile: ProfileName = "quick",
+    output: Annotated[Path, typer.Option(help="Folder for the finished site.")] = paths.BUILD / "html",
+    train: Annotated[bool, typer.Option(help="Train runs that are missing; otherwise show them as not run.")] = True,
+    jobs: Annotated[int, typer.Option(min=1, help="Chapters executed at a time.")] = 2,
+) -> None:
+    """Build the book; ends with the address of its front page."""
+    from wbc_lib.book import build_book
+
+    study = open_study(data, profile)
+    _say_basis(study)
+    if train:
+        _train_missing(study, list(EXPERIMENTS), study.profile.seeds)
+    with progress.bar("Chapters") as on_progress:
+
+        def on_chapter(name: str, done: int, total: int) -> None:
+            on_progress(done, total)
+            console.print(f"  {done:2d}/{total} {name}", highlight=False)
+
+        page = build_book(study, output, jobs=jobs, on_chapter=on_chapter)
+    console.print(f"The book is ready: {page}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def train(
+    names: Annotated[list[str] | None, typer.Argument(help="Experiments, as `wbc experiments` lists them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every experiment of the registry.")] = False,
+    data: Data = None,
+    profile: ProfileName = "quick",
+    seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,5. Default: the profile's.")] = "",
+    record: Annotated[bool, typer.Option(help="Write to the project's results/, to be committed.")] = False,
+) -> None:
+    """Train experiments that are not recorded yet; an interrupted one goes on where it stopped."""
+    if not names and not everything:
+        raise UnknownNameError(f"Name an experiment, or say --all. There are: {', '.join(EXPERIMENTS)}.")
+    chosen = list(EXPERIMENTS) if everything else [find_experiment(name).name for name in names]
+    study = open_study(data, profile, record=record)
+    _say_basis(study)
+    _train_missing(study, chosen, parse_seeds(seeds) or study.profile.seeds)
+
+
+@app.command()
+def experiments() -> None:
+    """List the experiments of the registry."""
+    table = Table("name", "title", "epochs", "material", "in the paper")
+    for e in EXPERIMENTS.values():
+        table.add_row(e.name, e.title, str(e.epochs), e.material, "yes" if e.in_paper else "our control")
+    progress.console.print(table)
+
+
+@data_app.command("where")
+def data_where(data: Data = None) -> None:
+    """Print the folder of the photos that would be used."""
+    typer.echo(photos.find(data).root)
+
+
+@data_app.command("check")
+def data_check(data: Data = None) -> None:
+    """Check every file of the data set; exits 1 and names each that is not as it should be."""
+    from wbc_lib.check import check
+
+    found = photos.find(data)
+    with progress.bar("Checking") as on_progress:
+        outcome = check(found, on_progress)
+    table = Table("split", *(photos.CLASSES), "in all")
+    for split, row in outcome.counts.iterrows():
+        table.add_row(split, *(f"{n:,}" for n in row), f"{row.sum():,}")
+    console.print(table)
+    for problem in outcome.problems:
+        typer.echo(problem, err=True)
+    if outcome.manifest:
+        same = "the published files, bit for bit" if outcome.manifest.is_published else "not the published files"
+        typer.echo(f"manifest sha256 {outcome.manifest.sha256} ({same})")
+    if outcome.problems:
+        raise typer.Exit(1)
+    typer.echo(f"{found.root}: {outcome.counts.to_numpy().sum():,} images and {outcome.n_photos} photos, all readable")
+
+
+@data_app.command("phantoms")
+def data_phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to draw into; it must not exist yet.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    scale: Annotated[float, typer.Option(help="Share of the real number of photos.")] = 1.0,
+    copies: Annotated[int, typer.Option(help="TRAIN images per class.")] = 2500,
+) -> None:
+    """Draw a synthetic stand-in for the data set, in the same layout."""
+    from wbc_lib.phantoms import write_phantoms
+
+    with progress.bar("Drawing phantoms") as on_progress:
+        write_phantoms(folder, seed=seed, scale=scale, copies=copies, on_progress=on_progress)
+    typer.echo(f"Phantoms are in {folder}; use them with --data {folder}")
+
+
+@runs_app.command("list")
+def runs_list() -> None:
+    """List the recorded runs."""
+    from wbc_lib.runs import Store
+
+    store = Store(paths.results(), paths.cache() / "runs")
+    table = Table("run", "training", "validation", "TEST", "minutes")
+    for run in store.whole():
+        best = run.history[["accuracy", "val_accuracy"]].max()
+        minutes = f"{run.record['seconds'] / 60:.1f}"
+        table.add_row(
+            run.name,
+            f"{best.accuracy:.3f}",
+            f"{best.val_accuracy:.3f}",
+            f"{run.accuracy('test'):.3f}",
+            minutes,
+        )
+    console.print(table)
+    for sentence in store.damaged():
+        typer.echo(sentence, err=True)
+    if store.damaged():
+        raise typer.Exit(1)
+
+
+@runs_app.command("show")
+def runs_show(name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")]) -> None:
+    """Print what is recorded of a run."""
+    import json
+
+    from wbc_lib.runs import Store
+
+    matches = [r for r in Store(paths.results(), paths.cache() / "runs").whole() if r.name.startswith(name)]
+    if not matches:
+        raise UnknownNameError(f"There is no run {name!r}; `wbc runs list` shows what there is.")
+    for run in matches:
+        typer.echo(json.dumps(run.record, indent=1))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds such as ``0-2,7`` as (0, 1, 2, 7)."""
+    seeds: list[int] = []
+    try:
+        for part in filter(None, text.split(",")):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise UnknownNameError(f"{text!r} names no seeds; write them like 0-2 or 0,5.") from error
+    return tuple(seeds)
+
+
+def _say_basis(study: Study) -> None:
+    published = ", the published files bit for bit" if study.manifest.is_published else ""
+    typer.echo(f"Working with {study.data.title}{published}: {study.data.root}")
+
+
+def _train_missing(study: Study, names: list[str], seeds: tuple[int, ...]) -> None:
+    wanted = study.missing(names, seeds)
+    for i, (name, seed) in enumerate(wanted, start=1):
+        title = f"{find_experiment(name).title}, seed {seed}"
+        try:
+            run = study.run(name, seed)
+        except WeightsError as error:
+            console.print(f"Not run: {title}. {error}", soft_wrap=True, highlight=False)
+        else:
+            best = run.history.val_accuracy.max()
+            seconds = run.record["seconds"]
+            console.print(
+                f"  {i:2d}/{len(wanted)} {title}: {run.epochs} epochs in {seconds:.0f} s, "
+                f"validation accuracy up to {best:.1%}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is told in one sentence."""
+    try:
+        app()
+    except WbcError as error:
+        console.print(str(error), style="red", soft_wrap=True, highlight=False, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("Stopped; what had finished is kept.")
+        sys.exit(130)

@@ -1,0 +1,57 @@
+"""What a frozen base sees: its features are a function of the image alone, so they are computed once."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_lib import paths
+from wbc_lib.experiments import Experiment
+from wbc_lib.images import RESIZING, load_images
+from wbc_lib.manifest import read_manifest
+from wbc_lib.photos import DataSet
+
+_BATCH = 64
+
+
+def load_features(
+    data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.float32]:
+    """Features of every augmented image on a frozen base, from the cache if they are there.
+
+    Parameters
+    ----------
+    data : DataSet
+    experiment : Experiment
+        Names the base, its weights and the input size.
+    on_progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    ndarray of float32, shape (images, features)
+        In the order of `photos.list_images`; memory-mapped, read-only.
+
+    Raises
+    ------
+    WeightsError
+        If the base's weights cannot be had.
+    """
+    network, shape = experiment.network, experiment.input_shape
+    sha256 = read_manifest(data).sha256[:16]
+    name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}.npy"
+    cached = paths.cache() / "features" / name
+    if not cached.exists():
+        from wbc_lib.models import build_base
+
+        base = build_base(network.base, network.base_weights, shape)
+        pixels = load_images(data, shape).pixels
+        with paths.written_whole(cached) as temporary:
+            features = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(pixels), base.output_shape[1]))
+            for start in range(0, len(pixels), _BATCH):
+                batch = np.asarray(pixels[start : start + _BATCH], np.float32)
+                features[start : start + len(batch)] = base.predict_on_batch(batch)
+                if on_progress:
+                    on_progress(start + len(batch), len(pixels))
+            features.flush()
+    return np.load(cached, mmap_mode="r", allow_pickle=False)

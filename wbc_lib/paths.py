@@ -1,0 +1,57 @@
+"""Where things are, and how files are written: whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+BUILD = ROOT / "_build"
+
+
+def cache() -> Path:
+    """Folder for what can be made again: arrays, features, phantoms, unrecorded runs (``WBC_CACHE``)."""
+    return Path(os.environ.get("WBC_CACHE") or platformdirs.user_cache_path("wbc"))
+
+
+def results() -> Path:
+    """Folder of the recorded runs (``WBC_RESULTS``, by default ``results/`` of the project)."""
+    return Path(os.environ.get("WBC_RESULTS") or ROOT / "results")
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `target`; on success it is synced and takes the target's name.
+
+    Parameters
+    ----------
+    target : Path
+        The file to be written. Its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        An existing empty file in the same folder. If the body raises, it is removed and `target` is untouched.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with written_whole(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,287 @@
+"""The store of runs: each in a folder of its own, found by its key, checked by its hashes.
+
+A run folder holds ``history.csv``, ``predictions.npz``, perhaps ``weights.npz``, and ``run.json``, which is written
+last, carries the hash of each of the others and one of itself, and makes the folder a run.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from wbc_lib import paths
+from wbc_lib.errors import RunError
+from wbc_lib.experiments import Plan
+from wbc_lib.manifest import hash_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wbc_lib.examples import Material
+    from wbc_lib.training import Fitted
+
+_FORMAT = 1
+_LIBRARIES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recorded run.
+
+    Attributes
+    ----------
+    folder : Path
+    record : dict
+        The content of ``run.json``.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Hash of the configuration."""
+        return self.record["key"]
+
+    @property
+    def name(self) -> str:
+        """The folder's name: experiment, epochs, seed and the beginning of the key."""
+        return self.folder.name
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self.record["config"]["seed"]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs run."""
+        return self.record["config"]["epochs"]
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row per epoch, as `training.Fitted.history`."""
+        return pd.read_csv(self.folder / "history.csv")
+
+    @cached_property
+    def _predictions(self) -> dict[str, NDArray]:
+        with np.load(self.folder / "predictions.npz", allow_pickle=False) as file:
+            return dict(file)
+
+    def labels(self, part: str) -> NDArray[np.int8]:
+        """True labels (1 to 4) of "validation" or "test", shape (examples,)."""
+        return self._predictions[f"{part}_labels"]
+
+    def logits(self, part: str) -> NDArray[np.float32]:
+        """Logits of "validation" or "test", shape (examples, 5)."""
+        return self._predictions[f"{part}_logits"]
+
+    def probabilities(self, part: str) -> NDArray[np.float64]:
+        """Probabilities of "validation" or "test", shape (examples, 5), rows summing to one."""
+        logits = self.logits(part).astype(float)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def predicted(self, part: str) -> NDArray[np.int64]:
+        """The likeliest label of each example, shape (examples,)."""
+        return self.logits(part).argmax(axis=1)
+
+    def accuracy(self, part: str) -> float:
+        """Share of the examples of "validation" or "test" that are predicted right after the last epoch."""
+        return float((self.predicted(part) == self.labels(part)).mean())
+
+    def weights(self) -> list[NDArray[np.float32]]:
+        """The trained weights, in Keras' order.
+
+        Raises
+        ------
+        RunError
+            If this run was recorded without them.
+        """
+        if "weights.npz" not in self.record["files"]:
+            raise RunError(f"{self.name} was recorded without weights; train it again with `wbc runs retrain`.")
+        with np.load(self.folder / "weights.npz", allow_pickle=False) as file:
+            return [file[name] for name in sorted(file.files)]
+
+
+class Store:
+    """Runs in one or more folders; the first is written to, all are read."""
+
+    def __init__(self, *roots: Path):
+        self.roots = roots
+
+    def find(self, plan: Plan) -> Run | None:
+        """The run of a plan, if it is here and whole.
+
+        Raises
+        ------
+        RunError
+            If it is here but damaged.
+        """
+        for root in self.roots:
+            for folder in sorted(root.glob(f"*-{plan.key[:12]}")):
+                run = read(folder)
+                if run.key == plan.key:
+                    return run
+        return None
+
+    def whole(self) -> list[Run]:
+        """All whole runs, by name; damaged ones are left out (`damaged` tells them)."""
+        return [run for run, problem in self._examined() if problem is None]
+
+    def damaged(self) -> list[str]:
+        """A sentence for every damaged run."""
+        return [problem for _, problem in self._examined() if problem]
+
+    def _examined(self) -> "Iterator[tuple[Run | None, str | None]]":
+        for root in self.roots:
+            for record in sorted(root.glob("[!.]*/run.json")):
+                try:
+                    yield read(record.parent), None
+                except RunError as error:
+                    yield None, str(error)
+
+    def checkpoint(self, plan: Plan) -> Path:
+        """Where an unfinished training of this plan keeps its state."""
+        return self.roots[0] / ".unfinished" / f"{plan.key}.npz"
+
+    @contextmanager
+    def lock(self, plan: Plan) -> "Iterator[None]":
+        """Hold the right to train this plan; another process that asks waits here."""
+        folder = self.roots[0] / ".unfinished"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{plan.key}.lock")
+            lock.acquire()
+        except OSError as error:
+            raise RunError(
+                f"{self.roots[0]} cannot be written to ({error.strerror}); set WBC_CACHE elsewhere."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write(self, plan: Plan, fitted: "Fitted", material: "Material", *, keep_weights: bool) -> Run:
+        """Record a finished training, whole or not at all.
+
+        Raises
+        ------
+        RunError
+            If the folder cannot be written to.
+        """
+        root = self.roots[0]
+        target = root / f"{plan.experiment.name}-e{plan.epochs}-s{plan.seed}-{plan.key[:12]}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".run-", dir=root))
+            try:
+                _write_files(temporary, fitted, material, keep_weights)
+                record = _describe(plan, fitted, material)
+                record["files"] = {p.name: hash_file(p) for p in sorted(temporary.iterdir())}
+                record["sha256"] = _seal(record)
+                paths.write_text(temporary / "run.json", json.dumps(record, indent=1) + "\n")
+                temporary.chmod(0o755)
+                shutil.rmtree(target, ignore_errors=True)
+                temporary.replace(target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            raise RunError(
+                f"{target.name} could not be written to {root} ({error.strerror}); make room and ask again: "
+                "the training itself is kept."
+            ) from error
+        self.checkpoint(plan).unlink(missing_ok=True)
+        return read(target)
+
+
+def read(folder: Path) -> Run:
+    """Read a run and check it against its hashes.
+
+    Raises
+    ------
+    RunError
+        If a file is missing or is not what was recorded.
+    """
+    remedy = f"restore {folder} (`git checkout`) or delete it to train anew"
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        sealed = record.pop("sha256")
+        if record["format"] != _FORMAT or _seal(record) != sealed:
+            raise ValueError
+        files = record["files"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"The record of run {folder.name} is damaged; {remedy}.") from error
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError(f"Run {folder.name} lacks its {name}; {remedy}.")
+        if hash_file(path) != digest:
+            raise RunError(f"{name} of run {folder.name} is not what was recorded; {remedy}.")
+    return Run(folder, record)
+
+
+def _seal(record: dict[str, Any]) -> str:
+    plain = json.dumps({k: v for k, v in record.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _write_files(folder: Path, fitted: "Fitted", material: "Material", keep_weights: bool) -> None:
+    fitted.history.to_csv(folder / "history.csv", index=False)
+    np.savez_compressed(
+        folder / "predictions.npz",
+        validation_logits=fitted.validation_logits,
+        validation_labels=material.validation.labels.astype(np.int8),
+        validation_names=material.validation.names.astype("S"),
+        test_logits=fitted.test_logits,
+        test_labels=material.test.labels.astype(np.int8),
+        test_names=material.test.names.astype("S"),
+    )
+    if keep_weights:
+        np.savez_compressed(folder / "weights.npz", **{f"w{i:03d}": w for i, w in enumerate(fitted.weights)})
+
+
+def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "key": plan.key,
+        "experiment": plan.experiment.name,
+        "config": plan.config,
+        "scale": None if fitted.scale is None else [list(fitted.scale.factor), list(fitted.scale.offset)],
+        "parameters": int(sum(w.size for w in fitted.weights)),
+        "examples": {part: len(getattr(material, part)) for part in ("training", "validation", "test")},
+        "seconds": round(float(fitted.history.seconds.sum()), 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_sha256": _hash_code(),
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+    }
+
+
+def _hash_code() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

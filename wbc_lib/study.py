@@ -1,0 +1,190 @@
+"""Ask for a run: read it if it is recorded, train it if it is not."""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wbc_lib import paths, photos, progress
+from wbc_lib.errors import DataNotFoundError, RunError, WeightsError
+from wbc_lib.experiments import EXPERIMENTS, Experiment, Plan, Profile, find_experiment, find_profile, vary
+from wbc_lib.images import Images, load_images
+from wbc_lib.manifest import Manifest, read_manifest
+from wbc_lib.photos import DataSet
+from wbc_lib.runs import Run, Store
+
+#: Experiments whose weights are kept in the repository; every other run's weights stay with their machine.
+_WITH_WEIGHTS = ("final",)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The data and the profile that a chapter or a command works with.
+
+    Attributes
+    ----------
+    data : DataSet
+    profile : Profile
+    store : Store
+    may_train : bool
+        Whether a run that is not there may be trained; if not, asking for it raises `RunError`.
+    """
+
+    data: DataSet
+    profile: Profile
+    store: Store
+    may_train: bool = True
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The data set's hashes."""
+        return read_manifest(self.data)
+
+    @cached_property
+    def images(self) -> Images:
+        """The augmented images as an array at the network's input size."""
+        with progress.bar("Preparing the images") as on_progress:
+            return load_images(self.data, on_progress=on_progress)
+
+    def plan(self, name: str, seed: int, **changes: Any) -> Plan:
+        """The plan of an experiment of this study, with any setting changed (see `experiments.vary`)."""
+        experiment = vary(find_experiment(name), **changes)
+        return Plan(experiment, self.profile.epochs(experiment), seed, self.manifest.sha256)
+
+    def run(self, name: str, seed: int = 0, **changes: Any) -> Run:
+        """Get one run, training it if need be.
+
+        Parameters
+        ----------
+        name : str
+            Of the experiment.
+        seed : int
+        **changes
+            Settings that differ from the registry's, such as ``dropout=0.3``: that makes it another run.
+
+        Raises
+        ------
+        RunError
+            If it is damaged, or is not there and may not be trained.
+        WeightsError
+            If a frozen base's weights cannot be had.
+        """
+        plan = self.plan(name, seed, **changes)
+        return self.store.find(plan) or self._train(plan)
+
+    def runs(self, name: str, *, optional: bool = False) -> list[Run]:
+        """Get the runs of one experiment, one per seed of the profile.
+
+        Parameters
+        ----------
+        name : str
+            Of the experiment.
+        optional : bool
+            Whether an empty list, rather than an error, is the answer where the experiment cannot be run here.
+
+        Returns
+        -------
+        list of Run
+            By seed. If training is not allowed: those that are recorded, at least one unless `optional`.
+        """
+        try:
+            if self.may_train:
+                return [self.run(name, seed) for seed in self.profile.seeds]
+            return self.recorded(name) or [self.run(name, self.profile.seeds[0])]
+        except (WeightsError, RunError):
+            if optional:
+                return []
+            raise
+
+    def recorded(self, name: str) -> list[Run]:
+        """Those runs of one experiment that are there already; nothing is trained."""
+        found = (self.store.find(self.plan(name, seed)) for seed in self.profile.seeds)
+        return [run for run in found if run is not None]
+
+    def missing(self, names: Iterable[str] = EXPERIMENTS, seeds: Iterable[int] = ()) -> list[tuple[str, int]]:
+        """Experiments and seeds (by default the profile's) that are not recorded, first seeds first."""
+        wanted = [(name, seed) for seed in seeds or self.profile.seeds for name in names]
+        return [(name, seed) for name, seed in wanted if self.store.find(self.plan(name, seed)) is None]
+
+    def _train(self, plan: Plan) -> Run:
+        title = f"{plan.experiment.title}, seed {plan.seed}"
+        if not self.may_train:
+            raise RunError(f"No run of '{title}' over {plan.epochs} epochs is recorded; train it with `wbc train`.")
+        with self.store.lock(plan):
+            # Whoever held the lock before may have trained just this.
+            return self.store.find(plan) or self._train_alone(plan, title)
+
+    def _train_alone(self, plan: Plan, title: str) -> Run:
+        from wbc_lib.examples import gather
+        from wbc_lib.training import fit
+
+        experiment = plan.experiment
+        with progress.bar(f"{title}: preparing") as on_progress:
+            material = gather(self.data, experiment, plan.seed, on_progress)
+        checkpoint = self.store.checkpoint(plan)
+        try:
+            with progress.training_bar(title) as on_step:
+                fitted = fit(experiment, material, plan.epochs, plan.seed, checkpoint=checkpoint, on_step=on_step)
+        except OSError as error:
+            raise RunError(
+                f"The training of '{title}' could not keep its state ({error.strerror}); make room in "
+                f"{checkpoint.parent} and ask again: it goes on from its last finished epoch."
+            ) from error
+        return self.store.write(plan, fitted, material, keep_weights=_keeps_weights(experiment))
+
+
+def _keeps_weights(experiment: Experiment) -> bool:
+    return experiment.name in _WITH_WEIGHTS
+
+
+def open_study(
+    data: str | Path | None = None,
+    profile: str = "quick",
+    *,
+    record: bool = False,
+    may_train: bool = True,
+    download: bool = True,
+) -> Study:
+    """Open the study: find the photos (or, failing that, draw phantoms) and the store.
+
+    Parameters
+    ----------
+    data : path, optional
+        Folder of the data set, or "phantoms". By default `photos.find`, and phantoms if it finds nothing.
+    profile : str
+        "smoke", "quick" or "paper".
+    record : bool
+        Whether new runs go to the project's ``results/``, to be committed; by default they go to the user cache.
+    may_train : bool
+        Whether missing runs may be trained.
+    download : bool
+        Whether the photos may be downloaded.
+
+    Raises
+    ------
+    DataNotFoundError
+        If `data` names a folder that holds no data set.
+    UnknownNameError
+        If there is no such profile.
+    """
+    chosen = find_profile(profile)
+    roots = [paths.cache() / "runs", paths.results()]
+    return Study(find_or_draw(data, chosen, download), chosen, Store(*(roots[::-1] if record else roots)), may_train)
+
+
+def find_or_draw(data: str | Path | None, profile: Profile, download: bool = True) -> DataSet:
+    """Find the photos; where none were named and none can be had, draw phantoms."""
+    named = str(data or os.environ.get("WBC_DATA") or "")
+    if named and named != "phantoms":
+        return photos.open_folder(named)
+    if not named:
+        with contextlib.suppress(DataNotFoundError):
+            return photos.find(download=download)
+    from wbc_lib import phantoms
+
+    with progress.bar("Drawing phantoms") as on_progress:
+        size = {"scale": 0.1, "copies": 40} if profile.name == "smoke" else {}
+        return phantoms.cached(**size, on_progress=on_progress)
