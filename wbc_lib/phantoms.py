@@ -21,7 +21,19 @@ from wbc_lib import paths, photos
 from wbc_lib.errors import BadDataError
 from wbc_lib.smears import Box, Photo, draw_photo
 
-__all__ = ["Box", "Photo", "cached", "draw_photo", "read_truth", "write_phantoms"]
+__all__ = [
+    "Box",
+    "Photo",
+    "augment",
+    "boxes_xml",
+    "cached",
+    "draw_affine",
+    "draw_photo",
+    "plan_images",
+    "plan_labels",
+    "read_truth",
+    "write_phantoms",
+]
 
 #: Raise it whenever the same parameters give other bytes than before, so that cached sets are drawn anew.
 FORMAT = 1
