@@ -1,7 +1,7 @@
 """What every chapter starts with: the study, the look, and values for the prose."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
 from wbc_lib import figures
+from wbc_lib.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.manifest import PUBLISHED_SHA256
 from wbc_lib.study import Study, open_study
 
@@ -65,9 +66,17 @@ def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *,
     """
     chosen = {c: "{:,.0f}" for c in table if pd.api.types.is_integer_dtype(table[c])}
     chosen |= {c: "{:.3f}" for c in table if pd.api.types.is_float_dtype(table[c])}
-    numbers = [c for c in table if pd.api.types.is_numeric_dtype(table[c])]
     chosen |= dict(formats or {})
-    styler = table.style.format(chosen, na_rep=missing).set_table_attributes('class="wbc-table"')
-    if pd.api.types.is_integer_dtype(table.index) and table.index.name is None:
+    styler = table.style.format(chosen, na_rep=missing).set_table_attributes('class="wbc-table"').hide(names=True)
+    if isinstance(table.index, pd.RangeIndex):
         styler = styler.hide(axis="index")
-    return styler.set_properties(subset=numbers, **{"text-align": "right"})
+    words = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
+    left = {c: [{"selector": "", "props": "text-align: left"}] for c in words}
+    return styler.set_table_styles(left, overwrite=False)
+
+
+def show_claims(claims: Sequence[Claim], *, is_cut: bool) -> Styler:
+    """Format a table of claims, each experiment named once, each verdict in its colour."""
+    table = tabulate(claims, is_cut=is_cut).set_index(["experiment", "claim"])
+    shade = {REPRODUCED: "color: var(--pst-color-success)", DIFFERS: "color: var(--pst-color-danger)"}
+    return show_table(table).map(lambda verdict: shade.get(verdict, ""), subset=["verdict"])

@@ -81,7 +81,9 @@ def collect(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
     runs : mapping of str to sequence of Run
         By the experiment's name, a run per seed; empty where it was not run.
     """
-    return [*_counts(runs), *_accuracies(runs), *_courses(runs), *_comparisons(runs), *_holdout(runs.get("final", ()))]
+    found = [*_counts(runs), *_accuracies(runs), *_courses(runs), *_comparisons(runs), *_holdout(runs.get("final", ()))]
+    order = {e.title: i for i, e in enumerate(EXPERIMENTS.values())}
+    return sorted(found, key=lambda claim: order.get(claim.experiment, len(order)))
 
 
 def tabulate(claims: Sequence[Claim], *, is_cut: bool) -> pd.DataFrame:

@@ -110,8 +110,8 @@ def data_check(data: Data = None) -> None:
 def data_phantoms(
     folder: Annotated[Path, typer.Argument(help="Folder to draw into; it must not exist yet.")],
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    scale: Annotated[float, typer.Option(help="Share of the real number of photos.")] = 1.0,
-    copies: Annotated[int, typer.Option(help="TRAIN images per class.")] = 2500,
+    scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Share of the real number of photos.")] = 1.0,
+    copies: Annotated[int, typer.Option(min=8, help="TRAIN images per class.")] = 2500,
 ) -> None:
     """Draw a synthetic stand-in for the data set, in the same layout."""
     from wbc_lib.phantoms import write_phantoms
@@ -205,3 +205,7 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("Stopped; what had finished is kept.")
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

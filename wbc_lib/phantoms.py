@@ -169,7 +169,7 @@ def plan_labels(scale: float, rng: np.random.Generator) -> pd.DataFrame:
     plan = pd.DataFrame(rows, columns=["labels", "kind", "has_photo", "has_boxes"])
     for _ in range(1000):
         plan = plan.sample(frac=1, random_state=rng).reset_index(drop=True).rename_axis("photo")
-        plan["split"] = photos._published_split(plan)
+        plan["split"] = photos.published_split(plan)
         sizes = plan.groupby(["labels", "split"]).size()
         if all(sizes.get((c, "TEST"), 0) >= 1 and sizes.get((c, "TRAIN"), 0) >= 2 for c in photos.CLASSES):
             return plan

@@ -327,13 +327,26 @@ def index_photos(data: DataSet) -> pd.DataFrame:
     for cell, column in {"WBC": "n_wbc", "RBC": "n_rbc", "Platelets": "n_platelets"}.items():
         found = counts[cell] if cell in counts else pd.Series(dtype=int)
         index[column] = found.reindex(index.index, fill_value=0).astype(int)
-    index["split"] = _published_split(index)
+    index["split"] = published_split(index)
     return index
 
 
-def _published_split(index: pd.DataFrame) -> pd.Series:
-    # The recipe that gives the published class counts: single-label photos in the label file's order, basophils
-    # counted in, then scikit-learn's split with these very arguments.
+def published_split(index: pd.DataFrame) -> pd.Series:
+    """Tell which split each photo's copies went to, by the recipe that gives the published class counts.
+
+    Single-label photos in the label file's order, basophils counted in, and scikit-learn's split with these very
+    arguments.
+
+    Parameters
+    ----------
+    index : DataFrame
+        Indexed by ``photo``, with ``kind``, ``has_photo`` and ``labels`` as in `index_photos`.
+
+    Returns
+    -------
+    Series of str
+        TRAIN, TEST or "" (no augmented image was made of it), by photo.
+    """
     from sklearn.model_selection import train_test_split
 
     eligible = index.index[(index.kind == "single") & index.has_photo]

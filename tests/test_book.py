@@ -1,0 +1,218 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from wbc_lib import book, paths
+
+PAGES = book.read_toc()
+CHAPTERS = sorted(paths.BOOK.glob("*.ipynb"))
+#: Chapters that follow the paper; the others are front and back matter.
+STEPS = [c for c in CHAPTERS if re.match(r"[0-9]", c.name)]
+SECTIONS = [
+    "What the paper did",
+    "What it leaves open",
+    "What we ran",
+    "What we found",
+    "Does the paper's claim hold?",
+    "Try it",
+]
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [c for c in read(path).cells if c.cell_type == "code"]
+
+
+def prose(path: Path) -> str:
+    return "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole book, built from phantoms as a user would build it."""
+    folder = tmp_path_factory.mktemp("site") / "html"
+    command = [sys.executable, "-m", "wbc_lib.cli", "book", "--data", "phantoms", "--profile", "smoke"]
+    done = subprocess.run([*command, "--output", folder], capture_output=True, text=True, cwd=paths.ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[0].startswith("Working with phantoms"), done.stdout
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    import os
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        if os.environ.get("WBC_NEEDS_BROWSER"):
+            pytest.fail("No browser was found, and WBC_NEEDS_BROWSER asks for one; install Debian's chromium.")
+        pytest.skip("no browser was found (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield instance
+        instance.close()
+
+
+class _Page(HTMLParser):
+    """Local links and images without alt text of one page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links: list[str] = []
+        self.bare_images: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        target = given.get("href") or given.get("src") or ""
+        if target and not re.match(r"[a-z]+:|#|//", target):
+            self.links.append(target.split("#")[0].split("?")[0])
+        if tag == "img" and not given.get("alt"):
+            self.bare_images.append(target)
+
+
+def watch(tab, page: str, flaws: list[tuple[str, str]]) -> None:
+    """Note whatever the browser complains of, and every request that leaves the machine."""
+    tab.on("console", lambda message: message.type == "error" and flaws.append((page, message.text)))
+    tab.on("pageerror", lambda error: flaws.append((page, str(error))))
+    tab.on("request", lambda request: request.url.startswith("http") and flaws.append((page, request.url)))
+
+
+def test_every_page_shows_its_figures_without_a_word_from_the_console(site, browser):
+    flaws = []
+    for page in PAGES:
+        tab = browser.new_page()
+        watch(tab, page, flaws)
+        tab.goto((site / f"{page}.html").as_uri(), wait_until="load")
+        broken = tab.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
+        flaws += [(page, image) for image in broken]
+        tab.close()
+    assert not flaws
+
+
+def test_curves_tables_and_matrices_are_on_the_pages(site, browser):
+    tab = browser.new_page()
+    tab.goto((site / "book/8-results.html").as_uri(), wait_until="load")
+    assert tab.locator("figure img").count() >= 2
+    assert tab.locator("table.wbc-table tbody tr").count() >= 12
+    assert tab.locator("figure img").first.bounding_box()["width"] > 300
+
+
+def test_every_page_on_phantoms_says_so_at_its_top(site, browser):
+    for page in PAGES:
+        tab = browser.new_page()
+        tab.goto((site / f"{page}.html").as_uri(), wait_until="load")
+        banner = tab.locator(".bd-header-announcement")
+        assert "not patients' cells" in banner.inner_text(), page
+        assert banner.bounding_box()["y"] < 50, page
+        tab.close()
+
+
+def test_pages_hold_no_error_no_broken_link_and_no_image_without_words(site):
+    assert book.missing_pages(site) == []
+    for page in PAGES:
+        path = site / f"{page}.html"
+        text = path.read_text(encoding="utf-8")
+        assert "Traceback" not in text, page
+        parsed = _Page(text)
+        missing = [link for link in parsed.links if link and not (path.parent / link).exists()]
+        assert missing == [], page
+        assert parsed.bare_images == [], page
+        assert path.stat().st_size < 1_500_000, page
+
+
+def test_executed_chapters_hold_no_error_and_no_private_warning(site):
+    for page in PAGES:
+        path = book.STAGING / f"{page}.ipynb"
+        if path.exists():
+            outputs = [o for c in code_cells(path) for o in c.outputs]
+            assert [o for o in outputs if o.output_type == "error"] == [], page
+            assert [o.text for o in outputs if o.get("name") == "stderr"] == [], page
+
+
+def test_building_again_executes_nothing(site):
+    before = {p: p.stat().st_mtime_ns for p in (book.STAGING / "book").glob("*.ipynb")}
+    command = [sys.executable, "-m", "wbc_lib.cli", "book", "--data", "phantoms", "--profile", "smoke"]
+    subprocess.run([*command, "--output", site], capture_output=True, cwd=paths.ROOT, check=True)
+    assert {p: p.stat().st_mtime_ns for p in (book.STAGING / "book").glob("*.ipynb")} == before
+
+
+def test_the_table_of_contents_and_the_files_agree():
+    listed = {p.removeprefix("book/") for p in PAGES}
+    assert listed == {p.stem for p in paths.BOOK.iterdir() if p.suffix in (".ipynb", ".md")}
+    assert len(PAGES) == len(set(PAGES))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_is_stripped_has_one_parameters_cell_and_short_cells(path):
+    cells = code_cells(path)
+    assert not any(c.outputs or c.execution_count for c in cells)
+    tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert {"DATA", "PROFILE"} <= set(re.findall(r"^(\w+) =", tagged[0].source, re.M))
+    visible = [c for c in cells if not {"hide-input", "remove-input"} & set(c.metadata.get("tags", []))]
+    assert [c.source for c in visible if len(c.source.splitlines()) > 12] == []
+    assert [c.source for c in cells if re.search(r"^\s*(class|def|!|%)|pip install", c.source, re.M)] == []
+
+
+@pytest.mark.parametrize("path", STEPS, ids=lambda p: p.stem)
+def test_a_chapter_has_the_sections_in_order(path):
+    headings = re.findall(r"^## (.+)$", prose(path).replace("’", "'"), re.M)
+    assert headings == SECTIONS
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_figure_has_a_caption_a_name_of_its_own_and_alt_text(path):
+    for cell in code_cells(path):
+        shown = cell.metadata.get("mystnb", {})
+        if re.search(r"figures\.draw_", cell.source.splitlines()[-1] if cell.source else ""):
+            assert shown["figure"]["caption"] and shown["figure"]["name"], cell.source
+            assert shown["image"]["alt"], cell.source
+
+
+def test_figure_names_are_unique_in_the_book():
+    names = [c.metadata["mystnb"]["figure"]["name"] for p in CHAPTERS for c in code_cells(p) if "mystnb" in c.metadata]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_glued_value_in_the_prose_is_made_in_the_same_chapter(path):
+    wanted = {k.split(":")[0] for k in re.findall(r"\{glue:text\}`([^`]+)`", prose(path))}
+    source = "\n".join(c.source for c in code_cells(path))
+    missing = {k for k in wanted if not re.search(rf"\b{re.escape(k)}\b", source)}
+    assert missing == set()
+
+
+def test_a_failing_chapter_is_named_and_leaves_nothing(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(notebook, tmp_path / "broken.ipynb")
+    chapter = book.Chapter(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {})
+    chapter.target.parent.mkdir()
+    problem = book.execute(chapter)
+    assert "broken" in problem
+    assert "ZeroDivisionError" in problem
+    assert list(chapter.target.parent.iterdir()) == []
+
+
+def test_executing_drops_what_is_not_for_readers(tmp_path):
+    cell = nbformat.v4.new_code_cell("DATA = ''\nPROFILE = ''", metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell("DATA")]), tmp_path / "a.ipynb")
+    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"DATA": "given"})
+    assert book.execute(chapter) is None
+    text = json.dumps(read(tmp_path / "b.ipynb"))
+    assert "given" in text  # the parameter reached the cell's output ...
+    assert "injected-parameters" not in text  # ... but the cell that carried it is gone
+    assert "papermill" not in text

@@ -1,0 +1,94 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from wbc_lib import figures
+from wbc_lib.photos import CLASSES
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 255, (60, 80, 3), dtype=np.uint8)
+HISTORY = pd.DataFrame(
+    {
+        "epoch": range(1, 6),
+        "accuracy": np.linspace(0.3, 0.9, 5),
+        "val_accuracy": np.linspace(0.2, 0.8, 5),
+        "loss": np.linspace(1.5, 0.2, 5),
+        "val_loss": np.linspace(1.6, 0.4, 5),
+    }
+)
+MATRIX = np.array([[5, 1, 0, 0, 0], [0, 6, 0, 0, 0], [1, 1, 4, 0, 0], [0, 0, 0, 6, 0]])
+
+
+def summary() -> pd.DataFrame:
+    columns = ["training", "validation", "test", "paper_training", "paper_validation", "paper_test"]
+    return pd.DataFrame([[0.9, 0.8, 0.7, 0.95, 0.9, np.nan], [np.nan] * 6], ["A", "B"], columns, dtype=float)
+
+
+def texts(figure: Figure) -> set[str]:
+    return {t.get_text() for axis in figure.axes for t in axis.texts}
+
+
+def drawn(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def test_an_experiment_without_runs_is_marked_and_has_no_dots():
+    figure = figures.draw_summary(summary())
+    assert "not run here" in texts(figure)
+    measured = [line.get_xdata() for line in figure.axes[0].lines if "measured" in str(line.get_label())]
+    assert all(np.isnan(x[1]) and not np.isnan(x[0]) for x in measured)
+
+
+def test_a_matrix_shows_counts_and_shares_of_the_true_class():
+    figure = figures.draw_confusion({"ours": MATRIX})
+    assert "5\n83%" in texts(figure)
+    assert "4\n67%" in texts(figure)
+
+
+@pytest.mark.parametrize("extra, columns", [(0, 4), (2, 5)])
+def test_the_class_that_is_none_appears_only_when_predicted(extra, columns):
+    matrix = MATRIX.copy()
+    matrix[0, 4] = extra
+    axis = figures.draw_confusion({"ours": matrix}).axes[0]
+    assert len(axis.get_xticks()) == columns
+
+
+def test_curves_of_several_seeds_have_a_band_from_lowest_to_highest():
+    other = HISTORY.assign(accuracy=HISTORY.accuracy - 0.1)
+    axis = figures.draw_curves([HISTORY, other], paper_training=0.97).axes[0]
+    line = next(x for x in axis.lines if x.get_label() == "training")
+    np.testing.assert_allclose(line.get_ydata(), HISTORY.accuracy - 0.05)
+    band = axis.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(0.2) and band.max() == pytest.approx(0.9)
+    assert "paper's peak, training" in [x.get_label() for x in axis.lines]
+
+
+def test_every_class_has_a_colour_of_its_own():
+    assert set(figures.CLASS_COLOURS) == set(CLASSES)
+    assert len(set(figures.CLASS_COLOURS.values())) == len(CLASSES)
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: figures.draw_cells({c: [PICTURE] * n for n, c in enumerate(CLASSES, 1)}),
+        lambda: figures.draw_photos(
+            [("a", PICTURE, pd.DataFrame([("WBC", 1, 2, 30, 40)], columns=["cell", "xmin", "ymin", "xmax", "ymax"]))]
+            * 3
+        ),
+        lambda: figures.draw_balance(pd.DataFrame({"raw": [3, 2, 1, 1], "augmented": [9] * 4}, index=list(CLASSES))),
+        lambda: figures.draw_side_by_side({"a": PICTURE, "b": PICTURE}),
+        lambda: figures.draw_histogram({"a": RNG.normal(size=99)}, "value"),
+        lambda: figures.draw_multiples({f"e{i}": [HISTORY] for i in range(6)}),
+        lambda: figures.draw_dots(pd.DataFrame({"paper": [0.5], "measured": [0.6]}, index=["a"]), "accuracy"),
+    ],
+)
+def test_figures_can_be_drawn_and_are_as_wide_as_the_text(figure):
+    made = figure()
+    assert made.get_size_inches()[0] == figures.WIDTH
+    assert drawn(made).startswith(b"\x89PNG")
