@@ -159,7 +159,7 @@ def execute(chapter: Chapter) -> str | None:
         papermill.execute_notebook(
             chapter.source, temporary, parameters=chapter.parameters, cwd=paths.ROOT, progress_bar=False,
             kernel_name="python3", log_output=False, request_save_on_cell_execute=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )  # fmt: skip
         notebook = nbformat.read(temporary, as_version=4)
         if notebook.metadata.papermill.get("exception"):

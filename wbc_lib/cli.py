@@ -1,5 +1,6 @@
 """The `wbc` command."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from wbc_lib import paths, photos, progress
 from wbc_lib.errors import UnknownNameError, WbcError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, find_experiment
 from wbc_lib.progress import console
+from wbc_lib.runs import Run, Store
 from wbc_lib.study import Study, open_study
 
 app = typer.Typer(help="White blood cells, classified again: data, trainings, and the book.", no_args_is_help=True)
@@ -124,8 +126,6 @@ def data_phantoms(
 @runs_app.command("list")
 def runs_list() -> None:
     """List the recorded runs."""
-    from wbc_lib.runs import Store
-
     store = Store(paths.results(), paths.cache() / "runs")
     table = Table("run", "training", "validation", "TEST", "minutes")
     for run in store.whole():
@@ -148,15 +148,59 @@ def runs_list() -> None:
 @runs_app.command("show")
 def runs_show(name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")]) -> None:
     """Print what is recorded of a run."""
-    import json
+    for run in _find_runs(name):
+        typer.echo(json.dumps(run.record, indent=1))
 
-    from wbc_lib.runs import Store
 
-    matches = [r for r in Store(paths.results(), paths.cache() / "runs").whole() if r.name.startswith(name)]
+@runs_app.command("verify")
+def runs_verify(
+    name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every run of the project's results/.")] = False,
+    data: Data = None,
+) -> None:
+    """Check recorded runs against their hashes, and score recorded weights again on the photos."""
+    from wbc_lib.verify import LOGIT_TOLERANCE, rescore
+
+    store = Store(paths.results())
+    runs = store.whole() if everything else _find_runs(name)
+    found = photos.find(data)
+    failed = store.damaged()
+    for run in runs:
+        if "weights.npz" not in run.record["files"]:
+            typer.echo(f"{run.name}: files are as recorded (no weights to score)")
+            continue
+        comparison = rescore(run, found)
+        typer.echo(str(comparison))
+        if comparison.largest > LOGIT_TOLERANCE:
+            failed.append(f"{run.name}: the recorded predictions do not come out; see above.")
+    for sentence in failed:
+        typer.echo(sentence, err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@runs_app.command("retrain")
+def runs_retrain(
+    name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")],
+    data: Data = None,
+) -> None:
+    """Train recorded runs again from nothing and report every difference."""
+    from wbc_lib.verify import RETRAIN_TOLERANCE, retrain
+
+    found = photos.find(data)
+    comparisons = [retrain(run, found) for run in _find_runs(name)]
+    for comparison in comparisons:
+        typer.echo(str(comparison))
+    if any(abs(c.recorded - c.repeated) > RETRAIN_TOLERANCE for c in comparisons):
+        typer.echo(f"TEST accuracies lie more than {RETRAIN_TOLERANCE} apart.", err=True)
+        raise typer.Exit(1)
+
+
+def _find_runs(name: str) -> list[Run]:
+    matches = [r for r in Store(paths.results(), paths.cache() / "runs").whole() if name and r.name.startswith(name)]
     if not matches:
         raise UnknownNameError(f"There is no run {name!r}; `wbc runs list` shows what there is.")
-    for run in matches:
-        typer.echo(json.dumps(run.record, indent=1))
+    return matches
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

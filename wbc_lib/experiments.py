@@ -263,6 +263,20 @@ class Plan:
         return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
 
 
+def read_plan(name: str, config: dict[str, Any]) -> Plan:
+    """Rebuild the plan of a recorded run, the opposite of `Plan.config`.
+
+    Its key equals the recorded one only if the numerics have not changed since.
+    """
+    fields = {k: v for k, v in config.items() if k in {f.name for f in dataclasses.fields(Experiment)}}
+    known = EXPERIMENTS.get(name)
+    fields |= {"name": name, "title": known.title if known else name, "in_paper": bool(known and known.in_paper)}
+    network = {k: tuple(v) if isinstance(v, list) else v for k, v in config["network"].items()}
+    fields |= {"network": Network(**network), "settings": Settings(**config["settings"])}
+    fields |= {"input_shape": tuple(config["input_shape"]), "epochs": known.epochs if known else config["epochs"]}
+    return Plan(Experiment(**fields), config["epochs"], config["seed"], config["data_sha256"])
+
+
 def vary(experiment: Experiment, **changes: Any) -> Experiment:
     """Copy an experiment with other values, each given by its name wherever it lives.
 

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +41,6 @@ tf.get_logger().setLevel("ERROR")
 HED_SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
 #: The only hashes that are published for Keras Applications' files.
 _IMAGENET_MD5 = {"vgg16": "6d6bbae143d832006294945121d1f1fc", "resnet50": "4d473c1dd8becc155b73f8504c6f6626"}
-_IMAGENET_FOLDER = {"vgg16": "vgg16", "resnet50": "resnet"}
 _HED_MEAN_BGR = (104.00699, 116.66877, 122.67892)
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
@@ -123,10 +122,12 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int]) -> keras.M
     if base not in makers:
         raise UnknownNameError(f"There is no base {base!r}; choose one of: {', '.join(makers)}.")
     keras.utils.set_random_seed(0)
-    model = makers[base](include_top=False, weights=None, input_shape=(*input_shape, 3))
+    options = {"include_top": False, "input_shape": (*input_shape, 3)}
     if weights == "imagenet":
-        model.load_weights(_imagenet_weights(base))
-    elif weights == "hed":
+        model = _fetch_imagenet(base, makers[base], options)
+    else:
+        model = makers[base](weights=None, **options)
+    if weights == "hed":
         _load_hed(model)
     model.trainable = False
     mean = _HED_MEAN_BGR if weights == "hed" else _IMAGENET_MEAN_BGR
@@ -135,18 +136,18 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int]) -> keras.M
     return keras.Model(inputs, layers.Flatten()(model(prepared, training=False)))
 
 
-def _imagenet_weights(base: str) -> Path:
+def _fetch_imagenet(base: str, maker: Callable[..., keras.Model], options: dict[str, object]) -> keras.Model:
     name = f"{base}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     folder = os.environ.get("WBC_WEIGHTS")
-    if folder and (Path(folder) / name).exists():
-        path = Path(folder) / name
+    if folder and (path := Path(folder) / name).exists():
         if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != _IMAGENET_MD5[base]:
             raise WeightsError(f"{path} is not the file that Keras Applications publishes; download it again.")
-        return path
-    url = f"https://storage.googleapis.com/tensorflow/keras-applications/{_IMAGENET_FOLDER[base]}/{name}"
+        model = maker(weights=None, **options)
+        model.load_weights(path)
+        return model
     try:
-        return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=_IMAGENET_MD5[base]))
-    except Exception as error:  # get_file passes on whatever urllib raised
+        return maker(weights="imagenet", **options)
+    except Exception as error:  # Keras passes on whatever its download met
         raise WeightsError(
             f"The ImageNet weights of {base} could not be fetched; put Keras Applications' {name} in WBC_WEIGHTS."
         ) from error

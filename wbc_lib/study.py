@@ -73,7 +73,7 @@ class Study:
             If a frozen base's weights cannot be had.
         """
         plan = self.plan(name, seed, **changes)
-        return self.store.find(plan) or self._train(plan)
+        return self.store.find(plan) or self.train(plan)
 
     def runs(self, name: str, *, optional: bool = False) -> list[Run]:
         """Get the runs of one experiment, one per seed of the profile.
@@ -109,7 +109,14 @@ class Study:
         wanted = [(name, seed) for seed in seeds or self.profile.seeds for name in names]
         return [(name, seed) for name, seed in wanted if self.store.find(self.plan(name, seed)) is None]
 
-    def _train(self, plan: Plan) -> Run:
+    def train(self, plan: Plan) -> Run:
+        """Train a plan that is not recorded; another process that asks for the same one waits and reads.
+
+        Raises
+        ------
+        RunError
+            If training is not allowed, or its state or result cannot be written.
+        """
         title = f"{plan.experiment.title}, seed {plan.seed}"
         if not self.may_train:
             raise RunError(f"No run of '{title}' over {plan.epochs} epochs is recorded; train it with `wbc train`.")
