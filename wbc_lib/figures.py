@@ -268,3 +268,32 @@ def draw_dots(table: pd.DataFrame, xlabel: str) -> Figure:
     axis.set(xlabel=xlabel, ylim=(len(table) - 0.5, -0.5))
     axis.legend(fontsize=8)
     return figure
+
+
+def draw_parts(sizes: Mapping[str, Sequence[int]]) -> Figure:
+    """Show how large the training, validation and TEST parts are, a stacked bar per unit.
+
+    Parameters
+    ----------
+    sizes : mapping of str to sequence of int
+        By unit ("images", "photos"): training, validation, TEST. A validation of 0 means that this part shares its
+        units with training.
+    """
+    figure, axes = new_figure(2.1, len(sizes), 1)
+    for axis, (unit, (training, validation, test)) in zip(axes[:, 0], sizes.items(), strict=True):
+        left = 0
+        shared = "training and validation" if not validation else "training"
+        parts = ((shared, training, TRAINING), ("validation", validation, VALIDATION), ("TEST", test, TEST))
+        for name, size, colour in parts:
+            if size:
+                axis.barh([unit], [size], left=left, color=colour, edgecolor="white")
+                colour_of_text = "black" if colour == TRAINING else "white"
+                axis.text(
+                    left + size / 2, 0, f"{name}\n{size:,}", ha="center", va="center", color=colour_of_text, fontsize=8
+                )
+            left += size
+        axis.set_xlim(0, left)
+        axis.set_xticks([])
+        axis.grid(visible=False)
+        axis.spines["bottom"].set_visible(False)
+    return figure

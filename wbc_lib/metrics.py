@@ -128,3 +128,9 @@ def automatic_share(probabilities: NDArray[np.floating], labels: NDArray[np.inte
     is_last_of_ties = np.append(confidence[order][1:] < confidence[order][:-1], True)
     enough = np.flatnonzero((running >= accuracy) & is_last_of_ties)
     return float((enough[-1] + 1) / len(order)) if len(enough) else 0.0
+
+
+def volatility(values: NDArray[np.floating] | pd.Series) -> float:
+    """Standard deviation of the change from one epoch to the next, over the second half of the epochs."""
+    changes = np.diff(np.asarray(values, float))
+    return float(changes[len(changes) // 2 :].std())
