@@ -111,7 +111,7 @@ def draw_balance(counts: pd.DataFrame) -> Figure:
         colours = [CLASS_COLOURS.get(cell, GREY) for cell in column.index]
         bars = axis.barh([nice(cell) for cell in column.index], column.to_numpy(), color=colours)
         axis.bar_label(bars, [f"{n:,.0f}" for n in column], padding=3)
-        axis.set(title=name, xlabel="images")
+        axis.set_title(name)
         axis.margins(x=0.2)
         axis.grid(axis="y", visible=False)
     axes[0, 0].invert_yaxis()
@@ -170,7 +170,7 @@ def draw_curves(
 
 def draw_multiples(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     """Show the accuracy curves of many experiments on one scale, a small panel each."""
-    columns = 4
+    columns = min(4, len(histories))
     rows = -(-len(histories) // columns)
     figure, axes = new_figure(1.75 * rows + 0.3, rows, columns, sharex=True, sharey=True)
     for axis in axes.flat[len(histories) :]:
