@@ -91,11 +91,11 @@ class Transform:
     Attributes
     ----------
     rotation : float
-        Degrees, above -90 and up to 90; positive turns what a pixel is *taken from* from x towards y, as in the recipe.
+        Degrees, -90 to 90; positive if x, as the image has it, points along x and y of the source.
     shift : tuple of float
         Share of the width and of the height.
     shear : float
-        Degrees between the image of the y axis and the perpendicular to that of the x axis.
+        Degrees by which the image's x axis, in the source, leans back from the perpendicular to its y axis.
     scale : tuple of float
         Magnification along x and along y; 1 in the recipe.
     flips : tuple of bool
@@ -212,10 +212,27 @@ def footprint(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
     return shrunk == 255
 
 
-def residual(source: NDArray[np.uint8], target: NDArray[np.uint8], affine: NDArray[np.float64]) -> float:
-    """Mean absolute difference, in grey levels, of the moved source and the target inside the source's footprint."""
+def compare(
+    source: NDArray[np.uint8], target: NDArray[np.uint8], affine: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Compare a moved source with the target, pixel by pixel, inside the source's footprint.
+
+    Returns
+    -------
+    gain : float
+        Factor that makes the source as bright as the target (least squares).
+    residual : float
+        Mean absolute difference of the two in grey levels, the source brightened by the gain. Both are NaN if the
+        footprint is empty.
+    """
     inside = footprint(affine)
-    return float(cv2.absdiff(warp(source, affine), target)[inside].mean()) if inside.any() else float("nan")
+    moved = warp(source, affine)[inside].astype(np.float32)
+    shown = target[inside].astype(np.float32)
+    power = float(moved @ moved)
+    if not power:
+        return float("nan"), float("nan")
+    gain = float(moved @ shown) / power
+    return gain, float(np.abs(gain * moved - shown).mean())
 
 
 def decompose(affine: NDArray[np.float64]) -> Transform:
@@ -243,16 +260,16 @@ def decompose(affine: NDArray[np.float64]) -> Transform:
     side = 1.0 if linear[0, 0] + handed * linear[1, 1] >= 0 else -1.0
     flips = np.array([side, side * handed])
     taken = np.linalg.inv(flips[:, None] * linear)
-    rotation = np.arctan2(taken[1, 0], taken[0, 0])
+    rotation = np.arctan2(-taken[0, 1], taken[1, 1])
     back = np.array([[np.cos(rotation), np.sin(rotation)], [-np.sin(rotation), np.cos(rotation)]])
-    slant = back @ taken  # upper triangular
+    slant = back @ taken  # lower triangular: the recipe shears rows, then turns
     middle = (size - 1) / 2
     shift = -slant @ (flips * (linear @ middle + affine[:, 2] - middle)) / size
     return Transform(
         rotation=float(np.degrees(rotation)),
         shift=(float(shift[0]), float(shift[1])),
-        shear=float(np.degrees(np.arctan2(-slant[0, 1], slant[1, 1]))),
-        scale=(float(1 / slant[0, 0]), float(1 / np.hypot(slant[0, 1], slant[1, 1]))),
+        shear=float(np.degrees(np.arctan2(-slant[1, 0], slant[0, 0]))),
+        scale=(float(1 / np.hypot(slant[0, 0], slant[1, 0])), float(1 / slant[1, 1])),
         flips=(bool(flips[0] < 0), bool(flips[1] < 0)),
     )
 
