@@ -217,10 +217,10 @@ def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
     reader = csv.reader(io.StringIO(text.lstrip("\ufeff")))
     known = {*CLASSES, "BASOPHIL"}
     labels: dict[int, tuple[str, ...]] = {}
-    header = next(reader, [])
-    if [h.strip() for h in header] != ["", "Image", "Category"]:
-        raise BadDataError("labels.csv, line 1: expected the header ',Image,Category'; restore the published file.")
     try:
+        header = next(reader, [])
+        if [h.strip() for h in header] != ["", "Image", "Category"]:
+            raise BadDataError("labels.csv, line 1: expected the header ',Image,Category'; restore the published file.")
         for row in reader:
             if not row:
                 continue

@@ -212,9 +212,7 @@ def footprint(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
     return shrunk == 255
 
 
-def compare(
-    source: NDArray[np.uint8], target: NDArray[np.uint8], affine: NDArray[np.float64]
-) -> tuple[float, float]:
+def compare(source: NDArray[np.uint8], target: NDArray[np.uint8], affine: NDArray[np.float64]) -> tuple[float, float]:
     """Compare a moved source with the target, pixel by pixel, inside the source's footprint.
 
     Returns

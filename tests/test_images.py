@@ -1,0 +1,85 @@
+import time
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wbc_lib import images, paths, photos
+from wbc_lib.errors import BadDataError, UnknownNameError
+
+
+def test_a_small_image_is_the_mean_over_areas_of_the_large_one(phantom_set):
+    names = photos.list_images(phantom_set).image[::20]
+    for name in names:
+        path = phantom_set.image_path(name)
+        full = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(float)
+        reference = full.reshape(60, 4, 80, 4, 3).mean(axis=(1, 3))
+        assert np.abs(images.read_small(path) - reference).mean() < 1.0
+
+
+def test_a_second_load_is_fast_read_only_and_the_same(phantom_set):
+    first = images.load_images(phantom_set)
+    started = time.perf_counter()
+    second = images.load_images(phantom_set)
+    assert time.perf_counter() - started < 0.2
+    assert isinstance(second.pixels, np.memmap)
+    assert second.pixels.dtype == np.uint8 and second.pixels.shape == (len(first.index), 60, 80, 3)
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    with pytest.raises(ValueError, match="read-only"):
+        second.pixels[0] = 0
+
+
+def test_a_split_is_a_slice_in_the_order_of_the_index(phantom_set):
+    loaded = images.load_images(phantom_set)
+    pixels, labels = loaded.of("TEST")
+    rows = np.flatnonzero(loaded.index.split == "TEST")
+    np.testing.assert_array_equal(pixels, loaded.pixels[rows])
+    np.testing.assert_array_equal(labels, loaded.index.label[rows])
+
+
+def test_an_interrupted_preparation_leaves_nothing(phantom_set, monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        images.load_images(phantom_set, on_progress=stop)
+    assert list((paths.cache() / "arrays").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no jpeg", None])
+def test_an_unreadable_image_is_named(tmp_path, content):
+    path = tmp_path / "a.jpeg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadDataError, match=r"a\.jpeg"):
+        images.read_small(path)
+
+
+def test_an_image_of_another_size_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpeg"), np.zeros((100, 100, 3), np.uint8))
+    with pytest.raises(BadDataError, match="not 320x240"):
+        images.read_small(tmp_path / "a.jpeg")
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_standardised_pixels_have_mean_zero_and_deviation_one(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (3, 6, 8, 3), dtype=np.uint8)
+    scaled = images.normalise(pixels, images.choose_scale("standardised", pixels)).astype(float)
+    np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, low, high", [("[-1, 1]", -1, 1), ("[0, 1]", 0, 1)])
+def test_the_ends_of_the_range_go_to_the_ends_of_the_scale(name, low, high):
+    ends = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1).repeat(3, axis=3)
+    scaled = images.normalise(ends, images.choose_scale(name, ends))
+    np.testing.assert_allclose(scaled[:, 0, 0, 0], [low, high], atol=1e-6)
+
+
+def test_an_unknown_normalisation_is_named():
+    with pytest.raises(UnknownNameError, match=r"'z'.*standardised"):
+        images.choose_scale("z", np.zeros((1, 1, 1, 3), np.uint8))

@@ -1,0 +1,159 @@
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wbc_lib import photos
+from wbc_lib.errors import BadDataError, DataNotFoundError
+
+HEADER = ",Image,Category\n"
+
+
+def voc(*boxes: tuple[str, object, object, object, object]) -> str:
+    items = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax>"
+        "</bndbox></object>"
+        for name, a, b, c, d in boxes
+    )
+    return f"<annotation>{items}</annotation>"
+
+
+def test_labels_are_read_as_they_really_are():
+    text = (
+        "\ufeff"
+        + HEADER
+        + ',0,NEUTROPHIL\n,10,"NEUTROPHIL, EOSINOPHIL"\n,25,\n,31,"NEUTROPHIL,NEUTROPHIL"\n\n,8,BASOPHIL\n'
+    )
+    assert photos.parse_labels(text) == {
+        0: ("NEUTROPHIL",),
+        10: ("NEUTROPHIL", "EOSINOPHIL"),
+        25: (),
+        31: ("NEUTROPHIL", "NEUTROPHIL"),
+        8: ("BASOPHIL",),
+    }
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 99999),
+        st.lists(st.sampled_from([*photos.CLASSES, "BASOPHIL"]), max_size=3).map(tuple),
+        max_size=20,
+    ),
+    st.sampled_from([",", ", ", " , "]),
+)
+def test_any_table_of_known_classes_is_read_back(labels, comma):
+    text = HEADER + "".join(f',{n},"{comma.join(names)}"\n' for n, names in labels.items())
+    assert photos.parse_labels(text) == labels
+
+
+@pytest.mark.parametrize(
+    "row, complaint",
+    [
+        (",5,NEUTROPHYL", "line 3.*NEUTROPHYL"),
+        (",0,MONOCYTE", "line 3.*twice"),
+        (",x,MONOCYTE", "line 3.*expected"),
+        (",-1,MONOCYTE", "line 3.*expected"),
+        ("5,MONOCYTE", "line 3.*expected"),
+        (",5,MONOCYTE,extra", "line 3.*expected"),
+    ],
+)
+def test_a_malformed_row_is_named_with_its_line(row, complaint):
+    with pytest.raises(BadDataError, match=complaint):
+        photos.parse_labels(HEADER + ",0,NEUTROPHIL\n" + row + "\n")
+
+
+@given(st.text())
+def test_any_text_is_a_table_or_a_named_fault(text):
+    try:
+        photos.parse_labels(text)
+    except BadDataError as error:
+        assert str(error).startswith("labels.csv, line")
+
+
+def test_boxes_of_no_width_are_kept_and_marked():
+    boxes = photos.parse_boxes(voc(("RBC", 504, 337, 504, 337), ("WBC", 0, 0, 640, 480)), "a.xml")
+    assert list(boxes.is_degenerate) == [True, False]
+    assert boxes.iloc[1].tolist()[:5] == ["WBC", 0, 0, 640, 480]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [("RBC", 9, 0, 3, 5), ("RBC", 0, 0, 641, 5), ("RBC", -1, 0, 3, 5), ("RBC", "nan", 0, 3, 5), ("Cat", 0, 0, 3, 5)],
+)
+def test_an_impossible_box_is_named_with_its_file_and_number(box):
+    with pytest.raises(BadDataError, match=r"a\.xml, box 2"):
+        photos.parse_boxes(voc(("WBC", 0, 0, 9, 9), box), "a.xml")
+
+
+def test_broken_and_malicious_xml_is_refused():
+    bomb = '<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx"><!ENTITY y "&x;&x;&x;&x;">]><annotation>&y;</annotation>'
+    outside = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation>&x;</annotation>'
+    for text in (bomb, outside, "<annotation>", "", "no xml", voc()[:-3]):
+        with pytest.raises(BadDataError, match=r"a\.xml is not a readable box file"):
+            photos.parse_boxes(text, "a.xml")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_boxes_or_a_named_fault(content):
+    try:
+        photos.parse_boxes(content, "a.xml")
+    except BadDataError as error:
+        assert "a.xml" in str(error)
+
+
+@pytest.mark.parametrize("raw", ["dataset-master/dataset-master", "dataset-master"])
+@pytest.mark.parametrize("augmented", ["dataset2-master/dataset2-master/images", "dataset2-master/images", "images"])
+def test_the_layouts_that_users_meet_are_recognised(tmp_path, raw, augmented):
+    (tmp_path / raw / "JPEGImages").mkdir(parents=True)
+    (tmp_path / augmented / "TRAIN").mkdir(parents=True)
+    data = photos.open_folder(tmp_path)
+    assert data.raw.samefile(tmp_path / raw)
+    assert data.augmented.samefile(tmp_path / augmented)
+
+
+def test_what_is_not_there_is_said_with_the_remedy(tmp_path):
+    with pytest.raises(DataNotFoundError, match="no folder.*WBC_DATA"):
+        photos.open_folder(tmp_path / "nowhere")
+    with pytest.raises(DataNotFoundError, match="holds no blood-cell data set.*wbc data phantoms"):
+        photos.open_folder(tmp_path)
+    (tmp_path / "dataset-master/JPEGImages").mkdir(parents=True)
+    with pytest.raises(DataNotFoundError, match="lacks|no dataset2-master"):
+        photos.open_folder(tmp_path)
+
+
+def test_a_named_folder_beats_the_environment_which_beats_the_cache(tmp_path, monkeypatch):
+    for name in ("named", "environment", "cache/blood-cells"):
+        (tmp_path / name / "dataset-master/JPEGImages").mkdir(parents=True)
+        (tmp_path / name / "dataset2-master/images/TRAIN").mkdir(parents=True)
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+    assert photos.find(download=False).root == tmp_path / "cache/blood-cells"
+    monkeypatch.setenv("WBC_DATA", str(tmp_path / "environment"))
+    assert photos.find().root == tmp_path / "environment"
+    assert photos.find(tmp_path / "named").root == tmp_path / "named"
+    monkeypatch.delenv("WBC_DATA")
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(DataNotFoundError, match="--data DIR"):
+        photos.find(download=False)
+
+
+def test_a_missing_class_folder_is_named(phantom_set, tmp_path):
+    shutil.copytree(phantom_set.root, tmp_path / "copy")
+    data = photos.open_folder(tmp_path / "copy")
+    shutil.rmtree(data.augmented / "TEST" / "MONOCYTE")
+    with pytest.raises(BadDataError, match="TEST/MONOCYTE"):
+        photos.list_images(data)
+
+
+def test_the_published_facts_hold(real_set):
+    images, index = photos.list_images(real_set), photos.index_photos(real_set)
+    counts = images.groupby(["split", "cell"]).size().unstack()
+    for split, row in photos.PUBLISHED_COUNTS.items():
+        assert counts.loc[split].to_dict() == row
+    assert index.has_photo.sum() == photos.PUBLISHED_PHOTOS
+    assert index.has_boxes.sum() == 364
+    assert len(photos.read_boxes(real_set).query("is_degenerate")) == 2
+    assert index.split.value_counts().to_dict() == {"TRAIN": 277, "TEST": 71, "": 63}
+    test = index[index.split == "TEST"].labels.value_counts().to_dict()
+    # The folder of un-augmented TEST images has as many of each class as the recipe's split has photos.
+    assert test == photos.PUBLISHED_COUNTS["TEST_SIMPLE"]

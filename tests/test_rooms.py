@@ -1,0 +1,64 @@
+import ast
+import subprocess
+import sys
+import time
+
+import pytest
+
+from wbc_lib import paths
+
+#: From the ground up; a room imports only from rooms before it.
+ORDER = (
+    "errors paths photos manifest check smears phantoms provenance images splits paper experiments models features "
+    "examples training runs progress study verify metrics claims figures chapter book cli"
+).split()
+FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "wbc_lib":
+                found |= {f"wbc_lib.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    class Drop(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | None:
+            return None if getattr(node.test, "id", "") == "TYPE_CHECKING" else self.generic_visit(node)
+
+    return Drop().visit(tree)
+
+
+@pytest.mark.parametrize("room", sorted(FILES))
+def test_imports_run_one_way(room):
+    tree = without_type_checking(ast.parse(FILES[room].read_text()))
+    used = {name.split(".")[1] for name in imports(tree) if name.startswith("wbc_lib.")}
+    assert [other for other in used if ORDER.index(other) >= ORDER.index(room)] == []
+
+
+@pytest.mark.parametrize("room", sorted(set(FILES) - {"models", "training"}))
+def test_only_models_and_training_load_tensorflow_with_themselves(room):
+    tree = ast.parse(FILES[room].read_text())
+    top = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+    names = imports(top)
+    assert not {n.split(".")[0] for n in names} & {"tensorflow", "keras"}
+    assert not names & {"wbc_lib.models", "wbc_lib.training"}
+
+
+def test_every_room_has_its_line_in_the_readme():
+    readme = (paths.ROOT / "README.md").read_text()
+    assert [room for room in FILES if f"`{room}`" not in readme] == []
+
+
+def test_the_library_starts_without_tensorflow_and_soon():
+    started = time.perf_counter()
+    code = "import sys, wbc_lib.study; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=False).returncode == 0
+    assert time.perf_counter() - started < 10

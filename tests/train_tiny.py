@@ -1,0 +1,21 @@
+"""Train one tiny run through the study, in a process of its own: for tests that kill it or start it twice."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from wbc_lib import experiments, study
+from wbc_lib.experiments import Experiment, Network, Settings
+from wbc_lib.photos import open_folder
+from wbc_lib.runs import Store
+
+TINY = Experiment(
+    "tiny", "Tiny", Network(convolutions=(4,), dense=(8,), dropout=0.3), settings=Settings(batch_size=8), epochs=6
+)
+
+if __name__ == "__main__":
+    data, root = map(Path, sys.argv[1:3])
+    experiments.EXPERIMENTS["tiny"] = TINY
+    profile = dataclasses.replace(experiments.PROFILES["paper"], seeds=(0,))
+    run = study.Study(open_folder(data), profile, Store(root)).run("tiny")
+    print(run.name, run.record["finished"])
