@@ -264,7 +264,7 @@ def parse_boxes(text: str | bytes, name: str) -> pd.DataFrame:
     -------
     DataFrame
         A row per box: ``cell`` (WBC, RBC, Platelets), ``xmin``, ``ymin``, ``xmax``, ``ymax`` in pixels of
-        the 640x480 photo, and ``is_degenerate``: narrower or lower than two pixels (the published files have one).
+        the 640x480 photo, and ``is_degenerate``: narrower or lower than two pixels (the published files have two).
 
     Raises
     ------

@@ -9,9 +9,11 @@ import gzip
 import io
 import multiprocessing
 import shutil
+import signal
 import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +24,11 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.errors import BadDataError, DataNotFoundError
-from wbc_lib.images import read_image, shrink
+from wbc_lib.images import read_image
+from wbc_lib.lineup import Lineup, Source, identify, line_up, read_reduced, read_source, to_grey
 from wbc_lib.manifest import read_manifest
 from wbc_lib.photos import CLASSES, IMAGE_SIZE, DataSet, index_photos, list_images, list_photos
 from wbc_lib.registration import (
-    Features,
-    Fit,
-    Index,
     Limits,
     build_index,
     compare,
@@ -57,11 +57,9 @@ __all__ = [
 #: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
 METHOD = 1
 AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
-#: Fewest inliers to believe a map; between pictures that have nothing in common, up to 7 were seen.
-MIN_INLIERS = 12
-#: What the published recipe can do to a photo (±20°, ±10 %, 0.2 rad = 11.5°, no scaling), and some room for error.
-RECIPE = Limits(rotation=21, shift=0.11, shear=13, scale=0.03)
-#: What lies between two photos of one smear: the stage moves, but does not turn.
+#: Fewest inliers for two photos to show the same field of view, given that no more may lie between them than this: the
+#: stage moves, but does not turn. Pairs have 8 and more, or none that agree with such a map.
+MIN_SHARED = 8
 STAGE = Limits(rotation=2, shift=1, shear=2, scale=0.03)
 
 _DECIMALS = dict.fromkeys(AFFINE, 7) | {"a13": 4, "a23": 4, "gain": 4, "residual": 3, "confidence": 3}
@@ -78,39 +76,12 @@ _COLUMNS = {
     "runner_up_inliers": int,
     "confidence": float,
 }
-#: Photos of most votes that are registered, and images in a piece of work.
-_SHORTLIST = 3
+#: Images in a piece of work.
 _CHUNK = 64
-_NOBODY = -1
+#: Photos of most votes that a photo is laid over, in search of near-duplicates.
+_SHORTLIST = 6
 
 OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class _Source:
-    # A photo that images may have been made from; features as it is, and as a mirror shows it.
-    photo: int
-    grey: NDArray[np.uint8]
-    features: tuple[Features, Features]
-
-
-@dataclass(frozen=True)
-class _Lineup:
-    # The photos of one class; member 2 i of the index is photo i as it is, member 2 i + 1 its mirror image.
-    sources: list[_Source]
-    index: Index
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    photo: int
-    fit: Fit
-    gain: float
-    residual: float
-
-    @property
-    def is_trusted(self) -> bool:
-        return self.fit.inliers >= MIN_INLIERS and is_within(self.fit.affine, RECIPE)
 
 
 def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -> pd.DataFrame:
@@ -138,12 +109,13 @@ def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -
         - ``a11`` to ``a23``: the affine map from pixels (x, y, 1) of the photo reduced to 320x240 to the image's,
           NaN without a photo;
         - ``inliers``, ``matches``: features that agree with the map, and that were matched;
-        - ``residual``: mean absolute difference, in grey levels, between the moved photo and the image where the photo
-          reaches;
+        - ``gain``: factor by which the image is brighter than the photo;
+        - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image
+          where the photo reaches;
         - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
-        - ``confidence``: 0 if the map has fewer than `MIN_INLIERS` inliers or is none that the recipe can make, else
-          one minus the runner-up's share of the inliers, or minus the residual's share of the runner-up's residual,
-          whichever leaves more.
+        - ``confidence``: 0 if the map has fewer than `MIN_INLIERS` inliers, a residual above `MAX_RESIDUAL`, or is none
+          that the recipe can make: the photo is then a guess. Else one minus the runner-up's inliers or, if that
+          leaves more, the residual, each as a share of what the other one has.
 
     Raises
     ------
@@ -159,19 +131,18 @@ def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -
     images = list_images(data)
     if finished.exists():
         return _parse(finished.read_bytes(), finished)
-    chunks = {
-        folder / "chunks" / f"{start:06d}.csv": images.iloc[start : start + _CHUNK]
-        for start in range(0, len(images), _CHUNK)
-    }
+    pieces = [images.iloc[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+    chunks = {folder / "chunks" / f"{piece.index[0]}-{piece.index[-1]}.csv": piece for piece in pieces}
     missing = {path: chunk for path, chunk in chunks.items() if not path.exists()}
     done = len(images) - sum(map(len, missing.values()))
     if on_progress:
         on_progress(done, len(images))
-    for path, table in _work(data, missing, jobs):
-        paths.write_text(path, table)
-        done += len(missing[path])
-        if on_progress:
-            on_progress(done, len(images))
+    with closing(_work(data, missing, jobs)) as results:  # closed at once if the caller's callback raises
+        for path, result in results:
+            paths.write_text(path, result)
+            done += len(missing[path])
+            if on_progress:
+                on_progress(done, len(images))
     table = pd.concat([_parse(path.read_bytes(), path) for path in chunks], ignore_index=True)
     paths.write_text(finished, _as_csv(table))
     shutil.rmtree(folder / "chunks", ignore_errors=True)
@@ -201,18 +172,18 @@ def find_near_duplicates(data: DataSet) -> pd.DataFrame:
     """
     numbers = list_photos(data)
     with one_thread(), ThreadPoolExecutor(2) as pool:
-        greys = list(pool.map(lambda photo: _grey(read_reduced(data, photo)), numbers))
+        greys = list(pool.map(lambda photo: to_grey(read_reduced(data, photo)), numbers))
         features = list(pool.map(detect, greys))
         index = build_index(features)
         pairs = set()
         for i, own in enumerate(features):
             votes = vote(index, own)
             votes[i] = -1
-            pairs |= {(min(i, j), max(i, j)) for j in np.argsort(-votes, kind="stable")[: 2 * _SHORTLIST] if j != i}
+            pairs |= {(min(i, j), max(i, j)) for j in np.argsort(-votes, kind="stable")[:_SHORTLIST] if j != i}
         rows = []
         for i, j in sorted(pairs):
             fit = register(features[i], features[j])
-            if fit and fit.inliers >= MIN_INLIERS and is_within(fit.affine, STAGE):
+            if fit and fit.inliers >= MIN_SHARED and is_within(fit.affine, STAGE):
                 overlap = footprint(fit.affine).mean()
                 _, difference = compare(greys[i], greys[j], fit.affine)
                 rows.append(
@@ -220,11 +191,6 @@ def find_near_duplicates(data: DataSet) -> pd.DataFrame:
                 )
     columns = ["photo", "other", *AFFINE, "inliers", "matches", "overlap", "residual"]
     return pd.DataFrame(rows, columns=columns).round(_DECIMALS | {"overlap": 3})
-
-
-def read_reduced(data: DataSet, photo: int) -> NDArray[np.uint8]:
-    """Read a photo as the images were made from it: reduced to 320x240; shape (240, 320, RGB)."""
-    return shrink(read_image(data.photo_path(photo)), IMAGE_SIZE[::-1])
 
 
 def recorded_path() -> Path:
@@ -279,120 +245,72 @@ def _parse(content: bytes, path: Path) -> pd.DataFrame:
         raise BadDataError(f"{path} is not a table of provenance; remove it and trace the images again.") from error
 
 
-def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-
-
-def _read_source(data: DataSet, photo: int) -> _Source:
-    grey = _grey(read_reduced(data, photo))
-    return _Source(photo, grey, (detect(grey), detect(grey, mirrored=True)))
-
-
-def _read_sources(data: DataSet, jobs: int) -> dict[str, list[_Source]]:
+def _read_sources(data: DataSet, jobs: int) -> dict[str, list[Source]]:
     index = index_photos(data)
     single = index[(index.kind == "single") & index.has_photo]
     with one_thread(), ThreadPoolExecutor(jobs) as pool:
         return {
-            cell: list(pool.map(lambda photo: _read_source(data, photo), single.index[single.labels == cell]))
+            cell: list(pool.map(lambda photo: read_source(data, photo), single.index[single.labels == cell]))
             for cell in CLASSES
         }
 
 
-def _line_up(sources: list[_Source]) -> _Lineup:
-    return _Lineup(sources, build_index([features for source in sources for features in source.features]))
-
-
+@dataclass(frozen=True)
 class _Tracer:
-    """What a worker keeps between chunks: the line-up of each class."""
-
-    def __init__(self, data: DataSet, sources: dict[str, list[_Source]]):
-        self.data = data
-        self.lineups = {cell: _line_up(of_class) for cell, of_class in sources.items()}
+    # What a worker keeps between chunks.
+    data: DataSet
+    lineups: dict[str, Lineup]
 
     def trace(self, chunk: pd.DataFrame) -> str:
-        """The chunk's rows of the table, as csv."""
-        rows = [(row.image, *self._trace_image(row.image, row.cell)) for row in chunk.itertuples()]
-        return _as_csv(pd.DataFrame(rows, columns=list(_COLUMNS)).round(_DECIMALS))
+        # The chunk's rows of the table, as csv.
+        rows = []
+        for image, cell in zip(chunk.image, chunk.cell, strict=True):
+            found = identify(self._read(image), self.lineups[cell])
+            rows.append(
+                {
+                    "image": image,
+                    "mirrored": found.mirrored,
+                    **dict(zip(AFFINE, found.affine.ravel(), strict=True)),
+                    **{name: value for name, value in vars(found).items() if name in _COLUMNS},
+                }
+            )
+        return _as_csv(pd.DataFrame(rows).round(_DECIMALS))
 
-    def _trace_image(self, image: str, cell: str) -> tuple:
+    def _read(self, image: str) -> NDArray[np.uint8]:
         path = self.data.image_path(image)
         picture = read_image(path)
         if picture.shape[:2] != IMAGE_SIZE[::-1]:
             size = f"{IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}"
             raise BadDataError(f"{path} is not {size}; run `wbc data check` and unpack the archive again.")
-        return _identify(_grey(picture), self.lineups[cell])
+        return to_grey(picture)
 
 
-def _identify(grey: NDArray[np.uint8], lineup: _Lineup) -> tuple:
-    # The values of the table's columns after the first.
-    features = detect(grey)
-    votes = vote(lineup.index, features).reshape(-1, 2)
-    ranking = np.argsort(-votes.max(axis=1), kind="stable")
-    attempts = []
-    for i in ranking[:_SHORTLIST]:
-        source = lineup.sources[i]
-        fit = register(source.features[int(votes[i].argmax())], features)
-        if fit:
-            attempts.append(_Attempt(source.photo, fit, *compare(source.grey, grey, fit.affine)))
-    if not attempts:
-        return (_NOBODY, False, *[np.nan] * 6, 0, 0, np.nan, np.nan, _NOBODY, 0, 0.0)
-    best = _choose(attempts)
-    rivals = [attempt for attempt in attempts if attempt is not best]
-    rival = max(rivals, key=lambda attempt: attempt.fit.inliers, default=None)
-    return (
-        best.photo,
-        bool(np.linalg.det(best.fit.affine[:, :2]) < 0),
-        *best.fit.affine.ravel(),
-        best.fit.inliers,
-        best.fit.matches,
-        best.gain,
-        best.residual,
-        rival.photo if rival else _NOBODY,
-        rival.fit.inliers if rival else 0,
-        _judge(best, rival),
-    )
-
-
-def _choose(attempts: list[_Attempt]) -> _Attempt:
-    # Of those that could be it, the one with most inliers; where another has more than half as many, the pixels decide.
-    trusted = [attempt for attempt in attempts if attempt.is_trusted]
-    if not trusted:
-        return max(attempts, key=lambda attempt: attempt.fit.inliers)
-    most = max(attempt.fit.inliers for attempt in trusted)
-    close = [attempt for attempt in trusted if 2 * attempt.fit.inliers > most]
-    return min(close, key=lambda attempt: attempt.residual)
-
-
-def _judge(best: _Attempt, rival: _Attempt | None) -> float:
-    if not best.is_trusted:
-        return 0.0
-    if rival is None:
-        return 1.0
-    by_pixels = best.residual / rival.residual if rival.residual > 0 else 1.0
-    return 1 - min(rival.fit.inliers / best.fit.inliers, by_pixels)
+def _prepare(data: DataSet, sources: dict[str, list[Source]]) -> _Tracer:
+    return _Tracer(data, {cell: line_up(of_class) for cell, of_class in sources.items()})
 
 
 _tracer: _Tracer | None = None
 
 
-def _start_worker(data: DataSet, sources: dict[str, list[_Source]]) -> None:
+def _start_worker(data: DataSet, sources: dict[str, list[Source]]) -> None:
     global _tracer  # noqa: PLW0603 - a process of a pool has no other place to keep its state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool; workers finish their chunk
     cv2.setNumThreads(1)
-    _tracer = _Tracer(data, sources)
+    _tracer = _prepare(data, sources)
 
 
-def _run_in_worker(chunk: pd.DataFrame) -> str:
+def _trace_in_worker(chunk: pd.DataFrame) -> str:
     assert _tracer is not None
     return _tracer.trace(chunk)
 
 
-def _work(data: DataSet, chunks: dict[Path, pd.DataFrame], jobs: int) -> Iterable[tuple[Path, str]]:
+def _work(data: DataSet, chunks: dict[Path, pd.DataFrame], jobs: int) -> Generator[tuple[Path, str], None, None]:
     # Yields the csv of each chunk as it is done.
     if not chunks:
         return
     sources = _read_sources(data, jobs)
     if jobs == 1:
-        tracer = _Tracer(data, sources)
+        tracer = _prepare(data, sources)
         for path, chunk in chunks.items():
             with one_thread():
                 table = tracer.trace(chunk)
@@ -400,7 +318,7 @@ def _work(data: DataSet, chunks: dict[Path, pd.DataFrame], jobs: int) -> Iterabl
         return
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (data, sources))
     try:
-        waiting: dict[Future, Path] = {pool.submit(_run_in_worker, chunk): path for path, chunk in chunks.items()}
+        waiting = {pool.submit(_trace_in_worker, chunk): path for path, chunk in chunks.items()}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     finally:

@@ -147,7 +147,7 @@ def detect(grey: NDArray[np.uint8], *, mirrored: bool = False) -> Features:
 
 def build_index(members: Sequence[Features]) -> Index:
     """Put the features of many pictures into search trees; the same features always give the same trees."""
-    owners = np.repeat(np.arange(len(members)), [len(m) for m in members])
+    owners = np.repeat(np.arange(len(members)), np.array([len(m) for m in members], int))
     if len(owners) <= _NEIGHBOURS:
         return Index(owners, len(members), None)
     cv2.setRNGSeed(0)
