@@ -152,6 +152,22 @@ def runs_show(name: Annotated[str, typer.Argument(help="Folder name, or the begi
         typer.echo(json.dumps(run.record, indent=1))
 
 
+@runs_app.command("chart")
+def runs_chart(
+    file: Annotated[Path, typer.Argument(help="PNG or SVG file to write.")],
+    data: Data = None,
+    profile: ProfileName = "quick",
+) -> None:
+    """Draw the summary of all recorded runs of a profile; the README shows it."""
+    from wbc_lib import claims, figures
+
+    study = open_study(data, profile, may_train=False)
+    figures.use_style()
+    figure = figures.draw_summary(claims.summarise({name: study.recorded(name) for name in EXPERIMENTS}))
+    with paths.written_whole(file) as temporary:
+        figure.savefig(temporary, format=file.suffix.removeprefix(".") or "png")
+
+
 @runs_app.command("verify")
 def runs_verify(
     name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")] = "",

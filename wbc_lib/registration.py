@@ -181,7 +181,9 @@ def register(source: Features, target: Features) -> Fit | None:
     """Find the affine map from one picture to another; None if too little matches."""
     if len(source) < 2 or not len(target):
         return None
-    pairs = cv2.BFMatcher().knnMatch(target.descriptors, source.descriptors, 2)
+    # OpenCV compares floats several times faster than bytes.
+    wanted, offered = (features.descriptors.astype(np.float32) for features in (target, source))
+    pairs = cv2.BFMatcher().knnMatch(wanted, offered, 2)
     matches = [best for best, second in pairs if best.distance < _RATIO * second.distance]
     if len(matches) < 3:
         return None
