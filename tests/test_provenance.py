@@ -107,7 +107,7 @@ def test_number_of_jobs_does_not_matter(tiny, tiny_table, cache):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_interrupted_work_is_taken_up_where_it_stopped(tiny, tiny_table, cache, jobs):
+def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny, tiny_table, cache, jobs, monkeypatch):
     def interrupt(done, total):
         if done >= 32:
             raise KeyboardInterrupt
@@ -126,10 +126,6 @@ def test_interrupted_work_is_taken_up_where_it_stopped(tiny, tiny_table, cache, 
     assert seen[0] == 32 and seen[-1] == len(table)
     pd.testing.assert_frame_equal(table, tiny_table)
     assert not list(cache.rglob("chunks"))
-
-
-def test_finished_work_is_read_back(tiny, tiny_table, cache, monkeypatch):
-    provenance.trace(tiny, jobs=1)
     monkeypatch.setattr(provenance, "identify", None)
     pd.testing.assert_frame_equal(provenance.trace(tiny, jobs=1), tiny_table)
 
@@ -253,6 +249,13 @@ def test_decomposition_inverts_composition(rotation, shift, shear, scale, flips)
     assert found.shear == pytest.approx(shear, abs=1e-6)
     assert found.scale == pytest.approx(scale, abs=1e-6)
     assert found.flips == flips and found.mirrored == (flips[0] != flips[1])
+
+
+def test_positive_rotation_is_counter_clockwise():
+    turned = cv2.getRotationMatrix2D(((WIDTH - 1) / 2, (HEIGHT - 1) / 2), 10, 1)  # so is OpenCV's
+    found = provenance.decompose(turned)
+    assert found.rotation == pytest.approx(10) and found.shift == pytest.approx((0, 0))
+    assert found.flips == (False, False)
 
 
 @given(SEED)

@@ -90,7 +90,8 @@ class Finding:
     @property
     def mirrored(self) -> bool:
         """Whether the map changes left and right hand."""
-        return bool(np.linalg.det(self.affine[:, :2]) < 0)
+        (a, b, _), (c, d, _) = self.affine
+        return bool(a * d < b * c)
 
 
 #: What is found when no photo can be laid over the image.

@@ -113,9 +113,9 @@ def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -
         - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image
           where the photo reaches;
         - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
-        - ``confidence``: 0 if the map has fewer than `MIN_INLIERS` inliers, a residual above `MAX_RESIDUAL`, or is none
-          that the recipe can make: the photo is then a guess. Else one minus the runner-up's inliers or, if that
-          leaves more, the residual, each as a share of what the other one has.
+        - ``confidence``: 0 if the photo is a guess: the map has fewer than `lineup.MIN_INLIERS` inliers or a residual
+          above `lineup.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the runner-up's inliers or,
+          if that leaves more, the residual, each as a share of what the other one has.
 
     Raises
     ------

@@ -91,11 +91,11 @@ class Transform:
     Attributes
     ----------
     rotation : float
-        Degrees, -90 to 90; positive if x, as the image has it, points along x and y of the source.
+        Degrees, -90 to 90; positive if the picture was turned counter-clockwise.
     shift : tuple of float
         Share of the width and of the height.
     shear : float
-        Degrees by which the image's x axis, in the source, leans back from the perpendicular to its y axis.
+        Degrees by which rows lean, relative to columns.
     scale : tuple of float
         Magnification along x and along y; 1 in the recipe.
     flips : tuple of bool
@@ -253,8 +253,8 @@ def decompose(affine: NDArray[np.float64]) -> Transform:
     """
     affine = np.asarray(affine, float)
     linear, size = affine[:, :2], np.array(IMAGE_SIZE)
-    determinant = np.linalg.det(linear)
-    if not np.isfinite(determinant) or abs(determinant) < 1e-9:
+    determinant = linear[0, 0] * linear[1, 1] - linear[0, 1] * linear[1, 0]
+    if not np.isfinite(affine).all() or abs(determinant) < 1e-9:
         raise ValueError("an affine map that flattens the picture cannot be decomposed")
     handed = np.sign(determinant)
     side = 1.0 if linear[0, 0] + handed * linear[1, 1] >= 0 else -1.0
