@@ -262,6 +262,12 @@ def main() -> None:
     except WbcError as error:
         console.print(str(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
+    except OSError as error:
+        place = error.filename or "A file"
+        console.print(
+            f"{place}: {error.strerror or error}; make room, or name other folders with WBC_CACHE and --output."
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         console.print("Stopped; what had finished is kept.")
         sys.exit(130)

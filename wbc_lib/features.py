@@ -46,12 +46,10 @@ def load_features(
 
         base = build_base(network.base, network.base_weights, shape)
         pixels = load_images(data, shape).pixels
-        with paths.written_whole(cached) as temporary:
-            features = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(pixels), base.output_shape[1]))
+        with paths.new_array(cached, (len(pixels), base.output_shape[1]), np.float32) as features:
             for start in range(0, len(pixels), _BATCH):
                 batch = np.asarray(pixels[start : start + _BATCH], np.float32)
                 features[start : start + len(batch)] = base.predict_on_batch(batch)
                 if on_progress:
                     on_progress(start + len(batch), len(pixels))
-            features.flush()
     return np.load(cached, mmap_mode="r", allow_pickle=False)

@@ -173,8 +173,7 @@ def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress
 
 
 def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on_progress: Progress | None) -> None:
-    with paths.written_whole(target) as temporary:
-        pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(files), *shape, 3))
+    with paths.new_array(target, (len(files), *shape, 3), np.uint8) as pixels:
 
         def fill(rows: range) -> int:
             for row in rows:
@@ -187,4 +186,3 @@ def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on
             for done in pool.map(fill, parts):
                 if on_progress:
                     on_progress(done, len(files))
-        pixels.flush()

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -49,6 +51,21 @@ def written_whole(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_array(target: Path, shape: tuple[int, ...], dtype: type) -> Iterator[NDArray]:
+    """Yield an array that is mapped to a new ``.npy`` file; the file appears when the body is through.
+
+    The room is taken on the disk beforehand: writing to a map for which there is none would kill the process.
+    """
+    with written_whole(target) as temporary:
+        array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):
+            with temporary.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        yield array
+        array.flush()
 
 
 def write_text(target: Path, text: str) -> None:
