@@ -123,6 +123,15 @@ def test_the_first_root_is_written_to_and_all_are_read(tmp_path, store, run):
     assert both.write(PLAN, FITTED, MATERIAL, keep_weights=False).folder.parent == tmp_path / "second"
 
 
+def test_a_run_of_another_folder_is_kept_by_copying_it_whole(tmp_path, store, run):
+    other = Store(tmp_path / "second", store.roots[0])
+    kept = other.keep(other.find(PLAN))
+    assert kept.folder.parent == tmp_path / "second"
+    assert kept.record == run.record
+    assert other.keep(kept) is kept
+    assert [p.name for p in (tmp_path / "second").iterdir()] == [run.name]
+
+
 def test_nothing_is_unpickled_and_no_model_is_stored():
     source = "\n".join(p.read_text() for p in (paths.ROOT / "wbc_lib").glob("*.py"))
     for forbidden in ("import pickle", "allow_pickle=True", "safe_mode=False", "load_model(", ".save(", "joblib"):

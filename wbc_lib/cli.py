@@ -68,7 +68,12 @@ def train(
     chosen = list(EXPERIMENTS) if everything else [find_experiment(name).name for name in names]
     study = open_study(data, profile, record=record)
     _say_basis(study)
-    _train_missing(study, chosen, parse_seeds(seeds) or study.profile.seeds)
+    wanted = parse_seeds(seeds) or study.profile.seeds
+    _train_missing(study, chosen, wanted)
+    if record:
+        found = (study.store.find(study.plan(name, seed)) for name in chosen for seed in wanted)
+        for run in filter(None, found):
+            study.store.keep(run)
 
 
 @app.command()

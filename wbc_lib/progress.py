@@ -101,4 +101,8 @@ def _live_curve(title: str) -> Iterator[Callable[["Step"], None]]:
 
 
 def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules and "IPython" in sys.modules
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")

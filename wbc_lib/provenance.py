@@ -57,8 +57,8 @@ __all__ = [
 #: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
 METHOD = 1
 AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
-#: Fewest inliers for two photos to show the same field of view, given that no more may lie between them than this: the
-#: stage moves, but does not turn. Pairs have 8 and more, or none that agree with such a map.
+#: Fewest inliers for two photos to show the same field of view, and the most that may lie between them: the stage moves,
+#: but does not turn. With up to 7 inliers, specks on the camera's sensor make photos agree that have nothing in common.
 MIN_SHARED = 8
 STAGE = Limits(rotation=2, shift=1, shear=2, scale=0.03)
 
@@ -152,7 +152,8 @@ def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -
 def find_near_duplicates(data: DataSet) -> pd.DataFrame:
     """Find the pairs of photos that show, wholly or in part, the same field of view.
 
-    Any two photos on disk may pair, whatever their labels.
+    Any two photos on disk may pair, whatever their labels and split. A pair may be nearly the same picture, or share a
+    corner; whether it shares a white cell is for the boxes to say.
 
     Parameters
     ----------

@@ -176,6 +176,20 @@ class Store:
         finally:
             lock.release()
 
+    def keep(self, run: Run) -> Run:
+        """Copy a run that was found in another folder to the one that is written to."""
+        root = self.roots[0]
+        if run.folder.parent == root:
+            return run
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".run-", dir=root))
+        try:
+            shutil.copytree(run.folder, temporary, dirs_exist_ok=True)
+            temporary.replace(root / run.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return read(root / run.name)
+
     def write(self, plan: Plan, fitted: "Fitted", material: "Material", *, keep_weights: bool) -> Run:
         """Record a finished training, whole or not at all.
 
