@@ -57,7 +57,7 @@ __all__ = [
 #: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
 METHOD = 1
 AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
-#: Fewest inliers for two photos to show the same field of view, and the most that may lie between them: the stage moves,
+#: Fewest inliers for two photos to show the same field, and the most that may lie between them: the stage moves,
 #: but does not turn. With up to 7 inliers, specks on the camera's sensor make photos agree that have nothing in common.
 MIN_SHARED = 8
 STAGE = Limits(rotation=2, shift=1, shear=2, scale=0.03)

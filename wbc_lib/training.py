@@ -154,10 +154,11 @@ def predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float32]:
 
 
 def augment(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Turn, shift, shear and mirror each image by the recipe of the published augmented set.
+    """Turn, shift, shear and mirror each image much as the published augmented set was made.
 
-    Rotation within 20 degrees, shift within a tenth of either side, shear within 0.2 degrees (Keras' unit),
-    mirrored in each axis half of the time; what comes in from outside is black.
+    Rotation within 20 degrees, shift within a tenth of either side, shear within 0.2 degrees, mirrored in each axis
+    half of the time; what comes in from outside is black. (The published images turn out to be sheared by up to
+    0.2 radians, which is more; see `wbc_lib.provenance`.)
     """
     height, width = pixels.shape[1:3]
     centre = np.array([width / 2 - 0.5, height / 2 - 0.5])
