@@ -208,13 +208,15 @@ def test_a_failing_chapter_is_named_and_leaves_nothing(tmp_path):
 
 
 def test_executing_drops_what_is_not_for_readers(tmp_path):
-    cell = nbformat.v4.new_code_cell("DATA = ''\nPROFILE = ''", metadata={"tags": ["parameters"]})
+    cell = nbformat.v4.new_code_cell("DATA = ''\nPROFILE = \"quick\"  # which", metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell("DATA")], metadata=kernel)
     nbformat.write(notebook, tmp_path / "a.ipynb")
-    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"DATA": "given"})
+    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"DATA": "given", "PROFILE": "smoke"})
     assert book.execute(chapter) is None
     text = json.dumps(read(tmp_path / "b.ipynb"))
     assert "given" in text  # the parameter reached the cell's output ...
     assert "injected-parameters" not in text  # ... but the cell that carried it is gone
     assert "papermill" not in text
+    # The profile that a reader sees is the one that the page was made with.
+    assert read(tmp_path / "b.ipynb").cells[0].source == "DATA = ''\nPROFILE = \"smoke\"  # which"

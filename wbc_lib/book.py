@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,9 @@ def execute(chapter: Chapter) -> str | None:
         notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
         notebook.metadata.pop("papermill", None)
         for cell in notebook.cells:
+            if "parameters" in cell.metadata.get("tags", []) and "PROFILE" in chapter.parameters:
+                profile = chapter.parameters["PROFILE"]
+                cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
             for extra in ("papermill", "execution"):
                 cell.metadata.pop(extra, None)
         nbformat.write(notebook, temporary)

@@ -39,6 +39,9 @@ def describe_basis(study: Study) -> str:
     files = "the published files, bit for bit" if sha256 == PUBLISHED_SHA256 else "not the published files"
     data = f"<strong>{study.data.title}</strong>" if study.data.is_phantom else f"{study.data.title} ({files})"
     seeds = ", ".join(str(s) for s in study.profile.seeds)
+    done = [str(run.seed) for run in study.recorded("final")]
+    if not study.may_train and len(done) < len(study.profile.seeds):
+        seeds += f" (of the final model, recorded so far: {', '.join(done) or 'none'})"
     return (
         f"Built on {data}, <code>sha256 {sha256[:12]}</code>. Profile <code>{study.profile.name}</code>: "
         f"{study.profile.title}; seeds {seeds}."
