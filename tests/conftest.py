@@ -1,13 +1,20 @@
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from wbc_lib import paths, phantoms, photos
 from wbc_lib.photos import DataSet
 
 REAL = Path(os.environ.get("WBC_TEST_PHOTOS", paths.ROOT.parent / "shared" / "data" / "blood-cells"))
+
+# The machine may be busy training: how long an example takes says nothing.
+settings.register_profile("wbc", deadline=None)
+settings.load_profile("wbc")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,6 +33,30 @@ def _nothing_of_the_users_is_touched(tmp_path_factory: pytest.TempPathFactory) -
 def phantom_set(_nothing_of_the_users_is_touched: None) -> DataSet:
     """A small phantom data set, drawn once; not to be written to."""
     return phantoms.cached(scale=0.1, copies=40)
+
+
+@pytest.fixture
+def phantom_copy(phantom_set: DataSet, tmp_path: Path) -> DataSet:
+    """A copy of the small phantom data set, to be damaged."""
+    shutil.copytree(phantom_set.root, tmp_path / "copy")
+    return photos.open_folder(tmp_path / "copy")
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which writing fails once a file has the given number of bytes, as it does on a full disk."""
+    resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
+
+    @contextmanager
+    def limit(n_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit
 
 
 @pytest.fixture(scope="session")

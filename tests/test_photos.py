@@ -1,7 +1,11 @@
+import math
 import shutil
 
+import kagglehub
+import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wbc_lib import photos
@@ -63,6 +67,15 @@ def test_a_malformed_row_is_named_with_its_line(row, complaint):
         photos.parse_labels(HEADER + ",0,NEUTROPHIL\n" + row + "\n")
 
 
+def test_a_table_that_is_missing_or_no_text_is_named(phantom_copy):
+    phantom_copy.labels_path.write_bytes(b"\xff\xfe,Image")
+    with pytest.raises(BadDataError, match=r"labels\.csv is not UTF-8"):
+        photos.read_labels(phantom_copy)
+    phantom_copy.labels_path.unlink()
+    with pytest.raises(BadDataError, match=r"labels\.csv is missing"):
+        photos.read_labels(phantom_copy)
+
+
 @given(st.text())
 def test_any_text_is_a_table_or_a_named_fault(text):
     try:
@@ -86,8 +99,24 @@ def test_an_impossible_box_is_named_with_its_file_and_number(box):
         photos.parse_boxes(voc(("WBC", 0, 0, 9, 9), box), "a.xml")
 
 
+@pytest.mark.parametrize("corner", ["xmin", "ymin", "xmax", "ymax"])
+def test_a_missing_corner_is_named_with_its_file_and_number(corner):
+    text = voc(("WBC", 1, 2, 3, 4)).replace(f"<{corner}>", "<other>").replace(f"</{corner}>", "</other>")
+    with pytest.raises(BadDataError, match=r"a\.xml, box 1: a corner is missing"):
+        photos.parse_boxes(text, "a.xml")
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 480)] * 4), max_size=5))
+def test_any_boxes_inside_the_photo_are_read_back(corners):
+    boxes = [("RBC", min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
+    found = photos.parse_boxes(voc(*boxes), "a.xml")
+    assert [tuple(row)[:5] for row in found.itertuples(index=False)] == boxes
+    assert found.is_degenerate.tolist() == [c - a < 2 or d - b < 2 for _, a, b, c, d in boxes]
+
+
 def test_broken_and_malicious_xml_is_refused():
-    bomb = '<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx"><!ENTITY y "&x;&x;&x;&x;">]><annotation>&y;</annotation>'
+    laughs = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))
+    bomb = f'<!DOCTYPE a [<!ENTITY e0 "ha">{laughs}]><annotation>&e9;</annotation>'
     outside = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation>&x;</annotation>'
     for text in (bomb, outside, "<annotation>", "", "no xml", voc()[:-3]):
         with pytest.raises(BadDataError, match=r"a\.xml is not a readable box file"):
@@ -102,8 +131,10 @@ def test_any_bytes_are_boxes_or_a_named_fault(content):
         assert "a.xml" in str(error)
 
 
-@pytest.mark.parametrize("raw", ["dataset-master/dataset-master", "dataset-master"])
-@pytest.mark.parametrize("augmented", ["dataset2-master/dataset2-master/images", "dataset2-master/images", "images"])
+@pytest.mark.parametrize("raw", ["dataset-master/dataset-master", "dataset-master", "."])
+@pytest.mark.parametrize(
+    "augmented", ["dataset2-master/dataset2-master/images", "dataset2-master/images", "images", "."]
+)
 def test_the_layouts_that_users_meet_are_recognised(tmp_path, raw, augmented):
     (tmp_path / raw / "JPEGImages").mkdir(parents=True)
     (tmp_path / augmented / "TRAIN").mkdir(parents=True)
@@ -118,7 +149,11 @@ def test_what_is_not_there_is_said_with_the_remedy(tmp_path):
     with pytest.raises(DataNotFoundError, match="holds no blood-cell data set.*wbc data phantoms"):
         photos.open_folder(tmp_path)
     (tmp_path / "dataset-master/JPEGImages").mkdir(parents=True)
-    with pytest.raises(DataNotFoundError, match="lacks|no dataset2-master"):
+    with pytest.raises(DataNotFoundError, match="no dataset2-master; unpack that too"):
+        photos.open_folder(tmp_path)
+    (tmp_path / "dataset-master/JPEGImages").rmdir()
+    (tmp_path / "dataset2-master/images/TRAIN").mkdir(parents=True)
+    with pytest.raises(DataNotFoundError, match="no dataset-master; unpack that too"):
         photos.open_folder(tmp_path)
 
 
@@ -137,16 +172,64 @@ def test_a_named_folder_beats_the_environment_which_beats_the_cache(tmp_path, mo
         photos.find(download=False)
 
 
-def test_a_missing_class_folder_is_named(phantom_set, tmp_path):
-    shutil.copytree(phantom_set.root, tmp_path / "copy")
-    data = photos.open_folder(tmp_path / "copy")
-    shutil.rmtree(data.augmented / "TEST" / "MONOCYTE")
+def test_a_download_that_fails_is_said_with_the_remedy(tmp_path, monkeypatch):
+    def fail(name):
+        raise ConnectionError("no route")
+
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    monkeypatch.setattr(kagglehub, "dataset_download", fail)
+    with pytest.raises(DataNotFoundError, match=r"could not be downloaded \(ConnectionError\).*--data DIR"):
+        photos.find()
+
+
+def test_a_missing_class_folder_is_named(phantom_copy):
+    shutil.rmtree(phantom_copy.augmented / "TEST" / "MONOCYTE")
     with pytest.raises(BadDataError, match="TEST/MONOCYTE"):
-        photos.list_images(data)
+        photos.list_images(phantom_copy)
+
+
+def test_what_file_managers_leave_behind_is_no_image_and_no_photo(phantom_copy):
+    images, numbers = photos.list_images(phantom_copy), photos.list_photos(phantom_copy)
+    for folder in (phantom_copy.augmented / "TRAIN" / "MONOCYTE", phantom_copy.raw / "JPEGImages"):
+        for name in (".DS_Store", "._a.jpeg", "Thumbs.db", "a.txt"):
+            (folder / name).write_bytes(b"x")
+    pd.testing.assert_frame_equal(photos.list_images(phantom_copy), images)
+    assert photos.list_photos(phantom_copy) == numbers
+
+
+def test_the_index_tells_what_lies_in_the_folders(phantom_set):
+    index, labels = photos.index_photos(phantom_set), photos.read_labels(phantom_set)
+    assert set(index.index) == {*labels, *photos.list_photos(phantom_set)}
+    assert set(index.kind) == {"single", "multi", "unlabelled"}
+    for photo, row in index.iterrows():
+        boxes = phantom_set.annotation_path(photo)
+        text = boxes.read_text() if boxes.exists() else ""
+        cells = [text.count(f"<name>{cell}</name>") for cell in ("WBC", "RBC", "Platelets")]
+        assert [row.n_wbc, row.n_rbc, row.n_platelets] == cells
+        assert (row.has_photo, row.has_boxes) == (phantom_set.photo_path(photo).exists(), boxes.exists())
+        assert row.kind == ("unlabelled", "single", "multi")[min(len(labels[photo]), 2)]
+
+
+@given(st.data(), st.integers(2, 400))
+def test_the_split_is_the_one_that_the_recipe_draws(data, n):
+    kinds = data.draw(st.lists(st.sampled_from(["single"] * 6 + ["multi", "unlabelled"]), min_size=n, max_size=n))
+    on_disk = data.draw(st.lists(st.sampled_from([True] * 8 + [False]), min_size=n, max_size=n))
+    cells = data.draw(st.lists(st.sampled_from([*photos.CLASSES, "BASOPHIL"]), min_size=n, max_size=n))
+    index = pd.DataFrame({"kind": kinds, "has_photo": on_disk, "labels": cells})
+    eligible = np.flatnonzero((index.kind == "single") & index.has_photo)
+    assume(len(eligible) >= 2)
+    # What scikit-learn's train_test_split does, by hand.
+    order = np.random.RandomState(10).permutation(len(eligible))
+    n_test = math.ceil(0.2 * len(eligible))
+    expected = np.full(n, "", dtype="U5")
+    expected[eligible[order[:n_test]]], expected[eligible[order[n_test:]]] = "TEST", "TRAIN"
+    expected[index.labels == "BASOPHIL"] = ""
+    assert photos.published_split(index).tolist() == expected.tolist()
 
 
 def test_the_published_facts_hold(real_set):
     images, index = photos.list_images(real_set), photos.index_photos(real_set)
+    assert len(images) == 12_515
     counts = images.groupby(["split", "cell"]).size().unstack()
     for split, row in photos.PUBLISHED_COUNTS.items():
         assert counts.loc[split].to_dict() == row
