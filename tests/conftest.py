@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import settings
+from numpy.typing import NDArray
 
 from wbc_lib import paths, phantoms, photos
 from wbc_lib.photos import DataSet
@@ -65,3 +68,11 @@ def real_set() -> DataSet:
     if not REAL.is_dir():
         pytest.skip(f"the real photos are not at {REAL}")
     return photos.open_folder(REAL)
+
+
+def photographed_again(photo: NDArray[np.uint8], shift: tuple[int, int], seed: int) -> NDArray[np.uint8]:
+    """The same field in another exposure, the stage moved: slightly out of focus, with noise of its own."""
+    affine = np.float64([[1, 0, shift[0]], [0, 1, shift[1]]])
+    moved = cv2.warpAffine(photo, affine, photos.PHOTO_SIZE, borderValue=[190] * 3)  # what comes into view is grey
+    noise = np.random.default_rng(seed).normal(0, 4, moved.shape)
+    return np.clip(cv2.GaussianBlur(moved, (0, 0), 1.0) + noise, 0, 255).astype(np.uint8)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import photographed_again
 from wbc_lib import lineup, paths, phantoms, photos, provenance, registration
 from wbc_lib.errors import BadDataError, DataNotFoundError
 from wbc_lib.smears import draw_photo
@@ -67,15 +68,6 @@ def grey_photo(cell, seed):
 
 def reduce(photo):
     return lineup.to_grey(cv2.resize(photo, photos.IMAGE_SIZE, interpolation=cv2.INTER_AREA))
-
-
-def photographed_again(photo, shift, seed):
-    # The stage has moved; what comes into view is grey. Another exposure: slightly out of focus, with noise of its own.
-    moved = cv2.warpAffine(
-        photo, np.float64([[1, 0, shift[0]], [0, 1, shift[1]]]), photos.PHOTO_SIZE, borderValue=[190] * 3
-    )
-    noise = np.random.default_rng(seed).normal(0, 4, moved.shape)
-    return np.clip(cv2.GaussianBlur(moved, (0, 0), 1.0) + noise, 0, 255).astype(np.uint8)
 
 
 def as_source(number, photo):
@@ -196,23 +188,6 @@ def test_pixels_tell_apart_two_photos_of_one_field():
     )
     assert lineup._choose([wrong, right]) is right
     assert lineup._judge(right, wrong) == pytest.approx(0.5)
-
-
-def test_planted_near_duplicates_are_found(tmp_path):
-    data = photos.DataSet(tmp_path, tmp_path, tmp_path)
-    data.photo_path(0).parent.mkdir()
-    drawn = [grey_photo(cell, seed) for seed, cell in enumerate(photos.CLASSES * 2)]
-    drawn.append(photographed_again(drawn[3], (200, -120), 1))
-    for number, photo in enumerate(drawn):
-        cv2.imwrite(str(data.photo_path(number)), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
-    found = provenance.find_near_duplicates(data)
-    assert list(zip(found.photo, found.other, strict=True)) == [(3, 8)]
-    shift = registration.decompose(affines(found)[0])
-    assert affines(found)[0] @ [0, 0, 1] == pytest.approx([100, -60], abs=1)
-    assert not shift.mirrored and found.overlap[0] == pytest.approx(220 / 320 * 180 / 240, abs=0.03)
-    for number in range(1, 9):
-        data.photo_path(number).unlink()
-    assert len(provenance.find_near_duplicates(data)) == 0
 
 
 # --- maps

@@ -9,7 +9,7 @@ from wbc_lib import paths
 
 #: From the ground up; a room imports only from rooms before it.
 ORDER = """
-    errors paths photos manifest check smears phantoms images registration lineup provenance splits paper
+    errors paths photos manifest check smears phantoms images registration lineup provenance fields cells splits paper
     experiments models features examples training runs progress study verify metrics claims figures chapter book cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
@@ -43,6 +43,13 @@ def test_imports_run_one_way(room):
     assert [other for other in used if ORDER.index(other) >= ORDER.index(room)] == []
 
 
+def test_no_import_is_relative():
+    trees = {room: ast.parse(path.read_text()) for room, path in FILES.items()}
+    assert [
+        room for room, tree in trees.items() for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level
+    ] == []
+
+
 @pytest.mark.parametrize("room", sorted(set(FILES) - {"models", "training"}))
 def test_only_models_and_training_load_tensorflow_with_themselves(room):
     tree = ast.parse(FILES[room].read_text())
@@ -50,6 +57,18 @@ def test_only_models_and_training_load_tensorflow_with_themselves(room):
     names = imports(top)
     assert not {n.split(".")[0] for n in names} & {"tensorflow", "keras"}
     assert not names & {"wbc_lib.models", "wbc_lib.training"}
+
+
+def test_all_rooms_but_models_and_training_start_without_tensorflow():
+    rooms = [room for room in ORDER if room not in {"models", "training"}]
+    found = "sorted({'tensorflow', 'keras'} & set(sys.modules))"
+    code = f"import sys; from wbc_lib import {', '.join(rooms)}; print({found})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=False, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert set(ORDER) == set(FILES)
 
 
 def test_every_room_has_its_line_in_the_readme():

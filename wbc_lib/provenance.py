@@ -27,25 +27,13 @@ from wbc_lib.errors import BadDataError, DataNotFoundError
 from wbc_lib.images import read_image
 from wbc_lib.lineup import Lineup, Source, identify, line_up, read_reduced, read_source, to_grey
 from wbc_lib.manifest import read_manifest
-from wbc_lib.photos import CLASSES, IMAGE_SIZE, DataSet, index_photos, list_images, list_photos
-from wbc_lib.registration import (
-    Limits,
-    build_index,
-    compare,
-    decompose,
-    detect,
-    footprint,
-    is_within,
-    one_thread,
-    register,
-    vote,
-    warp,
-)
+from wbc_lib.photos import CLASSES, IMAGE_SIZE, DataSet, index_photos, list_images
+from wbc_lib.registration import decompose, one_thread, warp
 
 __all__ = [
     "AFFINE",
     "decompose",
-    "find_near_duplicates",
+    "read",
     "read_recorded",
     "read_reduced",
     "recorded_path",
@@ -57,10 +45,6 @@ __all__ = [
 #: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
 METHOD = 1
 AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
-#: Fewest inliers for two photos to show the same field, and the most that may lie between them: the stage moves,
-#: but does not turn. With up to 7 inliers, specks on the camera's sensor make photos agree that have nothing in common.
-MIN_SHARED = 8
-STAGE = Limits(rotation=2, shift=1, shear=2, scale=0.03)
 
 _DECIMALS = dict.fromkeys(AFFINE, 7) | {"a13": 4, "a23": 4, "gain": 4, "residual": 3, "confidence": 3}
 _COLUMNS = {
@@ -78,8 +62,6 @@ _COLUMNS = {
 }
 #: Images in a piece of work.
 _CHUNK = 64
-#: Photos of most votes that a photo is laid over, in search of near-duplicates.
-_SHORTLIST = 6
 
 OnProgress = Callable[[int, int], None]
 
@@ -149,49 +131,11 @@ def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -
     return table
 
 
-def find_near_duplicates(data: DataSet) -> pd.DataFrame:
-    """Find the pairs of photos that show, wholly or in part, the same field of view.
-
-    Any two photos on disk may pair, whatever their labels and split. A pair may be nearly the same picture, or share a
-    corner; whether it shares a white cell is for the boxes to say.
-
-    Parameters
-    ----------
-    data : DataSet
-
-    Returns
-    -------
-    DataFrame
-        A row per pair, by photo: ``photo`` < ``other``, the map ``a11`` to ``a23`` from the one reduced to 320x240 to
-        the other, its ``inliers`` and ``matches``, the ``overlap`` (share of the other that the photo covers), and the
-        ``residual`` (mean absolute difference there, in grey levels).
-
-    Raises
-    ------
-    BadDataError
-        If a photo cannot be read.
-    """
-    numbers = list_photos(data)
-    with one_thread(), ThreadPoolExecutor(2) as pool:
-        greys = list(pool.map(lambda photo: to_grey(read_reduced(data, photo)), numbers))
-        features = list(pool.map(detect, greys))
-        index = build_index(features)
-        pairs = set()
-        for i, own in enumerate(features):
-            votes = vote(index, own)
-            votes[i] = -1
-            pairs |= {(min(i, j), max(i, j)) for j in np.argsort(-votes, kind="stable")[:_SHORTLIST] if j != i}
-        rows = []
-        for i, j in sorted(pairs):
-            fit = register(features[i], features[j])
-            if fit and fit.inliers >= MIN_SHARED and is_within(fit.affine, STAGE):
-                overlap = footprint(fit.affine).mean()
-                _, difference = compare(greys[i], greys[j], fit.affine)
-                rows.append(
-                    (numbers[i], numbers[j], *fit.affine.ravel(), fit.inliers, fit.matches, overlap, difference)
-                )
-    columns = ["photo", "other", *AFFINE, "inliers", "matches", "overlap", "residual"]
-    return pd.DataFrame(rows, columns=columns).round(_DECIMALS | {"overlap": 3})
+def read(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
+    """The table of any data set: as recorded if these are the published files, else traced here (see `trace`)."""
+    if read_manifest(data).is_published and recorded_path().exists():
+        return read_recorded()
+    return trace(data, on_progress)
 
 
 def recorded_path() -> Path:
