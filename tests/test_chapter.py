@@ -1,7 +1,14 @@
-import pandas as pd
+import dataclasses
 
+import nbformat
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+
+from tests.train_tiny import TINY
 from wbc_lib import chapter, experiments
 from wbc_lib.claims import DIFFERS, Claim
+from wbc_lib.errors import DataNotFoundError, RunError
 from wbc_lib.runs import Store
 from wbc_lib.study import Study
 
@@ -26,3 +33,38 @@ def test_a_claim_that_differs_is_coloured_by_a_theme_variable():
     html = chapter.show_claims([Claim("x", "y", "accuracy", 0.9, [0.1])], is_cut=False).to_html()
     assert DIFFERS in html
     assert "var(--pst-color-danger)" in html
+
+
+def test_while_the_book_is_built_a_chapter_never_trains(phantom_set, monkeypatch):
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
+    monkeypatch.setenv(chapter.NEVER_TRAIN, "1")
+    with pytest.raises(RunError, match="wbc train"):
+        chapter.open_chapter(str(phantom_set.root), "smoke").run("tiny")
+    monkeypatch.delenv(chapter.NEVER_TRAIN)
+    study = chapter.open_chapter(str(phantom_set.root), "smoke")
+    assert study.may_train and study.data == phantom_set and study.profile.name == "smoke"
+
+
+def test_a_chapter_with_a_wrong_folder_does_not_go_on_with_phantoms(tmp_path):
+    with pytest.raises(DataNotFoundError):
+        chapter.open_chapter(str(tmp_path))
+
+
+def test_values_reach_the_prose_as_plain_numbers_and_words():
+    code = (
+        "import numpy as np\n"
+        "from wbc_lib.chapter import glue_values\n"
+        "glue_values(share=np.float32(0.25), count=np.int64(3), word='three')\n"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    (kind,) = {kind for o in notebook.cells[0].outputs for kind in o.data if kind.endswith("text/plain")}
+    glued = {o.metadata["scrapbook"]["name"].split("/")[-1]: o.data[kind] for o in notebook.cells[0].outputs}
+    assert glued == {"share": "0.25", "count": "3.0", "word": "'three'"}
+
+
+def test_the_real_photos_are_said_to_be_the_published_ones(real_set, tmp_path):
+    study = Study(real_set, experiments.PROFILES["paper"], Store(tmp_path))
+    assert "the real photos (the published files, bit for bit)" in chapter.describe_basis(study)
+    renamed = dataclasses.replace(study, profile=experiments.PROFILES["quick"])
+    assert "seeds 0, 1, 2" in chapter.describe_basis(study) and "seeds 0." in chapter.describe_basis(renamed)

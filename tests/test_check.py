@@ -92,7 +92,6 @@ def test_what_claims_to_be_real_must_have_the_published_counts(phantom_copy):
     assert any("JPEGImages: holds" in p and "instead of 367" in p for p in problems)
 
 
-@pytest.mark.xfail(strict=True, reason="of phantoms an empty class folder is raised, or not told, instead of listed")
 def test_an_empty_class_folder_is_listed_with_the_other_faults(phantom_copy):
     folder = phantom_copy.augmented / "TEST" / "MONOCYTE"
     shutil.rmtree(folder)

@@ -2,17 +2,20 @@ import re
 import tomllib
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from wbc_lib import paths
 
-PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = (paths.ROOT / "pyproject.toml").read_text()
+PROJECT = tomllib.loads(PYPROJECT)["project"]
 LOCK = (paths.ROOT / "requirements.lock").read_text()
 CONDA = (paths.ROOT / "environment.yml").read_text()
 
 
-def direct() -> set[str]:
+def direct() -> dict[str, SpecifierSet]:
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    return {re.match(r"[A-Za-z0-9._-]+", d)[0].lower() for group in groups for d in group}
+    return {(r := Requirement(line)).name.lower(): r.specifier for group in groups for line in group}
 
 
 def locked() -> dict[str, str]:
@@ -24,17 +27,30 @@ def test_conda_gets_the_direct_dependencies_at_the_locked_versions():
     conda = dict(re.split("==?", d) for d in listed if isinstance(d, str) and "=" in d and not d.startswith("python>"))
     pip = dict(d.split("==") for d in next(d for d in listed if isinstance(d, dict))["pip"] if "==" in d)
     assert conda | pip == {name: locked()[name] for name in direct()}
+    assert f"python{PROJECT['requires-python']}" in listed
 
 
-def test_everything_in_the_lock_has_a_hash():
-    blocks = re.findall(r"^[a-z0-9._-]+==.*?(?=^[a-z0-9]|\Z)", LOCK, re.M | re.S)
-    assert len(blocks) >= len(locked())
-    assert [b.splitlines()[0] for b in blocks if "--hash=sha256:" not in b] == []
+def test_the_locked_versions_are_among_those_that_the_project_asks_for():
+    versions = locked()
+    assert [
+        f"{name} {versions[name]}" for name, wanted in direct().items() if not wanted.contains(versions[name])
+    ] == []
 
 
-def test_no_index_is_named():
-    for text in (LOCK, CONDA, (paths.ROOT / "Makefile").read_text()):
-        assert not re.search(
-            r"https?://|index-url|find-links(?! )",
-            text.replace("--no-emit-index-url", "").replace("--no-emit-find-links", ""),
-        )
+def test_everything_in_the_lock_has_one_version_and_a_hash():
+    # A requirement with its hashes is one line, continued.
+    lines = [
+        line for line in LOCK.replace("\\\n", "").splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
+    assert len(lines) >= len(locked()) > len(direct())
+    assert [
+        line[:60] for line in lines if not re.match(r"[a-z0-9._-]+==[^ ]+ .*--hash=sha256:[0-9a-f]{64}", line)
+    ] == []
+
+
+def test_no_index_and_no_address_is_named():
+    makefile = (paths.ROOT / "Makefile").read_text()
+    for allowed in ("--no-emit-index-url", "--no-emit-find-links"):
+        makefile = makefile.replace(allowed, "")
+    for text in (LOCK, CONDA, PYPROJECT, makefile):
+        assert re.findall(r"\w+://\S*|index-url|find-links| @ \S+|git\+", text) == []

@@ -1,10 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 
 from wbc_lib import examples, photos
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.experiments import EXPERIMENTS, vary
-from wbc_lib.features import load_features
 from wbc_lib.photos import LABELS
 
 
@@ -45,20 +45,60 @@ def test_a_crop_shows_the_white_cell_and_not_the_whole_photo(phantom_set):
     assert (cut.inputs[..., 1].mean(axis=(1, 2)) < whole.inputs[..., 1].mean(axis=(1, 2))).mean() > 0.8
 
 
-def test_features_are_computed_once_and_are_those_of_the_base(phantom_set):
-    from wbc_lib.images import load_images
-    from wbc_lib.models import build_base
+@pytest.mark.parametrize("name", ["final", "raw-imbalanced"])
+def test_the_share_is_held_back_and_the_seed_decides_which(phantom_set, name):
+    first, again, other = (examples.gather(phantom_set, EXPERIMENTS[name], seed) for seed in (0, 0, 1))
+    known = len(first.training) + len(first.validation)
+    assert len(first.validation) == round(0.2 * known)
+    for part in ("training", "validation", "test"):
+        np.testing.assert_array_equal(getattr(first, part).names, getattr(again, part).names)
+        np.testing.assert_array_equal(getattr(first, part).inputs, getattr(again, part).inputs)
+    assert set(first.validation.names) != set(other.validation.names)
+    assert set(first.test.names) == set(other.test.names)
 
-    experiment = vary(EXPERIMENTS["vgg16-random"], input_shape=(32, 48))
-    calls = []
-    features = load_features(phantom_set, experiment, lambda done, total: calls.append(done))
-    pixels = load_images(phantom_set, (32, 48)).pixels
-    expected = np.asarray(build_base("vgg16", "random", (32, 48))(pixels[:5].astype(np.float32)))
-    np.testing.assert_allclose(features[:5], expected, rtol=1e-3, atol=1e-3)
-    assert calls[-1] == len(features) == len(pixels)
-    calls.clear()
-    np.testing.assert_array_equal(load_features(phantom_set, experiment, calls.append), features)
-    assert calls == []
+
+def redraw(data, photo: int, image: np.ndarray, **boxes: list[tuple[int, int, int, int]]) -> None:
+    cv2.imwrite(str(data.photo_path(photo)), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
+    objects = "".join(
+        f"<object><name>{cell}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox>"
+        "</object>"
+        for cell, corners in boxes.items()
+        for a, b, c, d in corners
+    )
+    data.annotation_path(photo).write_text(f"<annotation>{objects}</annotation>")
+
+
+@pytest.mark.parametrize(
+    "white, shown",
+    [
+        # Widened by 16 on the left and the right, and by 12 above and below.
+        ([(5, 5, 15, 15), (200, 100, 360, 220), (0, 0, 640, 0)], (184, 88, 376, 232)),
+        # At the rim there is no more to be shown.
+        ([(0, 380, 100, 480)], (0, 370, 110, 480)),
+        # A box of one line is no cell: the photo stays whole.
+        ([(0, 100, 640, 101)], (0, 0, 640, 480)),
+    ],
+)
+def test_a_crop_is_the_largest_white_cell_with_a_tenth_around_it(phantom_copy, white, shown):
+    index = photos.index_photos(phantom_copy)
+    photo = index.index[(index.split == "TEST") & (index.kind == "single") & index.has_boxes][0]
+    # The value of a pixel tells its column in red and its row in green.
+    ramp = np.zeros((480, 640, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = (np.arange(640) // 4)[None], (np.arange(480) // 4)[:, None]
+    redraw(phantom_copy, photo, ramp, WBC=white, RBC=[(0, 0, 640, 480)])
+    test = examples.gather(phantom_copy, EXPERIMENTS["raw-cropped"], seed=0).test
+    (crop,) = test.inputs[test.names == phantom_copy.photo_path(photo).name]
+    left, top, right, bottom = shown
+    columns, rows = ((np.arange(n) + 0.5) / n for n in (80, 60))
+    np.testing.assert_allclose(crop[..., 0].mean(axis=0), (left + columns * (right - left)) / 4, atol=1.5)
+    np.testing.assert_allclose(crop[..., 1].mean(axis=1), (top + rows * (bottom - top)) / 4, atol=1.5)
+
+
+def test_raw_labels_are_those_of_the_table(phantom_set):
+    material, table = examples.gather(phantom_set, EXPERIMENTS["raw-cropped"], seed=0), photos.read_labels(phantom_set)
+    for part in (material.training, material.validation, material.test):
+        expected = [LABELS[table[int(name[11:16])][0]] for name in part.names]
+        assert part.labels.tolist() == expected
 
 
 def test_an_unknown_material_is_named(phantom_set):

@@ -1,6 +1,10 @@
 import dataclasses
+import json
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wbc_lib import experiments, paper
 from wbc_lib.errors import UnknownNameError
@@ -28,6 +32,67 @@ OTHER = {
 }
 
 
+SIZES = st.lists(st.integers(1, 3), max_size=2).map(tuple)
+SHARE = st.sampled_from([0.0, 1e-4, 0.1, 0.3])
+NETWORKS = st.builds(
+    Network, SIZES, SIZES, SHARE, SHARE, SHARE, SHARE, st.sampled_from(["", "vgg16"]), st.sampled_from(["", "random"])
+)
+SETTINGS = st.builds(
+    Settings,
+    st.sampled_from(["adam", "sgd"]),
+    SHARE,
+    st.integers(1, 3),
+    st.sampled_from(["[-1, 1]", "[0, 1]"]),
+    SHARE,
+)
+PLANS = st.builds(
+    lambda network, settings, epochs, seed: Plan(
+        dataclasses.replace(PLAN.experiment, network=network, settings=settings), epochs, seed, "d" * 64
+    ),
+    NETWORKS,
+    SETTINGS,
+    st.integers(1, 3),
+    st.integers(0, 3),
+)
+
+
+@given(PLANS, PLANS)
+def test_plans_have_the_same_key_if_and_only_if_they_are_equal(first, second):
+    assert (first == second) == (first.key == second.key)
+    assert first.key == dataclasses.replace(first).key
+
+
+@pytest.mark.parametrize("change", [{"dropout": 0}, {"kernel_l2": 0}, {"learning_rate": 1}])
+def test_a_whole_number_is_the_same_setting_however_it_is_written(change):
+    other = {k: float(v) for k, v in change.items()}
+    first, second = (
+        dataclasses.replace(PLAN, experiment=experiments.vary(PLAN.experiment, **c)) for c in (change, other)
+    )
+    assert first == second
+    assert first.key == second.key
+
+
+def test_a_number_from_an_array_is_as_good_as_any():
+    first, second = (experiments.vary(PLAN.experiment, batch_size=n) for n in (16, np.arange(20)[16]))
+    assert dataclasses.replace(PLAN, experiment=first).key == dataclasses.replace(PLAN, experiment=second).key
+
+
+@pytest.mark.parametrize("name, value", [("NUMERICS", 999), ("RESIZING", "another way")])
+def test_other_numerics_and_another_way_of_resizing_are_other_runs(monkeypatch, name, value):
+    before = PLAN.key
+    monkeypatch.setattr(experiments, name, value)
+    assert PLAN.key != before
+
+
+def test_a_configuration_is_plain_json():
+    assert json.loads(json.dumps(PLAN.config)) == PLAN.config
+
+
+def test_a_setting_lives_in_one_place_only():
+    names = [f.name for part in (Network, Settings, experiments.Experiment) for f in dataclasses.fields(part)]
+    assert len(names) == len(set(names))
+
+
 def test_every_setting_has_another_value_here():
     parts = (Network, Settings, experiments.Experiment)
     fields = {f.name for part in parts for f in dataclasses.fields(part)}
@@ -37,6 +102,7 @@ def test_every_setting_has_another_value_here():
 @pytest.mark.parametrize("name", OTHER)
 def test_a_changed_setting_is_another_run(name):
     changed = experiments.vary(PLAN.experiment, **{name: OTHER[name]})
+    assert changed != PLAN.experiment
     assert dataclasses.replace(PLAN, experiment=changed).key != PLAN.key
 
 

@@ -60,7 +60,6 @@ def test_a_damaged_image_is_named_and_leaves_no_array(phantom_copy, monkeypatch,
     assert list((paths.cache() / "arrays").iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a damaged file of the cache ends in a traceback instead of being made again")
 def test_a_damaged_array_in_the_cache_is_made_again(phantom_set, monkeypatch, tmp_path):
     expected = np.array(images.load_images(phantom_set).pixels)
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))

@@ -37,6 +37,7 @@ def test_total_variation_is_the_share_to_relabel(pair):
     labels, predicted = pair
     surplus = sum(max(0, (predicted == k).sum() - (labels == k).sum()) for k in range(5))
     assert metrics.total_variation(labels, predicted) == pytest.approx(surplus / len(labels))
+    assert metrics.total_variation(predicted, labels) == metrics.total_variation(labels, predicted)
     assert metrics.total_variation(labels, predicted) <= 1 - (labels == predicted).mean() + 1e-12
 
 
@@ -61,17 +62,31 @@ def history(accuracy: list[float], val_accuracy: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"epoch": epochs, "accuracy": accuracy, "val_accuracy": val_accuracy})
 
 
-def test_peaks_are_the_best_epochs_and_the_gap_is_that_of_the_last_fifth():
-    peaks = metrics.peaks(history([0.5, 0.7, 0.9, 0.8, 0.8], [0.4, 0.8, 0.6, 0.6, 0.7]))
-    assert (peaks.training, peaks.validation, peaks.validation_epoch) == (0.9, 0.8, 2)
-    assert peaks.gap == pytest.approx(0.1)
+CURVES = st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=1, max_size=60)
 
 
-def test_a_plateau_begins_where_the_smoothed_curve_comes_within_reach_of_its_best():
-    curve = np.concatenate([np.linspace(0, 0.9, 10), np.full(10, 0.9)])
-    smooth = [np.mean(curve[max(0, i - 1) : i + 2]) for i in range(20)]
-    expected = next(i + 1 for i, v in enumerate(smooth) if v >= max(smooth) - 0.01)
-    assert metrics.plateau_epoch(curve) == expected == 10 + 1
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=60))
+def test_peaks_are_the_best_epochs_and_the_gap_is_that_of_the_last_fifth(pairs):
+    training, validation = ([pair[i] / 100 for pair in pairs] for i in (0, 1))
+    best = metrics.peaks(history(training, validation))
+    assert (best.training, best.validation) == (max(training), max(validation))
+    assert best.validation_epoch == validation.index(max(validation)) + 1
+    n = max(1, len(pairs) // 5)
+    gaps = [training[i] - validation[i] for i in range(len(pairs) - n, len(pairs))]
+    assert best.gap == pytest.approx(sum(gaps) / n, abs=1e-12)
+
+
+@given(CURVES, st.sampled_from([0.0, 0.015, 0.25]), st.sampled_from([1, 3, 5]))
+def test_a_plateau_begins_where_the_smoothed_curve_comes_within_reach_of_its_best(curve, within, window):
+    smooth = [np.mean(curve[max(0, i - window // 2) : i + window // 2 + 1]) for i in range(len(curve))]
+    epoch = metrics.plateau_epoch(curve, within, window)
+    # A running sum and a mean of a slice may differ in the last bits.
+    assert smooth[epoch - 1] >= max(smooth) - within - 1e-9
+    assert all(value < max(smooth) - within + 1e-9 for value in smooth[: epoch - 1])
+
+
+def test_a_plateau_is_found_where_the_eye_finds_it():
+    assert metrics.plateau_epoch(np.concatenate([np.linspace(0, 0.9, 10), np.full(10, 0.9)])) == 11
     assert metrics.plateau_epoch([0.5, 0.5, 0.5]) == 1
 
 
@@ -81,6 +96,12 @@ def test_volatility_is_zero_on_a_line_and_counts_only_the_second_half():
     assert metrics.volatility([0, 0, 0, 0, 1, 0, 1, 0, 1]) == pytest.approx(1)
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99]))
+def test_collapse_is_nearly_one_answer_for_all(predicted, share):
+    commonest = max(predicted.count(label) for label in set(predicted))
+    assert metrics.is_collapsed(np.array(predicted), share) is (commonest >= share * len(predicted))
+
+
 @pytest.mark.parametrize("others, expected", [(0, True), (1, True), (2, False)])
-def test_collapse_is_nearly_one_answer_for_all(others, expected):
+def test_one_in_a_hundred_may_be_answered_otherwise(others, expected):
     assert metrics.is_collapsed(np.array([3] * (100 - others) + [1] * others)) is expected

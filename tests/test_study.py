@@ -1,16 +1,20 @@
+import contextlib
 import dataclasses
 import hashlib
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.train_tiny import TINY
-from wbc_lib import experiments, study
-from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError
+from wbc_lib import experiments, paths, study
+from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WeightsError
 from wbc_lib.runs import Store, read
 from wbc_lib.study import Study
 
@@ -25,29 +29,34 @@ def small(phantom_set, tmp_path, monkeypatch):
 
 
 def bits(run) -> str:
-    files = ("predictions.npz", "history.csv")
-    parts = [run.logits("validation").tobytes(), run.logits("test").tobytes()]
-    parts.append(run.history.drop(columns="seconds").to_numpy().tobytes())
-    assert all((run.folder / name).exists() for name in files)
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    parts = [*run.weights(), run.logits("validation"), run.logits("test")]
+    parts.append(run.history.drop(columns="seconds").to_numpy())
+    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
+
+
+def stamp(run) -> tuple[int, int]:
+    written = (run.folder / "run.json").stat()
+    return written.st_ino, written.st_mtime_ns
 
 
 def test_two_processes_that_ask_for_the_same_run_train_it_once(phantom_set, tmp_path):
-    command = [*TRAIN, phantom_set.root, tmp_path / "runs"]
+    command = [*TRAIN, phantom_set.root, tmp_path / "runs", "6"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
-    answers = {p.communicate(timeout=300)[0] for p in both}
+    answers = [p.communicate(timeout=300)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0]
-    assert len(answers) == 1  # the same folder, finished at the same time
+    assert answers[0].startswith("tiny-e6-s0")
+    assert answers[0] == answers[1]  # the very same file, written once
     assert len(Store(tmp_path / "runs").whole()) == 1
 
 
 def test_a_run_is_trained_once_and_a_changed_setting_is_one_more(small):
     first = small.run("tiny")
-    again = small.run("tiny")
-    assert again.record == first.record
+    assert stamp(small.run("tiny")) == stamp(first)
     other = small.run("tiny", dropout=0.1)
     assert other.key != first.key
-    assert len(small.store.whole()) == 2
+    assert other.record["config"]["network"]["dropout"] == 0.1
+    assert stamp(small.run("tiny", dropout=0.1)) == stamp(other)
+    assert {r.name for r in small.store.whole()} == {first.name, other.name}
 
 
 def test_a_run_that_may_not_be_trained_is_said_to_be_missing(small):
@@ -58,6 +67,25 @@ def test_a_run_that_may_not_be_trained_is_said_to_be_missing(small):
     small.run("tiny")
     assert len(careful.runs("tiny")) == 1
     assert careful.missing(["tiny"]) == []
+
+
+def test_one_run_per_seed_and_the_first_seeds_are_missing_first(small):
+    two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(0, 1)))
+    assert two.missing(["tiny", "final"]) == [("tiny", 0), ("final", 0), ("tiny", 1), ("final", 1)]
+    two.run("tiny", 1)
+    assert two.missing(["tiny"]) == [("tiny", 0)]
+    assert [run.seed for run in two.recorded("tiny")] == [1]
+    assert [run.seed for run in two.runs("tiny")] == [0, 1]
+    assert two.missing(["tiny"], seeds=[5]) == [("tiny", 5)]
+
+
+def test_a_base_without_its_weights_is_an_error_unless_it_is_optional(small, monkeypatch, tmp_path):
+    (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"anything")
+    monkeypatch.setenv("WBC_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError):
+        small.runs("vgg16")
+    assert small.runs("vgg16", optional=True) == []
+    assert small.store.whole() == []
 
 
 def test_a_damaged_run_is_not_trained_over(small):
@@ -75,14 +103,31 @@ def test_a_store_that_cannot_be_written_to_is_named(phantom_set, tmp_path, monke
         blocked.run("tiny")
 
 
+def test_a_full_disk_is_said_and_the_training_goes_on_once_there_is_room(small, full_disk):
+    expected = small.run("tiny")
+    other = dataclasses.replace(small, store=Store(small.store.roots[0] / "other"))
+    with full_disk(50_000), pytest.raises(RunError, match=r"could not keep its state.*make room"):
+        other.run("tiny")
+    assert other.store.whole() == [] and other.store.damaged() == []
+    assert [p.suffix for p in (other.store.roots[0] / ".unfinished").iterdir()] == [".lock"]
+    np.testing.assert_array_equal(other.run("tiny").logits("test"), expected.logits("test"))
+
+
 def test_reading_a_run_does_not_load_tensorflow(small):
     run = small.run("tiny")
-    code = (
-        "import sys; from pathlib import Path; from wbc_lib import chapter, claims, figures, metrics, study, runs;"
-        f"r = runs.read(Path({str(run.folder)!r})); r.history; r.probabilities('test');"
-        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    code = f"""
+import sys
+from pathlib import Path
+from tests.train_tiny import TINY
+from wbc_lib import chapter, claims, experiments, figures, metrics, photos, runs, study
+experiments.EXPERIMENTS["tiny"] = TINY
+data, store = photos.open_folder({str(small.data.root)!r}), runs.Store(Path({str(run.folder.parent)!r}))
+run = study.Study(data, experiments.PROFILES["smoke"], store, may_train=False).run("tiny")
+metrics.confusion(run.labels("test"), run.predicted("test")), run.probabilities("test"), metrics.peaks(run.history)
+print(run.name, sorted({{"tensorflow", "keras"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.stdout == f"{run.name} []\n", done.stderr
 
 
 def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, tmp_path, phantom_set):
@@ -92,31 +137,55 @@ def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, t
         study.open_study(None, "nope")
     assert study.open_study(None, "smoke", download=False).data.is_phantom
     assert study.open_study(str(phantom_set.root), "smoke").data == phantom_set
+    monkeypatch.setenv("WBC_DATA", str(tmp_path))
+    with pytest.raises(DataNotFoundError):
+        study.open_study(None, "smoke")
+    assert study.open_study("phantoms", "smoke").data.is_phantom
+
+
+def test_new_runs_go_to_the_cache_unless_they_are_to_be_recorded(phantom_set):
+    roots = [study.open_study(phantom_set.root, "smoke", record=record).store.roots for record in (False, True)]
+    assert roots[0] == (paths.cache() / "runs", paths.results())
+    assert roots[1] == roots[0][::-1]
+
+
+def kill_at_random(process: subprocess.Popen, root: Path, moment: str, rng: random.Random) -> bool:
+    """Kill a training while it starts, while it trains, or while it records; tell whether it was still alive."""
+    if moment == "starting":
+        time.sleep(rng.uniform(0, 4))
+    else:
+        sign = ".run-*" if moment == "recording" else ".unfinished/*.npz"
+        before = {p: p.stat().st_mtime_ns for p in root.glob(sign)}
+        while process.poll() is None:
+            with contextlib.suppress(FileNotFoundError):
+                if {p: p.stat().st_mtime_ns for p in root.glob(sign)} != before:
+                    break
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.03 if moment == "recording" else 0.4))
+    process.kill()
+    return process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_killed_at_random_twenty_times_a_training_ends_with_the_same_bits(phantom_set, tmp_path):
-    subprocess.run([*TRAIN, phantom_set.root, tmp_path / "whole"], check=True, cwd=ROOT, capture_output=True)
+def test_killed_at_random_a_training_ends_with_the_same_bits(phantom_set, tmp_path):
+    def train(root: Path) -> subprocess.Popen:
+        command = [*TRAIN, phantom_set.root, root, "40"]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    assert train(tmp_path / "whole").wait() == 0
     expected = bits(Store(tmp_path / "whole").whole()[0])
-    rng, kills, finished = random.Random(0), 0, 0
-    while kills < 20:
-        root = tmp_path / f"killed{finished}"
-        started = time.monotonic()
-        process = subprocess.Popen([*TRAIN, phantom_set.root, root], cwd=ROOT, stdout=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=rng.uniform(3, 9))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-            assert Store(root).damaged() == []
-            assert time.monotonic() - started < 60
-        else:
-            assert process.returncode == 0
-            assert bits(Store(root).whole()[0]) == expected
-            finished += 1
-    subprocess.run([*TRAIN, phantom_set.root, root], check=True, cwd=ROOT, capture_output=True)
-    run = Store(root).whole()[0]
+    rng, kills = random.Random(0), dict.fromkeys(("starting", "training", "recording"), 0)
+    root = tmp_path / "killed"
+    while min(kills.values()) < 8:
+        moment = min(kills, key=lambda m: kills[m])
+        kills[moment] += kill_at_random(train(root), root, moment, rng)
+        store = Store(root)
+        assert store.damaged() == []
+        for run in store.whole():
+            assert bits(run) == expected
+            shutil.rmtree(root)  # it had come to its end: from the start again
+    assert train(root).wait() == 0
+    (run,) = Store(root).whole()
     assert bits(run) == expected
     assert read(run.folder).key == run.key
-    assert [p for p in (root / ".unfinished").iterdir() if p.suffix == ".npz"] == []
+    assert list(root.glob(".unfinished/*.npz")) == []

@@ -14,8 +14,10 @@ TINY = Experiment(
 )
 
 if __name__ == "__main__":
-    data, root = map(Path, sys.argv[1:3])
-    experiments.EXPERIMENTS["tiny"] = TINY
+    data, root, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    experiments.EXPERIMENTS["tiny"] = dataclasses.replace(TINY, epochs=epochs)
+    study._WITH_WEIGHTS = ("tiny",)
     profile = dataclasses.replace(experiments.PROFILES["paper"], seeds=(0,))
     run = study.Study(open_folder(data), profile, Store(root)).run("tiny")
-    print(run.name, run.record["finished"])
+    written = (run.folder / "run.json").stat()
+    print(run.name, written.st_ino, written.st_mtime_ns)

@@ -138,6 +138,8 @@ def _check_counts(data: DataSet, folders: dict[tuple[str, str], list[Path] | Non
         folder = data.augmented / split / cell
         if paths is None:
             problems.append(f"{folder}: the folder is missing; unpack the archive again.")
+        elif not paths:
+            problems.append(f"{folder}: the folder is empty; unpack the archive again.")
         elif not data.is_phantom and len(paths) != PUBLISHED_COUNTS[split][cell]:
             wanted = PUBLISHED_COUNTS[split][cell]
             problems.append(f"{folder}: holds {len(paths)} files instead of {wanted}; unpack the archive again.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from wbc_lib import paths, photos, progress
 from wbc_lib.errors import UnknownNameError, WbcError, WeightsError
@@ -25,6 +25,7 @@ Data = Annotated[
     str | None,
     typer.Option("--data", help="Folder of the photos, or 'phantoms'. Default: WBC_DATA, the cache, a download."),
 ]
+Folder = Annotated[str | None, typer.Option("--data", help="Folder of the photos.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), quick (minutes) or paper (hours).")]
 
 
@@ -79,20 +80,20 @@ def train(
 @app.command()
 def experiments() -> None:
     """List the experiments of the registry."""
-    table = Table("name", "title", "epochs", "material", "in the paper")
+    table = Table(Column("name", no_wrap=True), "title", "epochs", "material", "in the paper")
     for e in EXPERIMENTS.values():
         table.add_row(e.name, e.title, str(e.epochs), e.material, "yes" if e.in_paper else "our control")
     progress.console.print(table)
 
 
 @data_app.command("where")
-def data_where(data: Data = None) -> None:
+def data_where(data: Folder = None) -> None:
     """Print the folder of the photos that would be used."""
     typer.echo(photos.find(data).root)
 
 
 @data_app.command("check")
-def data_check(data: Data = None) -> None:
+def data_check(data: Folder = None) -> None:
     """Check every file of the data set; exits 1 and names each that is not as it should be."""
     from wbc_lib.check import check
 
@@ -116,7 +117,7 @@ def data_check(data: Data = None) -> None:
 @data_app.command("phantoms")
 def data_phantoms(
     folder: Annotated[Path, typer.Argument(help="Folder to draw into; it must not exist yet.")],
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same pictures.")] = 0,
     scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Share of the real number of photos.")] = 1.0,
     copies: Annotated[int, typer.Option(min=8, help="TRAIN images per class.")] = 2500,
 ) -> None:
@@ -166,6 +167,8 @@ def runs_chart(
     """Draw the summary of all recorded runs of a profile; the README shows it."""
     from wbc_lib import claims, figures
 
+    if file.suffix not in {".png", ".svg"}:
+        raise UnknownNameError(f"{file} is neither .png nor .svg.")
     study = open_study(data, profile, may_train=False)
     figures.use_style()
     figure = figures.draw_summary(claims.summarise({name: study.recorded(name) for name in EXPERIMENTS}))
@@ -233,6 +236,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             seeds += range(int(first), int(last or first) + 1)
     except ValueError as error:
         raise UnknownNameError(f"{text!r} names no seeds; write them like 0-2 or 0,5.") from error
+    if text and not seeds or any(seed >= 2**32 for seed in seeds):
+        raise UnknownNameError(f"{text!r} names no seeds; write them like 0-2 or 0,5.")
     return tuple(seeds)
 
 
@@ -264,6 +269,10 @@ def main() -> None:
     """Run the command line; what a user can mend is told in one sentence."""
     try:
         app()
+    except SystemExit as done:
+        if done.code == 130:
+            console.print("Stopped; what had finished is kept.")
+        raise
     except WbcError as error:
         console.print(str(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)

@@ -15,6 +15,14 @@ from wbc_lib.images import INPUT_SHAPE, RESIZING
 NUMERICS = 1
 
 
+def _plain(part: Any) -> None:
+    # Equal settings must have one key: 0 is 0.0, and a number from an array is a number.
+    for f in dataclasses.fields(part):
+        value = getattr(part, f.name)
+        plain = tuple(int(v) for v in value) if isinstance(f.default, tuple) else type(f.default)(value)
+        object.__setattr__(part, f.name, plain)
+
+
 @dataclass(frozen=True)
 class Network:
     """A network as the paper describes it.
@@ -47,6 +55,9 @@ class Network:
     base: str = ""
     base_weights: str = ""
 
+    def __post_init__(self):
+        _plain(self)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -57,6 +68,9 @@ class Settings:
     batch_size: int = 32
     normalisation: str = "[-1, 1]"
     validation_share: float = 0.2
+
+    def __post_init__(self):
+        _plain(self)
 
 
 @dataclass(frozen=True)

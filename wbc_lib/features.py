@@ -41,7 +41,7 @@ def load_features(
     sha256 = read_manifest(data).sha256[:16]
     name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}.npy"
     cached = paths.cache() / "features" / name
-    if not cached.exists():
+    if paths.read_array(cached) is None:
         from wbc_lib.models import build_base
 
         base = build_base(network.base, network.base_weights, shape)

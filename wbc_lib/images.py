@@ -166,7 +166,7 @@ def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress
     index = list_images(data)
     name = f"{read_manifest(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
     cached = paths.cache() / "arrays" / name
-    if not cached.exists():
+    if paths.read_array(cached) is None:
         files = [data.image_path(image) for image in index.image]
         _write_array(cached, files, shape, on_progress)
     return Images(index, np.load(cached, mmap_mode="r", allow_pickle=False))

@@ -1,5 +1,6 @@
 """The data set's fingerprint: a sha256 per file, and one for the whole."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -77,7 +78,10 @@ def read_manifest(data: DataSet) -> Manifest:
         files = data_files(data)
         cached = paths.cache() / "manifests" / f"{_listing_signature(data, files)}.json"
         if cached.exists():
-            return combine(json.loads(cached.read_text()))
+            with contextlib.suppress(ValueError):
+                recorded = json.loads(cached.read_text())
+                if isinstance(recorded, dict) and recorded.keys() == files.keys():
+                    return combine(recorded)
         manifest = combine(dict(zip(files, hash_files(files.values()), strict=True)))
     except OSError as error:
         raise BadDataError(f"{error.filename} cannot be read ({error.strerror}); unpack the archive again.") from error

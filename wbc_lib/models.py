@@ -121,6 +121,10 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int]) -> keras.M
     makers = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}
     if base not in makers:
         raise UnknownNameError(f"There is no base {base!r}; choose one of: {', '.join(makers)}.")
+    if weights not in {"imagenet", "random", *(("hed",) if base == "vgg16" else ())}:
+        raise UnknownNameError(
+            f"There are no weights {weights!r} of {base}; choose one of: imagenet, random, hed (vgg16)."
+        )
     keras.utils.set_random_seed(0)
     options = {"include_top": False, "input_shape": (*input_shape, 3)}
     if weights == "imagenet":

@@ -68,6 +68,14 @@ def new_array(target: Path, shape: tuple[int, ...], dtype: type) -> Iterator[NDA
         array.flush()
 
 
+def read_array(path: Path) -> NDArray | None:
+    """Map an array that `new_array` wrote, read-only; ``None`` if it is not there or is damaged."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+
+
 def write_text(target: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with written_whole(target) as temporary:

@@ -148,12 +148,12 @@ class Store:
         return [problem for _, problem in self._examined() if problem]
 
     def _examined(self) -> "Iterator[tuple[Run | None, str | None]]":
-        for root in self.roots:
-            for record in sorted(root.glob("[!.]*/run.json")):
-                try:
-                    yield read(record.parent), None
-                except RunError as error:
-                    yield None, str(error)
+        found = {p.parent.name: p.parent for root in self.roots[::-1] for p in root.glob("[!.]*/run.json")}
+        for name in sorted(found):  # a run that is in several folders is one run
+            try:
+                yield read(found[name]), None
+            except RunError as error:
+                yield None, str(error)
 
     def checkpoint(self, plan: Plan) -> Path:
         """Where an unfinished training of this plan keeps its state."""
