@@ -1,10 +1,11 @@
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
-from wbc_lib import examples, photos
+from wbc_lib import cells, examples, fields, photos, provenance
 from wbc_lib.errors import UnknownNameError
-from wbc_lib.experiments import EXPERIMENTS, vary
+from wbc_lib.experiments import EXPERIMENTS, find_experiment, vary
 from wbc_lib.photos import LABELS
 
 
@@ -55,6 +56,63 @@ def test_the_share_is_held_back_and_the_seed_decides_which(phantom_set, name):
         np.testing.assert_array_equal(getattr(first, part).inputs, getattr(again, part).inputs)
     assert set(first.validation.names) != set(other.validation.names)
     assert set(first.test.names) == set(other.test.names)
+
+
+@pytest.fixture(scope="module")
+def photo_of(phantom_set):
+    return provenance.read(phantom_set).set_index("image").photo
+
+
+@pytest.mark.parametrize("name", ["final+by-photo", "final+painted+by-photo"])
+def test_by_photo_no_field_of_view_is_on_two_sides(phantom_set, photo_of, monkeypatch, name):
+    # Let two photos of different classes show one field.
+    single = [photo_of[photo_of.index.str.contains(f"TRAIN/{cell}")].iloc[0] for cell in ("NEUTROPHIL", "EOSINOPHIL")]
+    pair = pd.DataFrame([sorted(single)], columns=["photo", "other"])
+    monkeypatch.setattr(fields, "read_pairs", lambda _: pair)
+    for seed in range(3):
+        material = examples.gather(phantom_set, find_experiment(name), seed)
+        training, validation = (set(photo_of[getattr(material, p).names]) for p in ("training", "validation"))
+        assert not training & validation
+        assert set(single) <= training or set(single) <= validation
+        assert all(n.startswith("TEST/") for n in material.test.names)
+
+
+def test_over_all_folds_every_photo_is_held_back_once_and_scored_as_it_was_taken(phantom_set, photo_of):
+    held_back, originals = [], []
+    for k in range(1, 6):
+        material = examples.gather(phantom_set, find_experiment(f"final+fold-{k}"), seed=1)
+        learned, watched = (photo_of[getattr(material, p).names] for p in ("training", "validation"))
+        assert not set(learned) & set(watched)
+        assert len(learned) + len(watched) == (photo_of.index.str.split("/").str[0] != "TEST_SIMPLE").sum()
+        assert [int(n[11:16]) for n in material.test.names] == sorted(set(watched))
+        held_back += sorted(set(watched))
+        originals += list(zip(material.test.names, material.test.labels, strict=True))
+    assert sorted(held_back) == sorted(set(photo_of))
+    table = photos.read_labels(phantom_set)
+    assert all(LABELS[table[int(name[11:16])][0]] == label for name, label in originals)
+    whole = cv2.imread(str(phantom_set.photo_path(held_back[-1])))[..., ::-1]
+    np.testing.assert_array_equal(material.test.inputs[-1], cv2.resize(whole, (80, 60), interpolation=cv2.INTER_AREA))
+
+
+def test_painted_images_are_the_same_with_a_disc_and_those_without_a_box_are_left_out(phantom_set, photo_of):
+    plain, painted = (examples.gather(phantom_set, find_experiment(n), 0) for n in ("final", "final+painted"))
+    boxed = set(cells.white_cells(phantom_set).photo)
+    for part in ("training", "test"):
+        before, after = getattr(plain, part), getattr(painted, part)
+        assert set(photo_of[after.names]) <= boxed
+        inputs = dict(zip(before.names, before.inputs, strict=True))
+        changed = [
+            (inputs[n] != x).any(axis=2).mean() for n, x in zip(after.names, after.inputs, strict=True) if n in inputs
+        ]
+        assert len(changed) > 5 and min(changed) > 0.1 and max(changed) < 0.6
+    expected = [n for n in plain.test.names if photo_of[n] in boxed]
+    assert list(painted.test.names) == expected
+
+
+@pytest.mark.parametrize("changes", [{"protocol": "by-hand"}, {"material": "raw", "protocol": "by-photo"}])
+def test_an_unknown_protocol_is_named(phantom_set, changes):
+    with pytest.raises(UnknownNameError, match=changes["protocol"]):
+        examples.gather(phantom_set, vary(EXPERIMENTS["final"], **changes), seed=0)
 
 
 def redraw(data, photo: int, image: np.ndarray, **boxes: list[tuple[int, int, int, int]]) -> None:

@@ -29,6 +29,7 @@ OTHER = {
     "material": "raw",
     "augment": True,
     "input_shape": (120, 160),
+    "protocol": "by-photo",
 }
 
 
@@ -152,3 +153,32 @@ def test_the_paper_profile_runs_the_papers_epochs():
 def test_the_registry_and_the_papers_figures_name_the_same_experiments():
     assert set(paper.REPORTED) == {n for n, e in EXPERIMENTS.items() if e.in_paper}
     assert all(n == e.name for n, e in EXPERIMENTS.items())
+
+
+def test_a_name_with_variations_is_the_experiment_with_these_changes():
+    found = experiments.find_experiment("final+painted+by-photo")
+    assert (found.material, found.protocol, found.in_paper) == ("painted", "by-photo", False)
+    assert found.name == "final+painted+by-photo" and found.title.startswith(EXPERIMENTS["final"].title)
+    back = experiments.vary(found, material="augmented", protocol="random")
+    assert dataclasses.replace(PLAN, experiment=back).key == PLAN.key
+    other = experiments.find_experiment("final+by-photo+painted")
+    assert dataclasses.replace(PLAN, experiment=other).key == dataclasses.replace(PLAN, experiment=found).key
+
+
+def test_every_variation_changes_something_and_no_two_are_the_same():
+    keys = {
+        dataclasses.replace(PLAN, experiment=experiments.find_experiment(f"final+{v}")).key
+        for v in experiments.VARIATIONS
+    }
+    assert len(keys | {PLAN.key}) == len(experiments.VARIATIONS) + 1
+
+
+@pytest.mark.parametrize("name", ["final+nope", "nope+painted", "final+", "+painted"])
+def test_an_unknown_variation_is_named(name):
+    with pytest.raises(UnknownNameError, match="There is no"):
+        experiments.find_experiment(name)
+
+
+def test_a_varied_plan_is_read_back():
+    plan = Plan(experiments.find_experiment("final+painted+fold-2"), 8, 1, "d" * 64)
+    assert experiments.read_plan("final+painted+fold-2", plan.config).key == plan.key

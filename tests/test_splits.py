@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +43,45 @@ def test_another_seed_undersamples_otherwise():
     first, second = (splits.undersample(labels, seed) for seed in (0, 1))
     assert np.array_equal(first[:5], second[:5])  # the rarest class is taken whole
     assert not np.array_equal(first, second)
+
+
+@given(st.data())
+def test_no_group_is_on_two_sides_and_every_row_is_held_back_once(data):
+    n_groups, n_folds = data.draw(st.integers(12, 30)), data.draw(st.integers(2, 5))
+    sizes = np.array(data.draw(st.lists(st.integers(1, 9), min_size=n_groups, max_size=n_groups)))
+    groups = np.repeat(np.arange(n_groups), sizes)
+    labels = np.repeat(np.arange(n_groups) % 2, sizes)
+    folds = [splits.split_by_group(labels, groups, k, n_folds, seed=3) for k in range(1, n_folds + 1)]
+    for split in folds:
+        assert not set(groups[split.training]) & set(groups[split.validation])
+        assert np.array_equal(np.union1d(split.training, split.validation), np.arange(len(groups)))
+    assert np.array_equal(np.sort(np.concatenate([s.validation for s in folds])), np.arange(len(groups)))
+
+
+def test_classes_keep_their_proportions_in_every_fold():
+    labels = np.repeat([1, 2, 3, 4], [100, 50, 20, 30])
+    for fold in range(1, 6):
+        held_back = splits.split_by_group(labels, np.arange(200), fold, 5, seed=0).validation
+        assert np.bincount(labels[held_back])[1:].tolist() == [20, 10, 4, 6]
+
+
+def test_folds_depend_on_the_seed_and_on_nothing_else():
+    # Groups of different sizes: there scikit-learn's own StratifiedGroupKFold gives the same folds for every seed.
+    sizes = np.arange(5, 45)
+    labels, groups = (np.repeat(x, sizes) for x in (np.arange(40) % 4, np.arange(40)))
+    first, again, other = (splits.split_by_group(labels, groups, 1, 5, seed).validation for seed in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_every_fold_has_as_many_groups_of_each_class():
+    groups = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 30, 40))
+    labels = groups % 4
+    for fold in range(1, 6):
+        held_back = splits.split_by_group(labels, groups, fold, 5, seed=0).validation
+        assert np.bincount(np.unique(groups[held_back]) % 4).tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("fold", [0, 6])
+def test_a_fold_that_is_not_there_is_refused(fold):
+    with pytest.raises(ValueError, match="folds 1 to 5"):
+        splits.split_by_group(np.ones(10, int), np.arange(10), fold, 5, seed=0)

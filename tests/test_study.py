@@ -14,6 +14,7 @@ import pytest
 
 from tests.train_tiny import TINY
 from wbc_lib import experiments, paths, study
+from wbc_lib.designs import DESIGNS
 from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WeightsError
 from wbc_lib.runs import Store, read
 from wbc_lib.study import Study
@@ -189,3 +190,16 @@ def test_killed_at_random_a_training_ends_with_the_same_bits(phantom_set, tmp_pa
     assert bits(run) == expected
     assert read(run.folder).key == run.key
     assert list(root.glob(".unfinished/*.npz")) == []
+
+
+def test_of_a_design_what_is_there_is_given_by_name_and_seed(small):
+    assert small.design("leakage") == {name: [] for name in DESIGNS["leakage"].in_smoke}
+    wanted, at_its_profile = small.wanted("leakage")
+    assert at_its_profile is small and set(wanted.values()) == {(0,)}
+    at_its_profile.run("final+by-photo", 0)
+    found = small.design("leakage")
+    assert [run.record["experiment"] for run in found["final+by-photo"]] == ["final+by-photo"]
+    assert found["final"] == []
+    full = dataclasses.replace(small, profile=experiments.PROFILES["quick"])
+    assert full.wanted("leakage")[1].profile is experiments.PROFILES["paper"]
+    assert full.design("leakage")["final+by-photo"] == []  # that was a run of two epochs

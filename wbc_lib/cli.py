@@ -9,8 +9,9 @@ import typer
 from rich.table import Column, Table
 
 from wbc_lib import paths, photos, progress
+from wbc_lib.designs import DESIGNS, find_design
 from wbc_lib.errors import UnknownNameError, WbcError, WeightsError
-from wbc_lib.experiments import EXPERIMENTS, find_experiment
+from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment
 from wbc_lib.progress import console
 from wbc_lib.runs import Run, Store
 from wbc_lib.study import Study, open_study
@@ -43,7 +44,10 @@ def book(
     study = open_study(data, profile)
     _say_basis(study)
     if train:
-        _train_missing(study, list(EXPERIMENTS), study.profile.seeds)
+        _train_missing(study, study.missing())
+        if study.profile.name == "smoke":
+            for name in DESIGNS:
+                _train_design(study, name)
     with progress.bar("Chapters") as on_progress:
 
         def on_chapter(name: str, done: int, total: int) -> None:
@@ -62,15 +66,25 @@ def train(
     profile: ProfileName = "quick",
     seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,5. Default: the profile's.")] = "",
     record: Annotated[bool, typer.Option(help="Write to the project's results/, to be committed.")] = False,
+    design: Annotated[str, typer.Option(help=f"All runs of a design: {', '.join(DESIGNS)}.")] = "",
 ) -> None:
-    """Train experiments that are not recorded yet; an interrupted one goes on where it stopped."""
+    """Train experiments that are not recorded yet; an interrupted one goes on where it stopped.
+
+    A name may be followed by variations, as in final+by-photo+painted; `wbc experiments` lists them.
+    """
+    if design:
+        find_design(design)
+        study = open_study(data, profile, record=record)
+        _say_basis(study)
+        _train_design(study, design)
+        return
     if not names and not everything:
         raise UnknownNameError(f"Name an experiment, or say --all. There are: {', '.join(EXPERIMENTS)}.")
     chosen = list(EXPERIMENTS) if everything else [find_experiment(name).name for name in names]
     study = open_study(data, profile, record=record)
     _say_basis(study)
     wanted = parse_seeds(seeds) or study.profile.seeds
-    _train_missing(study, chosen, wanted)
+    _train_missing(study, study.missing(chosen, wanted))
     if record:
         found = (study.store.find(study.plan(name, seed)) for name in chosen for seed in wanted)
         for run in filter(None, found):
@@ -79,11 +93,19 @@ def train(
 
 @app.command()
 def experiments() -> None:
-    """List the experiments of the registry."""
+    """List the experiments of the registry, their variations, and the designs made of them."""
     table = Table(Column("name", no_wrap=True), "title", "epochs", "material", "in the paper")
     for e in EXPERIMENTS.values():
         table.add_row(e.name, e.title, str(e.epochs), e.material, "yes" if e.in_paper else "our control")
     progress.console.print(table)
+    variations = Table(Column("variation", no_wrap=True), "what it changes")
+    for name, (words, _) in VARIATIONS.items():
+        variations.add_row(f"+{name}", words)
+    progress.console.print(variations)
+    designs = Table(Column("design", no_wrap=True), "its question", "runs", "profile")
+    for d in DESIGNS.values():
+        designs.add_row(d.name, d.title, str(sum(map(len, d.seeds.values()))), d.profile)
+    progress.console.print(designs)
 
 
 @data_app.command("where")
@@ -246,8 +268,14 @@ def _say_basis(study: Study) -> None:
     typer.echo(f"Working with {study.data.title}{published}: {study.data.root}")
 
 
-def _train_missing(study: Study, names: list[str], seeds: tuple[int, ...]) -> None:
-    wanted = study.missing(names, seeds)
+def _train_design(study: Study, name: str) -> None:
+    seeds, at_its_profile = study.wanted(name)
+    missing = [m for experiment in seeds for m in at_its_profile.missing([experiment], seeds[experiment])]
+    # First seeds first, so that an early stop leaves something of everything.
+    _train_missing(at_its_profile, sorted(missing, key=lambda m: m[1]))
+
+
+def _train_missing(study: Study, wanted: list[tuple[str, int]]) -> None:
     for i, (name, seed) in enumerate(wanted, start=1):
         title = f"{find_experiment(name).title}, seed {seed}"
         try:

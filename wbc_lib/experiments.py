@@ -13,6 +13,8 @@ from wbc_lib.images import INPUT_SHAPE, RESIZING
 #: Version of everything that decides a run's numbers. Raise it when a change to the training, the networks or the
 #: splits alters results; every recorded run is stale from then on. A test watches for a change that forgot.
 NUMERICS = 1
+#: Parts that the photos are divided into for cross-validation.
+N_FOLDS = 5
 
 
 def _plain(part: Any) -> None:
@@ -85,13 +87,18 @@ class Experiment:
     epochs : int
         As in the paper.
     material : str
-        What it is trained on: "augmented" (the 12,444 images), "raw" (the source photos), "raw-undersampled"
-        (the rarest class's number of each) or "raw-cropped" (the photos cut to the white cell's box).
+        What it is trained on: "augmented" (the 12,444 images), "painted" (the same with the white cell painted over),
+        "raw" (the source photos), "raw-undersampled" (the rarest class's number of each) or "raw-cropped" (the photos
+        cut to the white cell's box).
     augment : bool
         Whether every epoch sees freshly turned and shifted copies (raw photos only).
     settings : Settings
     input_shape : tuple of int
         Height and width of the input.
+    protocol : str
+        How images are held back for validation: "random" (a random share, as in the paper), "by-photo" (no photo, nor
+        another photo of its field, is on both sides) or "fold-1" to "fold-5" (the same over TRAIN and TEST together;
+        the fold's photos themselves take the place of TEST).
     in_paper : bool
         False for the controls that we add.
     """
@@ -104,6 +111,7 @@ class Experiment:
     augment: bool = False
     settings: Settings = field(default_factory=Settings)
     input_shape: tuple[int, int] = INPUT_SHAPE
+    protocol: str = "random"
     in_paper: bool = True
 
     @property
@@ -167,6 +175,19 @@ EXPERIMENTS = {
 }
 
 
+#: What an experiment's name may be followed by, each after a plus: what it is called, and what it changes.
+VARIATIONS = {
+    "by-photo": ("validated by photo", {"protocol": "by-photo"}),
+    "painted": ("cells painted over", {"material": "painted"}),
+    **{f"fold-{k}": (f"fold {k} of {N_FOLDS}", {"protocol": f"fold-{k}"}) for k in range(1, N_FOLDS + 1)},
+    "rmsprop": ("RMSprop", {"optimizer": "rmsprop"}),
+    "01": ("pixels in [0, 1]", {"normalisation": "[0, 1]"}),
+    "standardised": ("pixels standardised", {"normalisation": "standardised"}),
+    "linear": ("a single linear layer", {"dense": ()}),
+    "120x160": ("input of 120x160", {"input_shape": (120, 160)}),
+}
+
+
 @dataclass(frozen=True)
 class Profile:
     """How much of each experiment is run.
@@ -193,7 +214,7 @@ class Profile:
 
     def epochs(self, experiment: Experiment) -> int:
         """Epochs of one experiment under this profile."""
-        is_short = experiment.material != "augmented" and self.share > 0
+        is_short = experiment.material.startswith("raw") and self.share > 0
         return experiment.epochs if is_short else max(2, round(experiment.epochs * self.share))
 
 
@@ -208,14 +229,21 @@ PROFILES = {
 
 
 def find_experiment(name: str) -> Experiment:
-    """Look an experiment up by name.
+    """Look an experiment up by name; ``final+by-photo+painted`` is the experiment ``final`` with these `VARIATIONS`.
 
     Raises
     ------
     UnknownNameError
-        If nobody has that name.
+        If nobody has that name, or there is no such variation.
     """
-    return _find(EXPERIMENTS, name, "experiment")
+    base, *variations = name.split("+")
+    experiment = _find(EXPERIMENTS, base, "experiment")
+    if not variations:
+        return experiment
+    described = [_find(VARIATIONS, v, "variation") for v in variations]
+    title = ", ".join([experiment.title, *(words for words, _ in described)])
+    changes = {field: value for _, changed in described for field, value in changed.items()}
+    return vary(experiment, **changes, name=name, title=title, in_paper=False)
 
 
 def find_profile(name: str) -> Profile:
@@ -260,6 +288,8 @@ class Plan:
         described = dataclasses.asdict(self.experiment)
         for label in ("name", "title", "in_paper"):
             del described[label]
+        if described["protocol"] == "random":
+            del described["protocol"]  # the only one there was when the first runs were recorded
         return json.loads(
             json.dumps(
                 {

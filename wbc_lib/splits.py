@@ -1,9 +1,12 @@
 """Which images are learned from and which are held back."""
 
+import warnings
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,46 @@ def split_at_random(n: int, share: float, seed: int) -> Split:
     order = np.random.default_rng([seed, 0]).permutation(n)
     held_back = round(n * share)
     return Split(np.sort(order[held_back:]), np.sort(order[:held_back]))
+
+
+def split_by_group(
+    labels: NDArray[np.integer], groups: NDArray[np.integer], fold: int, n_folds: int, seed: int
+) -> Split:
+    """Hold back one of `n_folds` parts that share no group, with as many groups of each class in every part.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (rows,)
+    groups : ndarray of int, shape (rows,)
+        Rows of one group, such as the copies of a photo, stay together; a group counts for its commonest class.
+    fold : int
+        Which part is held back, from 1; over all folds of one seed every row is held back once.
+    n_folds : int
+    seed : int
+        Same seed, same parts.
+
+    Returns
+    -------
+    Split
+        Row numbers, each part ascending.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fold, or fewer groups than folds.
+    """
+    if not 1 <= fold <= n_folds:
+        raise ValueError(f"there are folds 1 to {n_folds}, not {fold}")
+    # scikit-learn's StratifiedGroupKFold sorts groups by size after shuffling them: nearly every seed gives the same.
+    names, member = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), labels.max() + 1), int)
+    np.add.at(counts, (member, labels), 1)
+    parts = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(names, counts.argmax(axis=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class of fewer groups than folds is absent from some
+        chosen = next(islice(parts, fold - 1, None))[1]
+    is_held_back = np.isin(member, chosen)
+    return Split(np.flatnonzero(~is_held_back), np.flatnonzero(is_held_back))
 
 
 def undersample(labels: NDArray[np.integer], seed: int) -> NDArray[np.int64]:

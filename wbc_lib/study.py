@@ -3,12 +3,13 @@
 import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wbc_lib import paths, photos, progress
+from wbc_lib.designs import find_design
 from wbc_lib.errors import DataNotFoundError, RunError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, Experiment, Plan, Profile, find_experiment, find_profile, vary
 from wbc_lib.images import Images, load_images
@@ -108,6 +109,22 @@ class Study:
         """Experiments and seeds (by default the profile's) that are not recorded, first seeds first."""
         wanted = [(name, seed) for seed in seeds or self.profile.seeds for name in names]
         return [(name, seed) for name, seed in wanted if self.store.find(self.plan(name, seed)) is None]
+
+    def design(self, name: str) -> dict[str, list[Run]]:
+        """Those runs of a design that are there already, by the experiment's name, each list by seed."""
+        wanted, study = self.wanted(name)
+        found = {
+            experiment: [study.store.find(study.plan(experiment, s)) for s in wanted[experiment]]
+            for experiment in wanted
+        }
+        return {experiment: [run for run in runs if run] for experiment, runs in found.items()}
+
+    def wanted(self, name: str) -> tuple[dict[str, tuple[int, ...]], "Study"]:
+        """Seeds of each experiment of a design, and this study at the profile that the design is run with."""
+        design = find_design(name)
+        if self.profile.name == "smoke":
+            return dict.fromkeys(design.in_smoke, self.profile.seeds), self
+        return design.seeds, replace(self, profile=find_profile(design.profile))
 
     def train(self, plan: Plan) -> Run:
         """Train a plan that is not recorded; another process that asks for the same one waits and reads.
