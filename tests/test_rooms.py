@@ -9,8 +9,9 @@ from wbc_lib import paths
 
 #: From the ground up; a room imports only from rooms before it.
 ORDER = """
-    errors paths photos manifest check smears phantoms images registration lineup provenance fields cells splits paper
-    experiments designs models features examples training runs progress study verify metrics claims figures chapter book cli
+    errors paths photos manifest check smears phantoms images registration lineup provenance fields cells
+    splits paper experiments designs models features examples training runs progress study verify metrics
+    claims figures chapter book cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
 
