@@ -67,7 +67,10 @@ def test_every_figure_that_the_paper_reports_has_a_claim():
     reported = sum(
         value is not None for r in paper.REPORTED.values() for value in (r.training, r.validation, r.test, r.parameters)
     )
-    assert sum(c.kind in ("accuracy", "count") for c in found) == reported + 1  # and the drop to the hold-out set
+    # ... the drop to the hold-out set, the four supports; three scores of four classes, and what is off the diagonal
+    assert sum(c.kind in ("accuracy", "count") for c in found) == reported + 1 + 4
+    assert sum(c.kind == "score" for c in found) == 12 + 12
+    assert len({(c.experiment, c.text) for c in found}) == len(found)
     assert {c.kind for c in found} == set(claims.RULES)
     assert all(c.verdict(is_cut=False) == claims.UNTESTED for c in found)
 
@@ -90,3 +93,16 @@ def test_the_summary_leaves_out_what_is_scored_on_other_images_and_keeps_what_wa
     assert table.loc["Final model", "validation"] == pytest.approx(0.85)
     assert table.loc["Baseline CNN"][["training", "validation", "test"]].isna().all()
     assert table.loc["Baseline CNN", "paper_validation"] == paper.REPORTED["baseline"].validation
+
+
+def test_the_papers_own_predictions_would_reproduce_figure_3_cell_by_cell():
+    matrix = paper.FIGURE_3_MATRIX
+    run = FakeRun(0, 0.9)
+    run.labels = lambda part: np.repeat(np.repeat([1, 2, 3, 4], 4), matrix.ravel())
+    run.predicted = lambda part: np.repeat(np.tile([1, 2, 3, 4], 4), matrix.ravel())
+    run.accuracy = lambda part: float((run.labels(part) == run.predicted(part)).mean())
+    cells = [c for c in claims.collect({"final": [run]}) if c.text.startswith("hold-out") and c.kind != "accuracy"]
+    assert len(cells) == 12 + 12 + 4
+    # The paper prints two digits of its scores.
+    assert all(abs(c.measured[0] - c.reported) < 0.006 for c in cells if c.kind == "score")
+    assert all(c.measured[0] == c.reported for c in cells if c.kind == "count")

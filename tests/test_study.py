@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from tests.train_tiny import TINY
-from wbc_lib import experiments, paths, study
+from wbc_lib import experiments, paths, provenance, study
 from wbc_lib.designs import DESIGNS
 from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WeightsError
+from wbc_lib.manifest import PUBLISHED_SHA256
 from wbc_lib.runs import Store, read
 from wbc_lib.study import Study
 
@@ -142,6 +143,26 @@ def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, t
     with pytest.raises(DataNotFoundError):
         study.open_study(None, "smoke")
     assert study.open_study("phantoms", "smoke").data.is_phantom
+
+
+def test_without_photos_the_recorded_results_are_shown_and_nothing_is_trained(monkeypatch):
+    monkeypatch.setenv("WBC_RESULTS", str(ROOT / "results"))
+    monkeypatch.setattr(study.photos, "find", lambda **_: study.photos.open_folder("/no/such/folder"))
+    for found in (study.open_study("recorded", "paper"), study.open_study(None, "paper")):
+        assert found.data.is_phantom and not found.may_train
+        assert found.data_sha256 == PUBLISHED_SHA256 != found.manifest.sha256
+        (first, *_) = found.runs("final")
+        assert first.record["config"]["data_sha256"] == PUBLISHED_SHA256
+        assert set(first.names("test")) <= set(found.provenance.image)
+        assert len(set(found.pairs.photo) & set(found.provenance.photo)) > 10
+        with pytest.raises(RunError):
+            found.run("final", dropout=0.123)
+
+
+def test_phantoms_are_traced_and_paired_themselves(small):
+    assert set(small.provenance.image) == set(small.images.index.image)
+    assert small.provenance.equals(provenance.read(small.data))
+    assert len(small.pairs) == 0
 
 
 def test_new_runs_go_to_the_cache_unless_they_are_to_be_recorded(phantom_set):

@@ -19,7 +19,7 @@ import yaml
 from wbc_lib import paths
 from wbc_lib.chapter import NEVER_TRAIN
 from wbc_lib.errors import BookError
-from wbc_lib.study import Study
+from wbc_lib.study import RECORDED, Study
 
 #: Pages are made from here; nothing in ``book/`` is ever written to.
 STAGING = paths.BUILD / "executed"
@@ -119,8 +119,8 @@ def _stage(study: Study) -> list[Chapter]:
         target = STAGING / "book" / path.relative_to(paths.BOOK)
         _write_if_changed(target, path.read_bytes())
         wanted.add(target)
-    parameters = {"DATA": "phantoms" if study.data.is_phantom else str(study.data.root.resolve())}
-    parameters["PROFILE"] = study.profile.name
+    folder = RECORDED if study.results_of else "phantoms" if study.data.is_phantom else str(study.data.root.resolve())
+    parameters = {"DATA": folder, "PROFILE": study.profile.name}
     chapters = []
     for page in pages:
         source = paths.ROOT / f"{page}.ipynb"
@@ -140,6 +140,8 @@ def announce(study: Study) -> str:
     notes = []
     if study.data.is_phantom:
         notes.append("The cells on this page are <strong>drawn phantoms, not patients' cells</strong>.")
+    if study.results_of:
+        notes.append("Results are those recorded on the real photos; counts of files and pixels are the phantoms'.")
     if study.profile.is_cut:
         notes.append(f"Training was cut short: <strong>{study.profile.title}</strong>.")
     return " ".join(notes)
@@ -188,7 +190,7 @@ def _fingerprint(chapter: Chapter, study: Study) -> str:
     digest = hashlib.sha256(chapter.source.read_bytes())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    digest.update(json.dumps([chapter.parameters, study.manifest.sha256]).encode())
+    digest.update(json.dumps([chapter.parameters, study.manifest.sha256, study.data_sha256]).encode())
     for root in study.store.roots:
         digest.update("\n".join(sorted(p.parent.name for p in root.glob("[!.]*/run.json"))).encode())
     return digest.hexdigest()

@@ -23,7 +23,7 @@ def open_chapter(data: str = "", profile: str = "quick") -> Study:
     Parameters
     ----------
     data : str
-        Folder of the photos, "phantoms", or "" to find them.
+        Folder of the photos, "phantoms", "recorded" (see `study.open_study`), or "" to find them.
     profile : str
         "smoke", "quick" or "paper".
     """
@@ -35,9 +35,11 @@ def open_chapter(data: str = "", profile: str = "quick") -> Study:
 
 def describe_basis(study: Study) -> str:
     """Say in one line of HTML what a page is built on: data, profile, seeds."""
-    sha256 = study.manifest.sha256
+    sha256 = study.data_sha256
     files = "the published files, bit for bit" if sha256 == PUBLISHED_SHA256 else "not the published files"
     data = f"<strong>{study.data.title}</strong>" if study.data.is_phantom else f"{study.data.title} ({files})"
+    if study.results_of:
+        data = f"the recorded results on the real photos; what needs the photos themselves is made of {data}"
     seeds = ", ".join(str(s) for s in study.profile.seeds)
     done = [str(run.seed) for run in study.recorded("final")]
     if not study.may_train and len(done) < len(study.profile.seeds):

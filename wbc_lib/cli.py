@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,8 @@ from rich.table import Column, Table
 
 from wbc_lib import paths, photos, progress
 from wbc_lib.designs import DESIGNS, find_design
-from wbc_lib.errors import UnknownNameError, WbcError, WeightsError
-from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment
+from wbc_lib.errors import DataNotFoundError, UnknownNameError, WbcError, WeightsError
+from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment, find_profile
 from wbc_lib.progress import console
 from wbc_lib.runs import Run, Store
 from wbc_lib.study import Study, open_study
@@ -24,7 +25,9 @@ app.add_typer(runs_app, name="runs")
 
 Data = Annotated[
     str | None,
-    typer.Option("--data", help="Folder of the photos, or 'phantoms'. Default: WBC_DATA, the cache, a download."),
+    typer.Option(
+        "--data", help="Folder or zip of the photos, or 'phantoms'. Default: WBC_DATA, the cache, a download."
+    ),
 ]
 Folder = Annotated[str | None, typer.Option("--data", help="Folder of the photos.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), quick (minutes) or paper (hours).")]
@@ -33,17 +36,25 @@ ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), qu
 @app.command()
 def book(
     data: Data = None,
-    profile: ProfileName = "quick",
+    profile: Annotated[
+        str,
+        typer.Option("--profile", help="smoke, quick or paper. Default: paper if its runs are recorded, else quick."),
+    ] = "",
     output: Annotated[Path, typer.Option(help="Folder for the finished site.")] = paths.BUILD / "html",
-    train: Annotated[bool, typer.Option(help="Train runs that are missing; otherwise show them as not run.")] = True,
+    train: Annotated[
+        bool | None,
+        typer.Option(help="Train runs that are missing, or show them as not run. Default: the latter for paper only."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Chapters executed at a time.")] = 2,
 ) -> None:
     """Build the book; ends with the address of its front page."""
     from wbc_lib.book import build_book
 
-    study = open_study(data, profile)
+    study = open_study(data, profile or "paper")
+    if not profile and not study.recorded("final"):
+        study = replace(study, profile=find_profile("quick"))
     _say_basis(study)
-    if train:
+    if (study.profile.is_cut if train is None else train) and not study.results_of:
         _train_missing(study, study.missing())
         if study.profile.name == "smoke":
             for name in DESIGNS:
@@ -74,15 +85,12 @@ def train(
     """
     if design:
         find_design(design)
-        study = open_study(data, profile, record=record)
-        _say_basis(study)
-        _train_design(study, design)
+        _train_design(_open_to_train(data, profile, record), design)
         return
     if not names and not everything:
         raise UnknownNameError(f"Name an experiment, or say --all. There are: {', '.join(EXPERIMENTS)}.")
     chosen = list(EXPERIMENTS) if everything else [find_experiment(name).name for name in names]
-    study = open_study(data, profile, record=record)
-    _say_basis(study)
+    study = _open_to_train(data, profile, record)
     wanted = parse_seeds(seeds) or study.profile.seeds
     _train_missing(study, study.missing(chosen, wanted))
     if record:
@@ -263,9 +271,21 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def _open_to_train(data: str | None, profile: str, record: bool) -> Study:
+    study = open_study(data, profile, record=record)
+    if study.results_of:
+        raise DataNotFoundError(
+            "No photos were found to train on; name their folder with --data, or say --data phantoms."
+        )
+    _say_basis(study)
+    return study
+
+
 def _say_basis(study: Study) -> None:
     published = ", the published files bit for bit" if study.manifest.is_published else ""
     typer.echo(f"Working with {study.data.title}{published}: {study.data.root}")
+    if study.results_of:
+        typer.echo("No photos were found: results are those recorded on the published photos, nothing is trained.")
 
 
 def _train_design(study: Study, name: str) -> None:

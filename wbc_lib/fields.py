@@ -102,9 +102,8 @@ def read_pairs(data: DataSet) -> pd.DataFrame:
         If a photo cannot be read, or the recorded table is damaged.
     """
     manifest = read_manifest(data)
-    recorded = recorded_path()
-    if manifest.is_published and recorded.exists():
-        return _parse(recorded)
+    if manifest.is_published and recorded_path().exists():
+        return read_recorded()
     cached = paths.cache() / "fields" / f"{manifest.sha256[:16]}-method{METHOD}-opencv{cv2.__version__}.csv"
     if not cached.exists():
         _write(find_pairs(data), cached)
@@ -114,6 +113,17 @@ def read_pairs(data: DataSet) -> pd.DataFrame:
 def recorded_path() -> Path:
     """Where the table of the published photos is recorded in the project."""
     return paths.results() / "provenance" / "pairs.csv"
+
+
+def read_recorded() -> pd.DataFrame:
+    """Read the recorded table, as `find_pairs` gives it.
+
+    Raises
+    ------
+    BadDataError
+        If it is missing or damaged.
+    """
+    return _parse(recorded_path())
 
 
 def write_recorded(table: pd.DataFrame) -> Path:
@@ -155,5 +165,7 @@ def _parse(path: Path) -> pd.DataFrame:
         if list(table.columns) != list(_COLUMNS):
             raise ValueError("other columns")
         return table.astype(_COLUMNS)
+    except FileNotFoundError as error:
+        raise BadDataError(f"{path} is missing; restore it from the repository.") from error
     except ValueError as error:  # pandas' parser errors and undecodable text are ValueErrors
         raise BadDataError(f"{path} is not a table of pairs of photos; restore or remove it.") from error

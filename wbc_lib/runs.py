@@ -86,6 +86,10 @@ class Run:
         """True labels (1 to 4) of "validation" or "test", shape (examples,)."""
         return self._predictions[f"{part}_labels"]
 
+    def names(self, part: str) -> NDArray[np.str_]:
+        """Images (or photos) that the examples of "validation" or "test" are, shape (examples,)."""
+        return self._predictions[f"{part}_names"].astype(str)
+
     def logits(self, part: str) -> NDArray[np.float32]:
         """Logits of "validation" or "test", shape (examples, 5)."""
         return self._predictions[f"{part}_logits"]

@@ -8,15 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wbc_lib import paths, photos, progress
+import pandas as pd
+
+from wbc_lib import fields, paths, photos, progress, provenance
 from wbc_lib.designs import find_design
 from wbc_lib.errors import DataNotFoundError, RunError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, Experiment, Plan, Profile, find_experiment, find_profile, vary
 from wbc_lib.images import Images, load_images
-from wbc_lib.manifest import Manifest, read_manifest
+from wbc_lib.manifest import PUBLISHED_SHA256, Manifest, read_manifest
 from wbc_lib.photos import DataSet
 from wbc_lib.runs import Run, Store
 
+#: In place of a folder of photos: the recorded results, with phantoms where a picture is needed.
+RECORDED = "recorded"
 #: Experiments whose weights are kept in the repository; every other run's weights stay with their machine.
 _WITH_WEIGHTS = ("final",)
 
@@ -32,17 +36,38 @@ class Study:
     store : Store
     may_train : bool
         Whether a run that is not there may be trained; if not, asking for it raises `RunError`.
+    results_of : str
+        Sha256 of other data whose recorded runs are shown: `data` only lends its pictures. "" if it is the same.
     """
 
     data: DataSet
     profile: Profile
     store: Store
     may_train: bool = True
+    results_of: str = ""
 
     @cached_property
     def manifest(self) -> Manifest:
         """The data set's hashes."""
         return read_manifest(self.data)
+
+    @property
+    def data_sha256(self) -> str:
+        """Of the data that the runs were made of."""
+        return self.results_of or self.manifest.sha256
+
+    @cached_property
+    def provenance(self) -> pd.DataFrame:
+        """Which photo each image that the runs were made of came from, as `provenance.trace` tells it."""
+        if self.data_sha256 == PUBLISHED_SHA256:
+            return provenance.read_recorded()
+        with progress.bar("Tracing the images") as on_progress:
+            return provenance.read(self.data, on_progress)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Photos of the runs' data that share a field of view, as `fields.find_pairs` tells it."""
+        return fields.read_recorded() if self.data_sha256 == PUBLISHED_SHA256 else fields.read_pairs(self.data)
 
     @cached_property
     def images(self) -> Images:
@@ -53,7 +78,7 @@ class Study:
     def plan(self, name: str, seed: int, **changes: Any) -> Plan:
         """The plan of an experiment of this study, with any setting changed (see `experiments.vary`)."""
         experiment = vary(find_experiment(name), **changes)
-        return Plan(experiment, self.profile.epochs(experiment), seed, self.manifest.sha256)
+        return Plan(experiment, self.profile.epochs(experiment), seed, self.data_sha256)
 
     def run(self, name: str, seed: int = 0, **changes: Any) -> Run:
         """Get one run, training it if need be.
@@ -177,7 +202,8 @@ def open_study(
     Parameters
     ----------
     data : path, optional
-        Folder of the data set, or "phantoms". By default `photos.find`, and phantoms if it finds nothing.
+        Folder of the data set; "phantoms"; or "recorded": phantoms for the pictures, and the recorded runs of the
+        published photos for all else. By default `photos.find`, and "recorded" if it finds nothing.
     profile : str
         "smoke", "quick" or "paper".
     record : bool
@@ -195,20 +221,29 @@ def open_study(
         If there is no such profile.
     """
     chosen = find_profile(profile)
-    roots = [paths.cache() / "runs", paths.results()]
-    return Study(find_or_draw(data, chosen, download), chosen, Store(*(roots[::-1] if record else roots)), may_train)
-
-
-def find_or_draw(data: str | Path | None, profile: Profile, download: bool = True) -> DataSet:
-    """Find the photos; where none were named and none can be had, draw phantoms."""
     named = str(data or os.environ.get("WBC_DATA") or "")
-    if named and named != "phantoms":
+    found = _find_photos(named, download)
+    roots = [paths.cache() / "runs", paths.results()]
+    store = Store(*(roots[::-1] if record else roots))
+    if found:
+        return Study(found, chosen, store, may_train)
+    if named == "phantoms" or chosen.name == "smoke":
+        return Study(_draw(is_small=chosen.name == "smoke"), chosen, store, may_train)
+    return Study(_draw(is_small=True), chosen, store, may_train=False, results_of=PUBLISHED_SHA256)
+
+
+def _find_photos(named: str, download: bool) -> DataSet | None:
+    if named in ("phantoms", RECORDED):
+        return None
+    if named:
         return photos.open_folder(named)
-    if not named:
-        with contextlib.suppress(DataNotFoundError):
-            return photos.find(download=download)
+    with contextlib.suppress(DataNotFoundError):
+        return photos.find(download=download)
+    return None
+
+
+def _draw(*, is_small: bool) -> DataSet:
     from wbc_lib import phantoms
 
     with progress.bar("Drawing phantoms") as on_progress:
-        size = {"scale": 0.1, "copies": 40} if profile.name == "smoke" else {}
-        return phantoms.cached(**size, on_progress=on_progress)
+        return phantoms.cached(**({"scale": 0.1, "copies": 40} if is_small else {}), on_progress=on_progress)
