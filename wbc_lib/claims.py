@@ -26,8 +26,8 @@ NEARLY_IDENTICAL = 0.02
 RULES = {
     "count": "equal to the digit",
     "accuracy": f"mean over seeds within {100 * ACCURACY_TOLERANCE:.1f} points of the paper's figure",
-    "score": f"mean over seeds within {100 * SCORE_TOLERANCE:.0f} points of the paper's figure (a cell of its matrix as "
-    "a share of the true class)",
+    "score": f"mean over seeds within {100 * SCORE_TOLERANCE:.0f} points of the paper's figure (cells of its matrix as "
+    "shares of the true class)",
     "epoch": f"mean over seeds within {EPOCH_TOLERANCE} epochs of the paper's; a curve has levelled off at the first "
     "epoch from which its mean over three epochs lies within one point of its best",
     "statement": "true of every seed",
