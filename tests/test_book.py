@@ -13,8 +13,9 @@ from wbc_lib import book, paths
 
 PAGES = book.read_toc()
 CHAPTERS = sorted(paths.BOOK.glob("*.ipynb"))
-#: Chapters that follow the paper; the others are front and back matter.
+#: Chapters that follow the paper, and those that go beyond it; the others are front and back matter.
 STEPS = [c for c in CHAPTERS if re.match(r"[0-9]", c.name)]
+BEYOND = [c for c in CHAPTERS if re.match(r"b[0-9]", c.name)]
 SECTIONS = [
     "What the paper did",
     "What it leaves open",
@@ -23,6 +24,7 @@ SECTIONS = [
     "Does the paper's claim hold?",
     "Try it",
 ]
+SECTIONS_BEYOND = ["The question", "How it is measured", "What we found", "What it means", "Try it"]
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -172,6 +174,11 @@ def test_a_chapter_is_stripped_has_one_parameters_cell_and_short_cells(path):
 def test_a_chapter_has_the_sections_in_order(path):
     headings = re.findall(r"^## (.+)$", prose(path).replace("’", "'"), re.M)
     assert headings == SECTIONS
+
+
+@pytest.mark.parametrize("path", BEYOND, ids=lambda p: p.stem)
+def test_a_chapter_beyond_the_paper_has_its_sections_in_order(path):
+    assert re.findall(r"^## (.+)$", prose(path), re.M) == SECTIONS_BEYOND
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)

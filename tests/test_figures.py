@@ -68,6 +68,14 @@ def test_curves_of_several_seeds_have_a_band_from_lowest_to_highest():
     assert "paper's peak, training" in [x.get_label() for x in axis.lines]
 
 
+def test_test_accuracies_are_marked_at_the_end_of_their_own_curves():
+    figure = figures.draw_multiples({"a": [HISTORY, HISTORY], "b": [HISTORY]}, {"a": [0.5, 0.6], "b": [0.7]}, columns=1)
+    marks = [line for axis in figure.axes for line in axis.lines if line.get_label() == "TEST"]
+    assert [m.get_ydata().tolist() for m in marks] == [[0.5, 0.6], [0.7]]
+    assert all(set(m.get_xdata()) == {5} for m in marks)
+    assert "recorded" in texts(figures.draw_missing("not recorded")).pop()
+
+
 def test_every_class_has_a_colour_of_its_own():
     assert set(figures.CLASS_COLOURS) == set(CLASSES)
     assert len(set(figures.CLASS_COLOURS.values())) == len(CLASSES)

@@ -50,6 +50,14 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **options: object
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def draw_missing(sentence: str) -> Figure:
+    """Hold the place of a figure whose runs are not recorded, and say so."""
+    figure, axes = new_figure(0.8)
+    axes[0, 0].set_axis_off()
+    axes[0, 0].text(0.5, 0.5, sentence, ha="center", va="center", color=GREY)
+    return figure
+
+
 def nice(cell: str) -> str:
     """Write a class or set name as a word: ``Neutrophil`` for ``NEUTROPHIL``."""
     return cell.capitalize()
@@ -168,9 +176,21 @@ def draw_curves(
     return figure
 
 
-def draw_multiples(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
-    """Show the accuracy curves of many experiments on one scale, a small panel each."""
-    columns = min(4, len(histories))
+def draw_multiples(
+    histories: Mapping[str, Sequence[pd.DataFrame]], test: Mapping[str, Sequence[float]] | None = None, columns: int = 4
+) -> Figure:
+    """Show the accuracy curves of many experiments on one scale, a small panel each.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of DataFrame
+        By title, one per seed, as `training.Fitted.history`.
+    test : mapping of str to sequence of float, optional
+        TEST accuracies after the last epoch, by the same titles: marked at the end of the curves.
+    columns : int
+        Most panels in a row.
+    """
+    columns = min(columns, len(histories))
     rows = -(-len(histories) // columns)
     figure, axes = new_figure(1.75 * rows + 0.3, rows, columns, sharex=True, sharey=True)
     for axis in axes.flat[len(histories) :]:
@@ -178,6 +198,9 @@ def draw_multiples(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     for axis, (title, some) in zip(axes.flat, histories.items(), strict=False):
         _draw_band(axis, some, "accuracy", "training", TRAINING)
         _draw_band(axis, some, "val_accuracy", "validation", VALIDATION)
+        if test:
+            last = [int(h.epoch.iloc[-1]) for h in some]
+            axis.plot(last, test[title], "D", color=TEST, ms=5, ls="", label="TEST", clip_on=False)
         axis.set_title(title, fontsize=8)
         axis.set_ylim(0, 1.02)
     for axis in axes[-1]:
