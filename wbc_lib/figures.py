@@ -203,7 +203,8 @@ def draw_multiples(
             axis.plot(last, test[title], "D", color=TEST, ms=5, ls="", label="TEST", clip_on=False)
         axis.set_title(title, fontsize=8)
         axis.set_ylim(0, 1.02)
-    for axis in axes[-1]:
+    for axis in axes.flat[max(0, len(histories) - columns) : len(histories)]:
+        axis.tick_params(labelbottom=True)  # the lowest panel of each column, whether or not its row is full
         axis.set_xlabel("epoch")
     axes[0, 0].legend(loc="lower right", fontsize=7)
     return figure
