@@ -9,9 +9,12 @@ from wbc_lib import paths
 
 #: From the ground up; a room imports only from rooms before it.
 ORDER = """
-    errors paths photos manifest check smears phantoms images registration lineup provenance fields cells
-    splits paper experiments designs models features examples training runs progress study verify metrics
-    claims figures chapter book cli
+    errors paths archive photos manifest smears phantoms images check registration lineup provenance fields cells
+    shared_cells evidence recipe
+    splits paper experiments designs models features examples training runs progress study verify
+    remote jobs scaleout metrics
+    intervals photo_scores certainty crossvalidation calibration conformal trust counting claims figures
+    certainty_figures provenance_figures trust_figures chapter book cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
 
