@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from wbc_lib import check, photos
+from wbc_lib import check, images, manifest, photos
 
 
 def jpeg(shape=(240, 320, 3)) -> bytes:
@@ -87,9 +87,79 @@ def test_a_malformed_row_of_the_labels_is_named_with_its_line(phantom_copy):
 def test_what_claims_to_be_real_must_have_the_published_counts(phantom_copy):
     (phantom_copy.root / photos.PHANTOM_MARK).unlink()
     problems = check.check(photos.open_folder(phantom_copy.root)).problems
-    assert len(problems) == 3 * 4 + 1
+    assert len(problems) == 3 * 4 + 1 + 1
     assert any("TRAIN/MONOCYTE: holds 40 files instead of 2478" in p for p in problems)
     assert any("JPEGImages: holds" in p and "instead of 367" in p for p in problems)
+    assert "files are not the published ones" in problems[-1]
+
+
+def published_as(monkeypatch, data) -> photos.DataSet:
+    """Let these phantoms pass for the published set."""
+    found = manifest.read_manifest(data)
+    monkeypatch.setattr(check, "read_published", lambda: found)
+    monkeypatch.setattr(manifest, "PUBLISHED_SHA256", found.sha256)
+    monkeypatch.setattr(check, "PUBLISHED_PHOTOS", len(photos.list_photos(data)))
+    counts = photos.list_images(data).groupby(["split", "cell"]).size().unstack().to_dict("index")
+    monkeypatch.setattr(check, "PUBLISHED_COUNTS", counts)
+    (data.root / photos.PHANTOM_MARK).unlink()
+    return photos.open_folder(data.root)
+
+
+def test_a_file_that_is_not_the_published_one_is_named_though_it_reads_well(phantom_copy, monkeypatch):
+    data = published_as(monkeypatch, phantom_copy)
+    assert check.check(data).problems == []
+    image = data.image_path(photos.list_images(data).image[5])
+    time = image.stat().st_mtime_ns
+    content = bytearray(image.read_bytes())
+    content[content.index(b"JFIF") + 7] ^= 1  # pixels per inch: no reader minds
+    image.write_bytes(content)
+    os.utime(image, ns=(time, time))  # as a disk that loses a bit does
+    boxes = data.annotation_path(photos.list_annotations(data)[0])
+    boxes.unlink()
+    labels = data.labels_path
+    labels.write_bytes(labels.read_bytes().replace(b"\r\n", b"\n"))
+    damaged = data.photo_path(photos.list_photos(data)[0])
+    damaged.write_bytes(b"")
+    problems = check.check(data).problems
+    assert sorted(problems) == sorted(
+        [
+            f"{damaged}: the file is empty; restore it from the archive.",
+            f"{image}: is not the published file; restore it from the archive.",
+            f"{labels}: is not the published file; restore it from the archive.",
+            f"{data.root / 'Annotations' / boxes.name}: is missing; restore it from the archive.",
+        ]
+    )
+
+
+@pytest.mark.parametrize("few", [0, 10_000], ids=["by other processes", "by this one"])
+def test_damage_inside_a_jpeg_is_named_where_it_makes_the_data_end_too_soon_or_too_late(phantom_copy, monkeypatch, few):
+    monkeypatch.setattr(check, "_FEW", few)
+    first, second, third = (phantom_copy.image_path(n) for n in photos.list_images(phantom_copy).image[[0, 1, 2]])
+    content = first.read_bytes()
+    first.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    scan = second.read_bytes().index(b"\xff\xda") + 14
+    content = second.read_bytes()
+    second.write_bytes(content[:scan] + content[scan : scan + 900] + content[scan:])
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.open(third).save(third, "JPEG", exif=exif)
+    problems = check.check(phantom_copy).problems
+    assert [str(p) in problem for p, problem in zip((first, second, third), problems, strict=True)] == [True] * 3
+    assert "is damaged inside (Corrupt JPEG data: premature end of data segment)" in problems[0]
+    assert "is damaged inside (Corrupt JPEG data: " in problems[1]
+    assert "is to be shown turned" in problems[2]
+
+
+def test_what_others_write_to_the_terminal_meanwhile_is_no_fault(phantom_set, monkeypatch, capfd):
+    def loud(*args, **kwargs):
+        os.write(2, b"Checking 50%\n")
+        return images.decode(*args, **kwargs)
+
+    monkeypatch.setattr(check, "decode", loud)
+    path = phantom_set.image_path(photos.list_images(phantom_set).image[0])
+    assert check.check_jpeg(path, photos.IMAGE_SIZE) is None
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
 
 
 def test_an_empty_class_folder_is_listed_with_the_other_faults(phantom_copy):

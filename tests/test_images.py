@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from wbc_lib import images, paths, photos
 from wbc_lib.errors import BadDataError, UnknownNameError
@@ -96,6 +97,62 @@ def test_an_unreadable_image_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(BadDataError, match=r"a\.jpeg"):
         images.read_small(path)
+
+
+def test_a_grey_image_is_read_and_one_for_print_is_not(tmp_path):
+    Image.new("L", photos.IMAGE_SIZE, 77).save(tmp_path / "grey.jpeg")
+    Image.new("CMYK", photos.IMAGE_SIZE).save(tmp_path / "print.jpeg")
+    assert np.abs(images.read_small(tmp_path / "grey.jpeg").astype(int) - 77).max() <= 1
+    with pytest.raises(BadDataError, match=r"print\.jpeg: is 320x240 with 4 channels instead of 3"):
+        images.read_small(tmp_path / "print.jpeg")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("reduce", [False, True])
+def test_an_image_is_turned_as_its_exif_data_say(phantom_set, tmp_path, orientation, reduce):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    picture = Image.open(phantom_set.image_path(photos.list_images(phantom_set).image[0]))
+    picture.save(tmp_path / "a.jpeg", exif=exif, quality=95)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "a.jpeg"))
+    expected = np.asarray(upright.reduce(2) if reduce else upright).astype(int)
+    found = images.read_image(tmp_path / "a.jpeg", reduce=reduce)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 1
+
+
+def frame(width: int, height: int) -> bytes:
+    sampling = bytes([3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1])
+    return b"\xff\xc0\x00\x11\x08" + height.to_bytes(2) + width.to_bytes(2) + sampling
+
+
+@pytest.mark.parametrize(
+    "before, expected",
+    [
+        (b"", (320, 240)),
+        (b"\xff\xfe\x00\x15" + frame(1, 2), (320, 240)),
+        (b"\xff\xff\xff", (320, 240)),
+        (frame(9, 9), (9, 9)),
+        (b"\xff\xd0\x00\x15" + frame(1, 2), None),
+        (frame(20000, 20000), None),
+        (b"\x00", None),
+    ],
+    ids=["plain", "a frame in a comment", "padding", "two frames", "a bare marker", "a bomb", "no marker"],
+)
+def test_the_size_is_that_of_the_frame_which_libjpeg_would_take(before, expected):
+    content = b"\xff\xd8" + before + frame(320, 240) + b"\xff\xd9"
+    if expected:
+        assert images.jpeg_size(content, "a") == (*expected, 3)
+    else:
+        with pytest.raises(BadDataError, match="^a: "):
+            images.jpeg_size(content, "a")
+
+
+def test_nothing_is_decoded_before_its_size_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    (tmp_path / "bomb.jpeg").write_bytes(b"\xff\xd8" + frame(20000, 20000) + b"\xff\xd9")
+    with pytest.raises(BadDataError, match="20000x20000"):
+        images.read_image(tmp_path / "bomb.jpeg")
 
 
 def test_an_image_of_another_size_is_refused(tmp_path):

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import os
 import shutil
@@ -39,6 +40,7 @@ def test_files_of_unchanged_size_and_time_are_not_read_again(phantom_copy):
     os.utime(victim, ns=(time, time))
     # The price of not reading 13,000 files every time: a change that hides its time is not seen.
     assert manifest.read_manifest(phantom_copy) == first
+    assert manifest.read_manifest(phantom_copy, anew=True) != first
     os.utime(victim, ns=(time, time + 1))
     assert manifest.read_manifest(phantom_copy) != first
 
@@ -74,12 +76,14 @@ def test_a_hash_is_that_of_sha256sum(tmp_path: Path):
     assert manifest.hash_file(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
 
 
-@pytest.mark.parametrize("damage", ["a folder", "a broken link"])
+@pytest.mark.parametrize("damage", ["a folder", "a broken link", "a named pipe"])
 def test_a_file_that_cannot_be_read_is_named(phantom_copy, damage):
     victim = phantom_copy.photo_path(photos.list_photos(phantom_copy)[0])
     victim.unlink()
     if damage == "a folder":
         victim.mkdir()
+    elif damage == "a named pipe":
+        os.mkfifo(victim)
     else:
         victim.symlink_to(phantom_copy.root / "nowhere")
     with pytest.raises(BadDataError, match=f"{victim.name} cannot be read.*unpack"):
@@ -93,6 +97,32 @@ def test_damaged_hashes_in_the_cache_are_made_again(phantom_copy, monkeypatch, t
     (cached,) = (paths.cache() / "manifests").iterdir()
     cached.write_text(content)
     assert manifest.read_manifest(phantom_copy) == first
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "edited"])
+def test_the_recorded_hashes_are_those_that_were_recorded(monkeypatch, tmp_path, damage):
+    published = manifest.read_published()
+    assert published.is_published and len(published.files) == 12_515 + 367 + 364 + 1
+    copy = tmp_path / "published.sha256.gz"
+    content = manifest.PUBLISHED_FILES.read_bytes()
+    monkeypatch.setattr(manifest, "PUBLISHED_FILES", copy)
+    manifest.write_published(published)
+    assert copy.read_bytes() == content
+    if damage == "gone":
+        copy.unlink()
+    elif damage == "cut":
+        copy.write_bytes(content[:9999])
+    else:
+        copy.write_bytes(gzip.compress(gzip.decompress(content).replace(b"_0_", b"_1_", 1)))
+    with pytest.raises(BadDataError, match="restore it from the repository"):
+        manifest.read_published()
+
+
+def test_only_the_published_hashes_are_recorded(phantom_set, monkeypatch, tmp_path):
+    monkeypatch.setattr(manifest, "PUBLISHED_FILES", tmp_path / "x")
+    with pytest.raises(BadDataError, match="not the published files"):
+        manifest.write_published(manifest.read_manifest(phantom_set))
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_real_photos_are_the_published_ones(real_set):

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -22,6 +23,41 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, error):
         fail()
     assert target.read_text() == "old"
     assert list(target.parent.iterdir()) == [target]
+
+
+def leave(path, days: float):
+    """What a killed process leaves behind."""
+    path.write_text("half")
+    then = time.time() - days * 24 * 60 * 60
+    os.utime(path, (then, then))
+    return path
+
+
+def test_what_a_killed_process_left_of_a_file_goes_when_the_file_is_written_a_day_later(tmp_path):
+    old = leave(tmp_path / ".file.abcd1234.tmp", 2)
+    kept = [
+        leave(tmp_path / ".file.efgh5678.tmp", 0.5),  # perhaps still being written
+        leave(tmp_path / ".other.abcd1234.tmp", 2),
+        leave(tmp_path / "file.tmp", 2),
+        leave(tmp_path / ".file.txt", 2),
+    ]
+    paths.write_text(tmp_path / "file", "new")
+    assert not old.exists()
+    assert set(tmp_path.iterdir()) == {*kept, tmp_path / "file"}
+
+
+def test_folders_are_swept_with_what_is_in_them_but_nothing_that_a_link_leads_to(tmp_path):
+    (tmp_path / "mine").mkdir()
+    leave(tmp_path / "mine" / "file", 2)
+    (tmp_path / ".run-1").mkdir()
+    leave(tmp_path / ".run-1" / "file", 2)
+    (tmp_path / ".run-2").symlink_to(tmp_path / "mine")
+    then = time.time() - 2 * 24 * 60 * 60
+    os.utime(tmp_path / ".run-1", (then, then))
+    os.utime(tmp_path / ".run-2", (then, then), follow_symlinks=False)
+    paths.sweep(tmp_path, ".run-")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine" / "file").exists()
 
 
 def test_an_array_appears_whole(tmp_path):

@@ -1,4 +1,5 @@
 import math
+import os
 import shutil
 
 import kagglehub
@@ -60,6 +61,8 @@ def test_any_table_of_known_classes_is_read_back(labels, comma):
         (",-1,MONOCYTE", "line 3.*expected"),
         ("5,MONOCYTE", "line 3.*expected"),
         (",5,MONOCYTE,extra", "line 3.*expected"),
+        ("x,5,MONOCYTE", "line 3.*expected"),
+        (',5,"MONOCYTE', "line 3.*unexpected end"),
     ],
 )
 def test_a_malformed_row_is_named_with_its_line(row, complaint):
@@ -72,7 +75,7 @@ def test_a_table_that_is_missing_or_no_text_is_named(phantom_copy):
     with pytest.raises(BadDataError, match=r"labels\.csv is not UTF-8"):
         photos.read_labels(phantom_copy)
     phantom_copy.labels_path.unlink()
-    with pytest.raises(BadDataError, match=r"labels\.csv is missing"):
+    with pytest.raises(BadDataError, match=r"labels\.csv: is missing"):
         photos.read_labels(phantom_copy)
 
 
@@ -97,6 +100,12 @@ def test_boxes_of_no_width_are_kept_and_marked():
 def test_an_impossible_box_is_named_with_its_file_and_number(box):
     with pytest.raises(BadDataError, match=r"a\.xml, box 2"):
         photos.parse_boxes(voc(("WBC", 0, 0, 9, 9), box), "a.xml")
+
+
+@pytest.mark.parametrize("text", ["1_0", "٣", "1.0", "9" * 5000, ""])
+def test_what_only_looks_like_a_corner_is_none(text):
+    with pytest.raises(BadDataError, match=r"a\.xml, box 1: a corner is missing or no whole number"):
+        photos.parse_boxes(voc(("WBC", text, 2, 300, 400)), "a.xml")
 
 
 @pytest.mark.parametrize("corner", ["xmin", "ymin", "xmax", "ymax"])
@@ -195,6 +204,45 @@ def test_what_file_managers_leave_behind_is_no_image_and_no_photo(phantom_copy):
             (folder / name).write_bytes(b"x")
     pd.testing.assert_frame_equal(photos.list_images(phantom_copy), images)
     assert photos.list_photos(phantom_copy) == numbers
+
+
+@pytest.mark.parametrize("rows", ["", ",0,NEUTROPHIL\n", ",99998,MONOCYTE\n,99999,MONOCYTE\n", ",0,\n,1,\n"])
+def test_labels_that_leave_nothing_to_be_split_are_a_fault_of_the_table(phantom_copy, rows):
+    phantom_copy.labels_path.write_text(HEADER + rows)
+    with pytest.raises(BadDataError, match=r"labels\.csv names the class of fewer than two photos"):
+        photos.index_photos(phantom_copy)
+
+
+@pytest.mark.parametrize(
+    "make, complaint",
+    [
+        (lambda p: p.mkdir(), "no plain file"),
+        (os.mkfifo, "no plain file"),
+        (lambda p: p.symlink_to(p), "cannot be read"),
+        (lambda p: p.touch(), "the file is empty"),
+        (lambda p: p.write_bytes(bytes(photos.MAX_BYTES + 1)), "2,000,001 bytes is too large"),
+        (lambda p: None, "is missing"),
+    ],
+    ids=["folder", "pipe", "ring", "empty", "large", "missing"],
+)
+def test_what_is_no_file_of_a_data_set_is_not_opened(tmp_path, make, complaint):
+    make(tmp_path / "x")
+    with pytest.raises(BadDataError, match=f"{tmp_path / 'x'}: .*{complaint}.*; restore it from the archive"):
+        photos.read_file(tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", [b"\xff.jpeg", "é.jpeg".encode(), b"a\nb.jpeg"])
+def test_an_image_whose_name_would_not_survive_in_a_table_is_refused(phantom_copy, name):
+    (phantom_copy.augmented / "TEST" / "MONOCYTE" / os.fsdecode(name)).write_bytes(b"x")
+    with pytest.raises(BadDataError, match=r"TEST/MONOCYTE holds '.*', which is no name of this set") as caught:
+        photos.list_images(phantom_copy)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["~nobody-by-this-name/x", "a\0b", "x" * 5000, "/dev/null"])
+def test_a_name_that_can_be_no_folder_is_said_to_be_none(name):
+    with pytest.raises(DataNotFoundError, match="There is no folder"):
+        photos.open_folder(name)
 
 
 def test_the_index_tells_what_lies_in_the_folders(phantom_set):

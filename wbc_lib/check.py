@@ -1,16 +1,22 @@
 """Check a data set file by file: every fault is one line that names the file and the remedy."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wbc_lib.errors import BadDataError, WbcError
-from wbc_lib.manifest import Manifest, read_manifest
+from wbc_lib.images import decode, jpeg_size
+from wbc_lib.manifest import Manifest, data_files, read_manifest, read_published
 from wbc_lib.photos import (
     CLASSES,
     IMAGE_SIZE,
@@ -22,12 +28,15 @@ from wbc_lib.photos import (
     list_annotations,
     list_photos,
     parse_boxes,
+    read_file,
     read_labels,
 )
 
-#: No JPEG of the published set reaches a tenth of this.
-_MAX_BYTES = 2_000_000
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+#: A set that differs from the published one in more files is another one, not a damaged one.
+_MAX_NAMED = 200
+#: Fewer files than this are decoded sooner than other processes are started.
+_FEW = 2000
+_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Outcome:
 
 
 def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) -> Outcome:
-    """Decode every image, read every label and box, and count.
+    """Decode every image, read every label and box, count, and compare with the published files.
 
     Parameters
     ----------
@@ -67,16 +76,28 @@ def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) 
     problems = _check_counts(data, folders, len(photos)) + _check_tables(data, photos)
     work = [(path, IMAGE_SIZE) for paths in folders.values() for path in paths or ()]
     work += [(data.photo_path(photo), PHOTO_SIZE) for photo in photos]
-    with ThreadPoolExecutor(2) as pool:
-        for done, problem in enumerate(pool.map(lambda item: check_jpeg(*item), work), start=1):
+    with closing(_check_jpegs(work)) as results:
+        for done, problem in enumerate(results, start=1):
             if problem:
                 problems.append(problem)
             if on_progress and (done % 100 == 0 or done == len(work)):
                 on_progress(done, len(work))
-    return Outcome(counts, len(photos), problems, None if problems else read_manifest(data))
+    try:
+        manifest = read_manifest(data, anew=True)
+        if not (data.is_phantom or manifest.is_published):
+            problems += _compare(data, manifest, "\n".join(problems))
+    except BadDataError as error:
+        manifest = None
+        problems = problems or [str(error)]
+    return Outcome(counts, len(photos), [_printable(p) for p in problems], None if problems else manifest)
 
 
-def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:  # noqa: PLR0911 - one return per fault
+def _printable(text: str) -> str:
+    # A file's name may hold what a terminal would obey.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:
     """Check one JPEG.
 
     Parameters
@@ -92,40 +113,73 @@ def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:  # noqa: PLR091
         decoded only if its header states the right width and height, so that no image can exhaust the memory.
     """
     remedy = "restore it from the archive"
+    wanted = f"{size[0]}x{size[1]}"
     try:
-        n_bytes = path.stat().st_size
-        if n_bytes == 0:
-            return f"{path}: the file is empty; {remedy}."
-        if n_bytes > _MAX_BYTES:
-            return f"{path}: {n_bytes:,} bytes is too large for an image of this set; {remedy}."
-        content = path.read_bytes()
-    except OSError as error:
-        return f"{path}: cannot be read ({error.strerror}); {remedy}."
-    if not content.startswith(_JPEG_START):
-        return f"{path}: is no JPEG; {remedy}."
-    found = jpeg_size(content)
-    if found is None:
-        return f"{path}: has no JPEG header; {remedy}."
-    if found[:2] != size or found[2] != 3:
-        wanted = f"{size[0]}x{size[1]} in colour"
-        return f"{path}: is {found[0]}x{found[1]} with {found[2]} channels instead of {wanted}; {remedy}."
-    if _JPEG_END not in content[-64:]:
-        return f"{path}: ends too early; {remedy}."
-    if cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is None:
-        return f"{path}: cannot be decoded; {remedy}."
+        content = read_file(path)
+        width, height, channels = jpeg_size(content, path)
+        if (width, height) != size:
+            return f"{path}: is {width}x{height} instead of {wanted}; {remedy}."
+        if channels != 3:
+            return f"{path}: has {channels} channels instead of 3; {remedy}."
+        image, complaint = _decode_and_listen(content, path)
+    except BadDataError as error:
+        return str(error)
+    if complaint:
+        return f"{path}: is damaged inside ({complaint}); {remedy}."
+    if image.shape[:2] != size[::-1]:
+        return f"{path}: is to be shown turned (by its EXIF data) instead of {wanted}; {remedy}."
     return None
 
 
-def jpeg_size(content: bytes) -> tuple[int, int, int] | None:
-    """Read width, height and number of channels off a JPEG's frame header, without decoding it."""
-    position = 2
-    while position + 9 < len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-            height, width = (int.from_bytes(content[position + i : position + i + 2]) for i in (5, 7))
-            return width, height, content[position + 9]
-        position += 2 + int.from_bytes(content[position + 2 : position + 4])
-    return None
+def _decode_and_listen(content: bytes, path: Path) -> tuple[NDArray[np.uint8], str]:
+    # libjpeg paints over damage in the compressed data and OpenCV passes it for an image. The only trace is a line that
+    # libjpeg writes straight to the terminal.
+    ear, mouth = os.pipe()
+    kept = os.dup(2)
+    os.dup2(mouth, 2)
+    try:
+        image = decode(content, path)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(mouth)  # with the last writer gone, reading ends
+        heard = os.read(ear, 4096).decode(errors="replace")
+        os.close(ear)
+    # A progress bar may have been drawn meanwhile.
+    return image, next((line.strip() for line in heard.splitlines() if "JPEG" in line), "")
+
+
+def _check_jpegs(work: list[tuple[Path, tuple[int, int]]]) -> Generator[str | None, None, None]:
+    # Processes, not threads: what is listened to belongs to the whole process.
+    if len(work) < _FEW:
+        yield from (check_jpeg(*item) for item in work)
+        return
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        yield from pool.map(check_jpeg, *zip(*work, strict=True), chunksize=_CHUNK)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
+    cv2.setNumThreads(1)
+
+
+def _compare(data: DataSet, manifest: Manifest, known: str) -> list[str]:
+    # Names the files that are not the published ones, but for those of which `known` says so already.
+    published = read_published().files
+    names = sorted(name for name in {*published, *manifest.files} if published.get(name) != manifest.files.get(name))
+    if len(names) > _MAX_NAMED:
+        return [f"{data.root}: {len(names):,} files are not the published ones; download the archive again."]
+    places = data_files(data)
+    problems = []
+    for name in names:
+        place = places.get(name, data.root / name)
+        what = "is missing" if name not in places else "is not the published file"
+        if str(place) not in known:
+            problems.append(f"{place}: {what}; restore it from the archive.")
+    return problems
 
 
 def _jpegs(folder: Path) -> list[Path] | None:
@@ -162,7 +216,7 @@ def _check_tables(data: DataSet, photos: list[int]) -> list[str]:
     for photo in boxed:
         path = data.annotation_path(photo)
         try:
-            if parse_boxes(path.read_bytes(), str(path)).empty:
+            if parse_boxes(read_file(path), str(path)).empty:
                 problems.append(f"{path}: holds no box; restore it from the archive.")
         except BadDataError as error:
             problems.append(str(error))

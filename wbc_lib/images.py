@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wbc_lib import paths
 from wbc_lib.errors import BadDataError, UnknownNameError
 from wbc_lib.manifest import read_manifest
-from wbc_lib.photos import IMAGE_SIZE, DataSet, list_images
+from wbc_lib.photos import IMAGE_SIZE, DataSet, list_images, read_file
 
 #: Height and width of the paper's network input.
 INPUT_SHAPE = (60, 80)
@@ -21,6 +21,13 @@ INPUT_SHAPE = (60, 80)
 RESIZING = "half-area"
 #: Ways of bringing pixel values 0 to 255 to the network's scale.
 NORMALISATIONS = ("[-1, 1]", "[0, 1]", "standardised")
+
+# A photo of the published set has 0.3 megapixels, and is coded in one scan; a common progressive JPEG in about ten.
+_MAX_PIXELS = 10_000_000
+_MAX_SCANS = 100
+_JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda"
+# Markers that are followed by no length; between them and a frame header only a damaged file has one.
+_BARE_MARKERS = {0x00, 0x01, *range(0xD0, 0xDA)}
 
 Progress = Callable[[int, int], None]
 
@@ -48,8 +55,83 @@ class Images:
         return self.pixels[part], self.index.label.to_numpy(np.int32)[part]
 
 
+def jpeg_size(content: bytes, name: object) -> tuple[int, int, int]:
+    """Read a JPEG's size off its header, and make sure that it can be decoded in little time and memory.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    name : object
+        What messages call it.
+
+    Returns
+    -------
+    tuple of int
+        Width, height, and channels: 3, or 1 if it is grey.
+
+    Raises
+    ------
+    BadDataError
+        If it is no JPEG in colour or grey, has no end, or would take too much to decode.
+    """
+    remedy = "restore it from the archive"
+    if not content.startswith(_JPEG_START):
+        raise BadDataError(f"{name}: is no JPEG; {remedy}.")
+    frame = _find_frame(content)
+    if frame is None:
+        raise BadDataError(f"{name}: has no JPEG header; {remedy}.")
+    width, height, channels = frame
+    if channels not in {1, 3}:
+        raise BadDataError(f"{name}: is {width}x{height} with {channels} channels instead of 3; {remedy}.")
+    if not 0 < width * height <= _MAX_PIXELS:
+        raise BadDataError(f"{name}: is {width}x{height}, which is no size of a photo of cells; {remedy}.")
+    if content.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise BadDataError(f"{name}: is coded in {content.count(_JPEG_SCAN)} scans; {remedy}.")
+    if _JPEG_END not in content[-64:]:
+        raise BadDataError(f"{name}: ends too early; {remedy}.")
+    return frame
+
+
+def _find_frame(content: bytes) -> tuple[int, int, int] | None:
+    # Width, height and channels. Where libjpeg would read on past an oddity in the header, this gives up: were it to
+    # take another segment for the frame header than libjpeg does, a huge image could be hidden behind a small one.
+    position = 2
+    while position + 9 < len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+            continue
+        if marker in _BARE_MARKERS:
+            return None
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height, width = (int.from_bytes(content[position + i : position + i + 2]) for i in (5, 7))
+            return width, height, content[position + 9]
+        position += 2 + int.from_bytes(content[position + 2 : position + 4])
+    return None
+
+
+def decode(content: bytes, name: object, *, reduce: bool = False) -> NDArray[np.uint8]:
+    """Decode a JPEG, turned as its EXIF data say; `read_image` says more.
+
+    Raises
+    ------
+    BadDataError
+        If it cannot be decoded.
+    """
+    jpeg_size(content, name)
+    flags = cv2.IMREAD_REDUCED_COLOR_2 if reduce else cv2.IMREAD_COLOR_RGB
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise BadDataError(f"{name}: cannot be decoded; restore it from the archive.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if reduce else image
+
+
 def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
-    """Decode a JPEG.
+    """Decode a JPEG file.
 
     Parameters
     ----------
@@ -61,21 +143,14 @@ def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8, shape (height, width, RGB)
+        Damage inside the compressed data does not show here: libjpeg paints it over. `check.check_jpeg` finds it.
 
     Raises
     ------
     BadDataError
-        If it cannot be read or decoded.
+        If it cannot be read, is no JPEG in colour or grey, is larger than any photo of cells, or cannot be decoded.
     """
-    try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise BadDataError(f"{path} cannot be read ({error.strerror}); unpack the archive again.") from error
-    flags = cv2.IMREAD_REDUCED_COLOR_2 if reduce else cv2.IMREAD_COLOR_RGB
-    image = cv2.imdecode(content, flags) if content.size else None
-    if image is None:
-        raise BadDataError(f"{path} is no readable JPEG; unpack the archive again.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if reduce else image
+    return decode(read_file(path), path, reduce=reduce)
 
 
 def shrink(image: NDArray[np.uint8], shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:

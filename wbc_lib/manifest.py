@@ -1,9 +1,12 @@
 """The data set's fingerprint: a sha256 per file, and one for the whole."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
+import stat
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +18,8 @@ from wbc_lib.photos import DataSet, list_annotations, list_images, list_photos
 
 #: sha256 of the whole published data set, as `read_manifest` computes it.
 PUBLISHED_SHA256 = "fac8a02aa412c2024bbdb50b90f665ebd29d148b7845462014eefe0b9047bbd2"
+#: The hash of each published file, in the form of sha256sum; `PUBLISHED_SHA256` vouches for it.
+PUBLISHED_FILES = paths.ROOT / "results" / "manifest" / "published.sha256.gz"
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,39 @@ def combine(files: dict[str, str]) -> Manifest:
     return Manifest(dict(sorted(files.items())), hashlib.sha256(lines.encode()).hexdigest())
 
 
+def write_published(manifest: Manifest) -> None:
+    """Record the hashes of the published files in the project.
+
+    Raises
+    ------
+    BadDataError
+        If this is the manifest of other files.
+    """
+    if not manifest.is_published:
+        raise BadDataError(f"These are not the published files: their manifest has sha256 {manifest.sha256}.")
+    lines = "".join(f"{digest}  {name}\n" for name, digest in manifest.files.items())
+    with paths.written_whole(PUBLISHED_FILES) as temporary:
+        temporary.write_bytes(gzip.compress(lines.encode(), mtime=0))
+
+
+def read_published() -> Manifest:
+    """Read the recorded hashes of the published files.
+
+    Raises
+    ------
+    BadDataError
+        If the record is missing or is not the one that was made.
+    """
+    try:
+        lines = gzip.decompress(PUBLISHED_FILES.read_bytes()).decode().splitlines()
+        manifest = combine({name: digest for digest, name in (line.split("  ", 1) for line in lines)})
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise BadDataError(f"{PUBLISHED_FILES} cannot be read; restore it from the repository.") from error
+    if not manifest.is_published:
+        raise BadDataError(f"{PUBLISHED_FILES} is not what was recorded; restore it from the repository.")
+    return manifest
+
+
 def data_files(data: DataSet) -> dict[str, Path]:
     """Every file that belongs to the data set, by its name in the manifest."""
     files = {"labels.csv": data.labels_path}
@@ -66,8 +104,14 @@ def hash_files(files: Iterable[Path]) -> list[str]:
         return list(pool.map(hash_file, files))
 
 
-def read_manifest(data: DataSet) -> Manifest:
+def read_manifest(data: DataSet, *, anew: bool = False) -> Manifest:
     """Hash the data set, or read the hashes from the cache if no file's size or time has changed.
+
+    Parameters
+    ----------
+    data : DataSet
+    anew : bool
+        Whether to hash in any case: a disk that loses bits changes neither size nor time.
 
     Raises
     ------
@@ -77,7 +121,7 @@ def read_manifest(data: DataSet) -> Manifest:
     try:
         files = data_files(data)
         cached = paths.cache() / "manifests" / f"{_listing_signature(data, files)}.json"
-        if cached.exists():
+        if cached.exists() and not anew:
             with contextlib.suppress(ValueError):
                 recorded = json.loads(cached.read_text())
                 if isinstance(recorded, dict) and recorded.keys() == files.keys():
@@ -92,6 +136,8 @@ def read_manifest(data: DataSet) -> Manifest:
 def _listing_signature(data: DataSet, files: dict[str, Path]) -> str:
     digest = hashlib.sha256(str(data.root.resolve()).encode())
     for name, path in files.items():
-        stat = os.stat(path)  # noqa: PTH116 - an os.stat costs a third of a Path.stat, and there are 13,000
-        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        found = os.stat(path)  # noqa: PTH116 - an os.stat costs a third of a Path.stat, and there are 13,000
+        if not stat.S_ISREG(found.st_mode):  # reading a named pipe would wait for ever
+            raise BadDataError(f"{path} cannot be read (it is no plain file); unpack the archive again.")
+        digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -1,9 +1,11 @@
 """Where things are, and how files are written: whole or not at all."""
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,9 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 BUILD = ROOT / "_build"
+
+#: Seconds after which a temporary file is taken for a killed process's: no write takes a day.
+_STALE = 24 * 60 * 60
 
 
 def cache() -> Path:
@@ -37,9 +42,11 @@ def written_whole(target: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        An existing empty file in the same folder. If the body raises, it is removed and `target` is untouched.
+        An existing empty file in the same folder. If the body raises, it is removed and `target` is untouched. If
+        the process is killed it stays, and is removed when the same file is written a day or more later.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent, f".{target.name}.", ".tmp")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
@@ -51,6 +58,28 @@ def written_whole(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, beginning: str, ending: str = "") -> None:
+    """Remove temporary files and folders that processes killed a day or longer ago left in `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+    beginning, ending : str
+        How the names of what may be removed begin and end.
+    """
+    oldest = time.time() - _STALE
+    with os.scandir(folder) as entries:
+        left = [e for e in entries if e.name.startswith(beginning) and e.name.endswith(ending)]
+    for entry in left:
+        with suppress(OSError):  # another process may sweep here too
+            if entry.stat(follow_symlinks=False).st_mtime > oldest:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink()
 
 
 @contextmanager

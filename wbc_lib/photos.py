@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from wbc_lib import paths
+from wbc_lib import archive, paths
 from wbc_lib.errors import BadDataError, DataNotFoundError
 
 KAGGLE_NAME = "paultimothymooney/blood-cells"
@@ -31,10 +32,12 @@ PUBLISHED_COUNTS = {
 }
 PUBLISHED_PHOTOS = 367
 PHANTOM_MARK = "PHANTOMS.txt"
+#: No file of the published set reaches a tenth of this.
+MAX_BYTES = 2_000_000
 
 _PHOTO_NAME = re.compile(r"BloodImage_(\d{5})\.(?:jpg|xml)")
 _HOW_TO_GET = (
-    "give its folder with --data DIR or WBC_DATA (download: kaggle.com/datasets/" + KAGGLE_NAME + "), "
+    "give its folder (or zip) with --data DIR or WBC_DATA (download: kaggle.com/datasets/" + KAGGLE_NAME + "), "
     "or draw a stand-in with `wbc data phantoms DIR`"
 )
 
@@ -88,14 +91,29 @@ class DataSet:
 def open_folder(folder: str | Path) -> DataSet:
     """Recognise a data set in `folder`, with or without the archive's doubled folder names.
 
+    Parameters
+    ----------
+    folder : path
+        A folder, or a zip as Kaggle's website gives it, which is unpacked into the user cache (see
+        `archive.unpack`).
+
     Raises
     ------
     DataNotFoundError
         If the folder does not exist or lacks one of the two halves of the data set.
+    BadDataError
+        If it is a file that cannot be unpacked.
     """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise DataNotFoundError(f"There is no folder {root}; {_HOW_TO_GET}.")
+    root = Path(folder)
+    try:
+        root = root.expanduser()
+        is_folder, is_file = root.is_dir(), root.is_file()
+    except (OSError, RuntimeError, ValueError):  # a name too long, the home of nobody, a NUL
+        is_folder = is_file = False
+    if is_file:
+        root = archive.unpack(root)
+    elif not is_folder:
+        raise DataNotFoundError(f"There is no folder {str(root)!r:.300}; {_HOW_TO_GET}.")
     raw = _first_with(root, "JPEGImages", ("dataset-master/dataset-master", "dataset-master", "."))
     augmented = _first_with(
         root, "TRAIN", ("dataset2-master/dataset2-master/images", "dataset2-master/images", "images", ".")
@@ -119,7 +137,7 @@ def find(data: str | Path | None = None, *, download: bool = True) -> DataSet:
     Parameters
     ----------
     data : path, optional
-        A folder in the published layout. If given (or set in ``WBC_DATA``) nothing else is tried.
+        A folder in the published layout, or a zip of one. If given (or set in ``WBC_DATA``) nothing else is tried.
     download : bool
         Whether kagglehub may fetch the archive (about 110 MB, no account needed).
 
@@ -187,13 +205,44 @@ def list_annotations(data: DataSet) -> list[int]:
 def _files(folder: Path, endings: tuple[str, ...]) -> list[str]:
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        return [e.name for e in entries if e.name.lower().endswith(endings) and not e.name.startswith(".")]
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name.lower().endswith(endings) and not e.name.startswith(".")]
+    except OSError as error:
+        raise BadDataError(f"{folder} cannot be listed ({error.strerror}); unpack the archive again.") from error
+    for name in names:  # hashes, tables and runs are written by these names
+        if not (name.isascii() and name.isprintable()):
+            raise BadDataError(f"{folder} holds {name!a:.200}, which is no name of this set; remove or rename it.")
+    return names
 
 
 def _numbers(folder: Path) -> list[int]:
     matches = (_PHOTO_NAME.fullmatch(name) for name in _files(folder, (".jpg", ".xml")))
     return sorted(int(m[1]) for m in matches if m)
+
+
+def read_file(path: Path) -> bytes:
+    """Read one file of the data set, if it is a plain file of a plausible size.
+
+    Raises
+    ------
+    BadDataError
+        If it is missing, empty, larger than ``MAX_BYTES``, no plain file, or unreadable.
+    """
+    remedy = "restore it from the archive"
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
+            raise BadDataError(f"{path}: cannot be read (it is no plain file); {remedy}.")
+        if found.st_size == 0:
+            raise BadDataError(f"{path}: the file is empty; {remedy}.")
+        if found.st_size > MAX_BYTES:
+            raise BadDataError(f"{path}: {found.st_size:,} bytes is too large for a file of this set; {remedy}.")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadDataError(f"{path}: is missing; {remedy}.") from error
+    except OSError as error:
+        raise BadDataError(f"{path}: cannot be read ({error.strerror}); {remedy}.") from error
 
 
 def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
@@ -214,7 +263,7 @@ def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
     BadDataError
         If the header, a number or a class name is not what the published file has; names the line.
     """
-    reader = csv.reader(io.StringIO(text.lstrip("\ufeff")))
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=None), strict=True)
     known = {*CLASSES, "BASOPHIL"}
     labels: dict[int, tuple[str, ...]] = {}
     try:
@@ -225,7 +274,7 @@ def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
             if not row:
                 continue
             where = f"labels.csv, line {reader.line_num}"
-            if len(row) != 3 or not re.fullmatch(r"[0-9]{1,5}", row[1].strip()):
+            if len(row) != 3 or row[0].strip() or not re.fullmatch(r"[0-9]{1,5}", row[1].strip()):
                 raise BadDataError(f"{where}: expected ',NUMBER,CATEGORY', found {row!r:.60}; restore the line.")
             names = tuple(name.strip() for name in row[2].split(",") if name.strip())
             unknown = [name for name in names if name not in known]
@@ -243,9 +292,7 @@ def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
 def read_labels(data: DataSet) -> dict[int, tuple[str, ...]]:
     """`parse_labels` of the data set's file."""
     try:
-        return parse_labels(data.labels_path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadDataError(f"{data.labels_path} is missing; restore it from the archive.") from error
+        return parse_labels(read_file(data.labels_path).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadDataError(f"{data.labels_path} is not UTF-8 text; restore it from the archive.") from error
 
@@ -279,10 +326,10 @@ def parse_boxes(text: str | bytes, name: str) -> pd.DataFrame:
     width, height = PHOTO_SIZE
     rows = []
     for i, item in enumerate(root.iter("object"), start=1):
-        try:
-            corner = [int(item.findtext(f"bndbox/{c}", "").strip()) for c in ("xmin", "ymin", "xmax", "ymax")]
-        except ValueError as error:
-            raise BadDataError(f"{name}, box {i}: a corner is missing or no number; restore the file.") from error
+        texts = [item.findtext(f"bndbox/{c}", "").strip() for c in ("xmin", "ymin", "xmax", "ymax")]
+        if not all(re.fullmatch("-?[0-9]{1,9}", text) for text in texts):
+            raise BadDataError(f"{name}, box {i}: a corner is missing or no whole number; restore the file.")
+        corner = [int(text) for text in texts]
         xmin, ymin, xmax, ymax = corner
         if not (0 <= xmin <= xmax <= width and 0 <= ymin <= ymax <= height):
             raise BadDataError(f"{name}, box {i}: {corner} does not lie in {width}x{height}; restore the file.")
@@ -299,7 +346,7 @@ def read_boxes(data: DataSet) -> pd.DataFrame:
     frames = {}
     for photo in list_annotations(data):
         path = data.annotation_path(photo)
-        frames[photo] = parse_boxes(path.read_bytes(), path.name)
+        frames[photo] = parse_boxes(read_file(path), path.name)
     if not frames:
         raise BadDataError(f"{data.raw / 'Annotations'} holds no box file; unpack the archive again.")
     return pd.concat(frames, names=["photo"]).reset_index("photo").reset_index(drop=True)
@@ -314,6 +361,11 @@ def index_photos(data: DataSet) -> pd.DataFrame:
         Indexed by ``photo``: ``labels`` (comma-separated class names, "" if blank), ``kind`` (single, multi,
         unlabelled), ``has_photo``, ``has_boxes``, ``n_wbc``, ``n_rbc``, ``n_platelets``, and ``split``
         (TRAIN, TEST, or "" for photos of which no augmented image was made).
+
+    Raises
+    ------
+    BadDataError
+        If a label or box file is not as it should be, or there are not two photos with a single label to be split.
     """
     labels = read_labels(data)
     on_disk, boxed = set(list_photos(data)), set(list_annotations(data))
@@ -324,6 +376,11 @@ def index_photos(data: DataSet) -> pd.DataFrame:
     index["kind"] = ["unlabelled" if n == 0 else "single" if n == 1 else "multi" for n in sizes]
     index["has_photo"] = index.index.isin(on_disk)
     index["has_boxes"] = index.index.isin(boxed)
+    if ((index.kind == "single") & index.has_photo).sum() < 2:
+        raise BadDataError(
+            f"{data.labels_path} names the class of fewer than two photos in {data.raw / 'JPEGImages'}; restore the "
+            "published table."
+        )
     for cell, column in {"WBC": "n_wbc", "RBC": "n_rbc", "Platelets": "n_platelets"}.items():
         found = counts[cell] if cell in counts else pd.Series(dtype=int)
         index[column] = found.reindex(index.index, fill_value=0).astype(int)

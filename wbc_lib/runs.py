@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from wbc_lib.training import Fitted
 
 _FORMAT = 1
+#: How the names of folders begin that are not runs yet.
+_UNFINISHED = ".run-"
 _LIBRARIES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 
 
@@ -186,7 +188,8 @@ class Store:
         if run.folder.parent == root:
             return run
         root.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".run-", dir=root))
+        paths.sweep(root, _UNFINISHED)
+        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
         try:
             shutil.copytree(run.folder, temporary, dirs_exist_ok=True)
             temporary.replace(root / run.name)
@@ -206,7 +209,8 @@ class Store:
         target = root / f"{plan.experiment.name}-e{plan.epochs}-s{plan.seed}-{plan.key[:12]}"
         try:
             root.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".run-", dir=root))
+            paths.sweep(root, _UNFINISHED)
+            temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
             try:
                 _write_files(temporary, fitted, material, keep_weights)
                 record = _describe(plan, fitted, material)

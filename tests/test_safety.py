@@ -1,0 +1,268 @@
+"""What may not be in this project at all, and what is fetched from elsewhere and must be checked before use."""
+
+import ast
+import hashlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from wbc_lib import models, paths
+from wbc_lib.errors import WeightsError
+
+#: Whose files can run code when they are read. (Processes of this project hand each other objects by pickle, through
+#: multiprocessing and distributed; nothing of it is ever read from a file or from outside.)
+MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "tarfile"}
+CALLS = {
+    *("eval", "exec", "compile", "__import__"),
+    *("os.system", "os.popen", "os.execv", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load"),
+    *("load_model", "save_model", "model_from_json", "read_pickle", "to_pickle"),
+    *("unpack_archive", "extractall"),
+}
+#: Settings that are an error unless they have this value.
+SETTINGS = {"allow_pickle": False, "safe_mode": True, "shell": False, "weights_only": True}
+#: The only places that may read weights from HDF5, which holds arrays: each compares the file's hash first.
+READS_WEIGHTS = {
+    "wbc_lib/models.py": {"_fetch_imagenet": "load_weights", "_load_hed": "h5py.File"},
+    "tests/test_models.py": {"test_the_edge_detection_weights_are_those_of_the_package": "h5py.File"},
+}
+#: The only place that may open an archive.
+OPENS_ARCHIVES = {"wbc_lib/archive.py", "tests/test_archive.py", "tests/fuzz_corpus.py"}
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Name and Python text of every file of the project, notebooks too."""
+    for folder in ("wbc_lib", "tests", "book"):
+        for path in sorted((paths.ROOT / folder).rglob("*")):
+            name = str(path.relative_to(paths.ROOT))
+            if path.suffix == ".py":
+                yield name, path.read_text(encoding="utf-8")
+            elif path.suffix == ".ipynb":
+                cells = nbformat.read(path, 4).cells
+                yield name, "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def called(node: ast.Call) -> tuple[str, str]:
+    """Last name of what is called, and the last two: of ``np.load(…)`` "load" and "np.load"."""
+    parts = ast.unparse(node.func).split(".")
+    return parts[-1], ".".join(parts[-2:])
+
+
+def faults(name: str, text: str) -> list[str]:
+    """What is in a Python text that may not be, by line."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        found += [f"{name}:{node.lineno} imports {n}" for n in names if n.split(".")[0] in MODULES]
+        if "zipfile" in names and name not in OPENS_ARCHIVES:
+            found.append(f"{name}:{node.lineno} imports zipfile")
+        if isinstance(node, ast.Call):
+            last, two = called(node)
+            # A method of this name (a regular expression's compile, a network's eval) is another thing.
+            built_in = last in {"eval", "exec", "compile", "__import__"}
+            if two in CALLS or (last in CALLS and (not built_in or isinstance(node.func, ast.Name))):
+                found.append(f"{name}:{node.lineno} calls {two}")
+            for keyword in node.keywords:
+                expected = SETTINGS.get(keyword.arg or "")
+                if expected is not None and getattr(keyword.value, "value", None) is not expected:
+                    found.append(f"{name}:{node.lineno} sets {keyword.arg}")
+    return found
+
+
+def weight_readers(text: str) -> dict[str, str]:
+    """Functions of a Python text that read weights from a file, and by what call."""
+    return {
+        function.name: match
+        for function in ast.walk(ast.parse(text))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+        for match in {*called(node)} & {"load_weights", "h5py.File", "load_weights_from_hdf5"}
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import numpy as np\nnp.load(f, allow_pickle=True)",
+        "np.load(f, allow_pickle=whatever)",
+        "keras.saving.load_model(f, safe_mode=False)",
+        "keras.models.load_model('m.h5')",
+        "pandas.read_pickle(f)",
+        "eval('1')",
+        "exec(text)",
+        "yaml.load(f)",
+        "subprocess.run('ls', shell=True)",
+        "os.system('ls')",
+        "torch.load(f)",
+        "zip.extractall('.')",
+        "shutil.unpack_archive(f)",
+        "import zipfile",
+        "import tarfile",
+    ],
+)
+def test_what_is_looked_for_is_found(text):
+    assert faults("book/x.ipynb", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "np.load(f, allow_pickle=False)",
+        "yaml.safe_load(f)",
+        "re.compile('x')",
+        "model.compile()",
+        "net.eval()",
+        "subprocess.run(['ls'])",
+        "word = 'pickle, eval( and exec('",
+    ],
+)
+def test_what_is_harmless_is_not(text):
+    assert faults("book/x.ipynb", text) == []
+
+
+def test_nothing_in_the_project_can_run_what_it_reads():
+    texts = dict(sources())
+    assert {"wbc_lib/models.py", "tests/test_safety.py", "book/index.ipynb"} <= set(texts)
+    assert [fault for name, text in texts.items() for fault in faults(name, text)] == []
+
+
+def test_weights_are_read_from_files_where_their_hash_is_checked_and_nowhere_else():
+    found = {name: readers for name, text in sources() if (readers := weight_readers(text))}
+    assert found == READS_WEIGHTS
+    tree = ast.parse((paths.ROOT / "wbc_lib/models.py").read_text())
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.name in READS_WEIGHTS["wbc_lib/models.py"]:
+            calls = [ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
+            assert any(call.startswith("hashlib.") for call in calls), function.name
+
+
+# --- ImageNet weights -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keras_home(monkeypatch, tmp_path) -> Iterator[Path]:
+    """An empty cache of Keras; the network that is built may not be given weights from a file."""
+    from keras.src.utils import file_utils
+
+    loaded = []
+    monkeypatch.setattr(file_utils.config, "keras_home", lambda: str(tmp_path))
+    monkeypatch.setattr(models.keras.Model, "load_weights", lambda model, path: loaded.append(path))
+    yield tmp_path
+    assert loaded == []
+
+
+def file_of(base: str) -> str:
+    return f"{base}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+@pytest.mark.parametrize("base", ["vgg16", "resnet50"])
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_imagenet_weights_are_hashed_whether_downloaded_or_cached(keras_home, monkeypatch, base, is_cached):
+    from keras.src.utils import file_utils
+
+    asked = []
+
+    def download(url, target, progress):
+        asked.append(url)
+        Path(target).write_bytes(b"downloaded, and not the published file")
+
+    monkeypatch.setattr(file_utils, "urlretrieve", download)
+    if is_cached:
+        (keras_home / "models").mkdir()
+        (keras_home / "models" / file_of(base)).write_bytes(b"cached, and not the published file")
+    with pytest.raises(WeightsError, match=f"ImageNet weights of {base} could not be fetched"):
+        models.build_base(base, "imagenet", (32, 32))
+    # What lies in the cache is not taken on trust either: it is hashed, found wanting, and fetched again.
+    assert len(asked) == 1 and asked[0].startswith("https://") and asked[0].endswith(file_of(base))
+
+
+@pytest.mark.parametrize("base", ["vgg16", "resnet50"])
+def test_the_hash_of_imagenet_weights_is_the_one_that_keras_applications_publishes(keras_home, monkeypatch, base):
+    from keras.src.utils import file_utils
+
+    hashes = []
+
+    def is_whole(path, file_hash, **options):
+        hashes.append(file_hash)
+        return False
+
+    (keras_home / "models").mkdir()
+    (keras_home / "models" / file_of(base)).write_bytes(b"x")
+    monkeypatch.setattr(file_utils, "validate_file", is_whole)
+    monkeypatch.setattr(file_utils, "urlretrieve", lambda url, target, progress: None)
+    with pytest.raises(WeightsError):
+        models.build_base(base, "imagenet", (32, 32))
+    assert set(hashes) == {models._IMAGENET_MD5[base]}
+
+
+def test_the_hash_that_keras_compares_is_that_of_the_content(tmp_path):
+    from keras.src.utils import file_utils
+
+    (tmp_path / "x").write_bytes(b"content")
+    right = hashlib.md5(b"content", usedforsecurity=False).hexdigest()
+    assert file_utils.validate_file(str(tmp_path / "x"), right)
+    assert not file_utils.validate_file(str(tmp_path / "x"), right[::-1])
+
+
+# --- the audit of the lock --------------------------------------------------------------------------------------------
+
+
+class Advisories(http.server.BaseHTTPRequestHandler):
+    """An advisory service that knows one fault: of six 1.0."""
+
+    def do_POST(self) -> None:
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        is_faulty = (query["package"]["name"], query["version"]) == ("six", "1.0")
+        affected = [{"package": {"name": "six", "ecosystem": "PyPI"}, "versions": ["1.0"]}]
+        body = json.dumps({"vulns": [{"id": "X-1", "summary": "a fault", "affected": affected}]} if is_faulty else {})
+        self.send_response(200 if query["version"] != "5.0" else 503)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def advisories() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Advisories) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def audit(folder: Path, version: str, url: str) -> subprocess.CompletedProcess:
+    lock = folder / "requirements.lock"
+    lock.write_text(f"six=={version} \\\n    --hash=sha256:{'0' * 64}\n")
+    script = paths.ROOT / ".ci" / "audit"
+    return subprocess.run([script, lock, url], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs in CI, on Linux")
+@pytest.mark.skipif(not (paths.ROOT / ".venv/bin/pip-audit").exists(), reason="needs the environment of make test")
+def test_a_known_fault_of_a_locked_package_fails_the_audit_and_an_absent_service_does_not(tmp_path, advisories):
+    faulty = audit(tmp_path, "1.0", advisories)
+    assert faulty.returncode == 1
+    assert "X-1" in faulty.stdout and "make lock" in faulty.stderr
+    sound = audit(tmp_path, "2.0", advisories)
+    assert (sound.returncode, sound.stderr) == (0, "")
+    assert "no known fault" in sound.stdout
+    for url, version in (("http://127.0.0.1:9/", "1.0"), (advisories, "5.0")):
+        absent = audit(tmp_path, version, url)
+        assert (absent.returncode, absent.stderr) == (0, "")
+        assert "were not audited" in absent.stdout and absent.stdout.count("\n") == 1
+    broken = audit(tmp_path, "1.0 nonsense", advisories)
+    assert broken.returncode == 1 and broken.stderr
