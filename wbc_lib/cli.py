@@ -15,6 +15,7 @@ from wbc_lib.errors import DataNotFoundError, UnknownNameError, WbcError, Weight
 from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment, find_profile
 from wbc_lib.progress import console
 from wbc_lib.runs import Run, Store
+from wbc_lib.scaleout import Cluster, train_on
 from wbc_lib.study import Study, open_study
 
 app = typer.Typer(help="White blood cells, classified again: data, trainings, and the book.", no_args_is_help=True)
@@ -78,21 +79,27 @@ def train(
     seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,5. Default: the profile's.")] = "",
     record: Annotated[bool, typer.Option(help="Write to the project's results/, to be committed.")] = False,
     design: Annotated[str, typer.Option(help=f"All runs of a design: {', '.join(DESIGNS)}.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Train so many at a time, each in a process of its own.")] = 0,
+    scheduler: Annotated[str, typer.Option(help="Train on the workers of this dask scheduler: tcp://host:8786.")] = "",
+    store: Annotated[str, typer.Option(help="Store for workers that share no folder: s3://bucket/runs.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="TensorFlow's threads per training; decides its bits.")] = 0,
 ) -> None:
     """Train experiments that are not recorded yet; an interrupted one goes on where it stopped.
 
     A name may be followed by variations, as in final+by-photo+painted; `wbc experiments` lists them.
     """
+    cluster = Cluster(workers or 1, scheduler, store, threads) if workers or scheduler or store or threads else None
     if design:
         find_design(design)
-        _train_design(_open_to_train(data, profile, record), design)
+        _train_design(_open_to_train(data, profile, record), design, cluster)
         return
     if not names and not everything:
         raise UnknownNameError(f"Name an experiment, or say --all. There are: {', '.join(EXPERIMENTS)}.")
     chosen = list(EXPERIMENTS) if everything else [find_experiment(name).name for name in names]
     study = _open_to_train(data, profile, record)
     wanted = parse_seeds(seeds) or study.profile.seeds
-    _train_missing(study, study.missing(chosen, wanted))
+    asked = [(name, seed) for seed in wanted for name in chosen]
+    _train_missing(study, asked if cluster else study.missing(chosen, wanted), cluster)
     if record:
         found = (study.store.find(study.plan(name, seed)) for name in chosen for seed in wanted)
         for run in filter(None, found):
@@ -288,14 +295,22 @@ def _say_basis(study: Study) -> None:
         typer.echo("No photos were found: results are those recorded on the published photos, nothing is trained.")
 
 
-def _train_design(study: Study, name: str) -> None:
+def _train_design(study: Study, name: str, cluster: Cluster | None = None) -> None:
     seeds, at_its_profile = study.wanted(name)
-    missing = [m for experiment in seeds for m in at_its_profile.missing([experiment], seeds[experiment])]
+    asked = [(experiment, seed) for experiment in seeds for seed in seeds[experiment]]
+    missing = asked if cluster else [m for name, seed in asked for m in at_its_profile.missing([name], [seed])]
     # First seeds first, so that an early stop leaves something of everything.
-    _train_missing(at_its_profile, sorted(missing, key=lambda m: m[1]))
+    _train_missing(at_its_profile, sorted(missing, key=lambda m: m[1]), cluster)
 
 
-def _train_missing(study: Study, wanted: list[tuple[str, int]]) -> None:
+def _train_missing(study: Study, wanted: list[tuple[str, int]], cluster: Cluster | None = None) -> None:
+    if cluster:
+        failed = train_on(cluster, study, wanted)
+        for sentence in failed:
+            typer.echo(sentence, err=True)
+        if failed:
+            raise typer.Exit(1)
+        return
     for i, (name, seed) in enumerate(wanted, start=1):
         title = f"{find_experiment(name).title}, seed {seed}"
         try:
