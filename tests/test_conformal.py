@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,6 +47,21 @@ def test_sets_of_least_ambiguity_hold_every_class_that_is_probable_enough(seed, 
     limit = own[rank - 1] if rank else np.inf
     expected = [[1 - row[label] <= limit for label in (1, 2, 3, 4)] for row in judged.probabilities]
     np.testing.assert_array_equal(conformal.conformal_sets(fitting, judged, "LAC", alpha), expected)
+
+
+@pytest.mark.parametrize("score", conformal.SCORES)
+@given(seed=st.integers(0, 50), n=st.integers(20, 60))
+def test_of_the_images_it_is_fitted_on_the_limit_keeps_as_many_as_it_must(score, seed, n):
+    some = exchangeable(n, seed)
+    scores = conformal.SCORES[score](some.probabilities, np.random.default_rng(seed).random(n))
+    own = scores[np.arange(n), some.labels - 1]
+    limit = np.sort(own)[int(np.ceil((n + 1) * 0.9)) - 1]
+    # The same chance for both: the very scores that the limit was set by.
+    chance = np.random.default_rng(seed).random(n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "default_rng", lambda _: SimpleNamespace(random=lambda _: chance))
+        sets = conformal.conformal_sets(some, some, score, 0.1)
+    np.testing.assert_array_equal(sets, scores <= limit)
 
 
 @given(st.integers(0, 100))
