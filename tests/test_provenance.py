@@ -1,4 +1,7 @@
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -120,6 +123,22 @@ def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny, tiny_tab
     assert not list(cache.rglob("chunks"))
     monkeypatch.setattr(provenance, "identify", None)
     pd.testing.assert_frame_equal(provenance.trace(tiny, jobs=1), tiny_table)
+
+
+def test_two_that_trace_at_once_do_not_disturb_each_other(tiny, tiny_table, cache):
+    has_begun = threading.Event()
+
+    def let_the_other_begin(done, total):
+        if 0 < done < total:
+            has_begun.wait(1)  # it does not, while this one is at work
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(provenance.trace, tiny, let_the_other_begin, jobs=1)
+        while not list(cache.rglob("chunks/*.csv")):
+            time.sleep(0.01)
+        second = pool.submit(provenance.trace, tiny, lambda *_: has_begun.set(), jobs=1)
+    pd.testing.assert_frame_equal(first.result(), tiny_table)
+    pd.testing.assert_frame_equal(second.result(), tiny_table)
 
 
 # --- images that come from no photo

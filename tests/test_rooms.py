@@ -14,7 +14,9 @@ ORDER = """
     splits paper experiments designs models features examples training runs progress study verify
     remote jobs scaleout metrics
     intervals photo_scores certainty crossvalidation calibration conformal trust counting claims figures
-    certainty_figures provenance_figures trust_figures chapter book cli
+    saliency occlusion attention attention_views attention_words attention_figures
+    certainty_figures provenance_figures trust_figures chapter
+    prediction browser_model book data_commands run_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from wbc_lib import paths
+from wbc_lib import browser_model, paths
 from wbc_lib.chapter import NEVER_TRAIN
 from wbc_lib.errors import BookError
 from wbc_lib.study import RECORDED, Study
 
 #: Pages are made from here; nothing in ``book/`` is ever written to.
 STAGING = paths.BUILD / "executed"
-_SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png")
+_SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png", ".txt")
 _JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 _CONFIG, _TOC = "_config.yml", "_toc.yml"
 
@@ -119,6 +119,9 @@ def _stage(study: Study) -> list[Chapter]:
         target = STAGING / "book" / path.relative_to(paths.BOOK)
         _write_if_changed(target, path.read_bytes())
         wanted.add(target)
+    model = STAGING / "book" / browser_model.PLACE
+    _write_if_changed(model, browser_model.export(study))
+    wanted.add(model)
     folder = RECORDED if study.results_of else "phantoms" if study.data.is_phantom else str(study.data.root.resolve())
     parameters = {"DATA": folder, "PROFILE": study.profile.name}
     chapters = []

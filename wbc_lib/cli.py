@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,29 +10,20 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from wbc_lib import paths, photos, progress
+from wbc_lib import data_commands, paths, progress, run_commands
+from wbc_lib.data_commands import Data
 from wbc_lib.designs import DESIGNS, find_design
-from wbc_lib.errors import DataNotFoundError, UnknownNameError, WbcError, WeightsError
+from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WbcError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment, find_profile
 from wbc_lib.progress import console
-from wbc_lib.runs import Run, Store
+from wbc_lib.run_commands import ProfileName, find_one_run
+from wbc_lib.runs import Store
 from wbc_lib.scaleout import Cluster, train_on
 from wbc_lib.study import Study, open_study
 
 app = typer.Typer(help="White blood cells, classified again: data, trainings, and the book.", no_args_is_help=True)
-data_app = typer.Typer(help="The photos: find, check, or draw a stand-in.", no_args_is_help=True)
-runs_app = typer.Typer(help="The recorded runs.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-app.add_typer(runs_app, name="runs")
-
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data", help="Folder or zip of the photos, or 'phantoms'. Default: WBC_DATA, the cache, a download."
-    ),
-]
-Folder = Annotated[str | None, typer.Option("--data", help="Folder of the photos.")]
-ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), quick (minutes) or paper (hours).")]
+app.add_typer(data_commands.app, name="data")
+app.add_typer(run_commands.app, name="runs")
 
 
 @app.command()
@@ -107,6 +99,61 @@ def train(
 
 
 @app.command()
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Pictures, folders of them, or patterns such as 'smears/*.png'.")],
+    run: Annotated[
+        str, typer.Option(help="Run to ask, by its name. Default: the final model that was trained longest.")
+    ] = "",
+    accuracy: Annotated[
+        float, typer.Option(min=0.5, max=1, help="Of validation images it does not abstain on, this share is right.")
+    ] = 0.99,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    map_to: Annotated[
+        Path | None, typer.Option("--map", help="Show where it looks: a .png or .svg file to write, or a folder.")
+    ] = None,
+) -> None:
+    """Say which cell pictures show, how surely, and whether the model would rather abstain.
+
+    It looks at 80x60 pixels. A JPEG of 320x240, as the data set has, is brought to that as for a training: decoded at
+    half size, then averaged. Of any other picture (JPEG, PNG, TIFF, BMP, WebP) the middle, cut to 4:3, is averaged; it
+    should show one white cell in a field about six red cells wide. Exits 1 if a picture cannot be read.
+    """
+    from wbc_lib import prediction
+
+    pictures, problems = prediction.find_pictures(images)
+    maps = prediction.map_paths(map_to, pictures) if map_to else []
+    report: dict[str, object] = {"images": (said := [])}
+    lines = []
+    if pictures:
+        asked = find_one_run(run) if run else prediction.find_run(Store(paths.results(), paths.cache() / "runs"))
+        if asked is None:
+            raise RunError("No run of the final model on the published photos is recorded; name another with --run.")
+        threshold = prediction.choose_threshold(asked, accuracy)
+        typer.echo(prediction.describe_basis(asked, threshold, accuracy), err=True)
+        report |= {"run": asked.name, "accuracy": accuracy, "threshold": threshold}
+        with progress.bar("Looking") if len(pictures) > 20 else nullcontext() as on_progress:
+            answers = prediction.classify(
+                asked, pictures, threshold, with_attention=bool(maps), on_progress=on_progress
+            )
+            for i, answer in enumerate(answers):
+                if isinstance(answer, WbcError):
+                    problems.append(str(answer))
+                    continue
+                said.append(answer.as_plain())
+                lines.append(answer.describe())
+                if maps:
+                    prediction.write_map(answer, maps[i])
+                    said[-1]["map"] = str(maps[i])
+    # Not before the bar is through, which would take it for its own.
+    if as_json or lines:
+        typer.echo(json.dumps(report | {"problems": problems}, indent=1) if as_json else "\n".join(lines))
+    for sentence in problems:
+        typer.echo(sentence, err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
 def experiments() -> None:
     """List the experiments of the registry, their variations, and the designs made of them."""
     table = Table(Column("name", no_wrap=True), "title", "epochs", "material", "in the paper")
@@ -121,147 +168,6 @@ def experiments() -> None:
     for d in DESIGNS.values():
         designs.add_row(d.name, d.title, str(sum(map(len, d.seeds.values()))), d.profile)
     progress.console.print(designs)
-
-
-@data_app.command("where")
-def data_where(data: Folder = None) -> None:
-    """Print the folder of the photos that would be used."""
-    typer.echo(photos.find(data).root)
-
-
-@data_app.command("check")
-def data_check(data: Folder = None) -> None:
-    """Check every file of the data set; exits 1 and names each that is not as it should be."""
-    from wbc_lib.check import check
-
-    found = photos.find(data)
-    with progress.bar("Checking") as on_progress:
-        outcome = check(found, on_progress)
-    table = Table("split", *(photos.CLASSES), "in all")
-    for split, row in outcome.counts.iterrows():
-        table.add_row(split, *(f"{n:,}" for n in row), f"{row.sum():,}")
-    console.print(table)
-    for problem in outcome.problems:
-        typer.echo(problem, err=True)
-    if outcome.manifest:
-        same = "the published files, bit for bit" if outcome.manifest.is_published else "not the published files"
-        typer.echo(f"manifest sha256 {outcome.manifest.sha256} ({same})")
-    if outcome.problems:
-        raise typer.Exit(1)
-    typer.echo(f"{found.root}: {outcome.counts.to_numpy().sum():,} images and {outcome.n_photos} photos, all readable")
-
-
-@data_app.command("phantoms")
-def data_phantoms(
-    folder: Annotated[Path, typer.Argument(help="Folder to draw into; it must not exist yet.")],
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same pictures.")] = 0,
-    scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Share of the real number of photos.")] = 1.0,
-    copies: Annotated[int, typer.Option(min=8, help="TRAIN images per class.")] = 2500,
-) -> None:
-    """Draw a synthetic stand-in for the data set, in the same layout."""
-    from wbc_lib.phantoms import write_phantoms
-
-    with progress.bar("Drawing phantoms") as on_progress:
-        write_phantoms(folder, seed=seed, scale=scale, copies=copies, on_progress=on_progress)
-    typer.echo(f"Phantoms are in {folder}; use them with --data {folder}")
-
-
-@runs_app.command("list")
-def runs_list() -> None:
-    """List the recorded runs."""
-    store = Store(paths.results(), paths.cache() / "runs")
-    table = Table("run", "training", "validation", "TEST", "minutes")
-    for run in store.whole():
-        best = run.history[["accuracy", "val_accuracy"]].max()
-        minutes = f"{run.record['seconds'] / 60:.1f}"
-        table.add_row(
-            run.name,
-            f"{best.accuracy:.3f}",
-            f"{best.val_accuracy:.3f}",
-            f"{run.accuracy('test'):.3f}",
-            minutes,
-        )
-    console.print(table)
-    for sentence in store.damaged():
-        typer.echo(sentence, err=True)
-    if store.damaged():
-        raise typer.Exit(1)
-
-
-@runs_app.command("show")
-def runs_show(name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")]) -> None:
-    """Print what is recorded of a run."""
-    for run in _find_runs(name):
-        typer.echo(json.dumps(run.record, indent=1))
-
-
-@runs_app.command("chart")
-def runs_chart(
-    file: Annotated[Path, typer.Argument(help="PNG or SVG file to write.")],
-    data: Data = None,
-    profile: ProfileName = "quick",
-) -> None:
-    """Draw the summary of all recorded runs of a profile; the README shows it."""
-    from wbc_lib import claims, figures
-
-    if file.suffix not in {".png", ".svg"}:
-        raise UnknownNameError(f"{file} is neither .png nor .svg.")
-    study = open_study(data, profile, may_train=False)
-    figures.use_style()
-    figure = figures.draw_summary(claims.summarise({name: study.recorded(name) for name in EXPERIMENTS}))
-    with paths.written_whole(file) as temporary:
-        figure.savefig(temporary, format=file.suffix.removeprefix(".") or "png")
-
-
-@runs_app.command("verify")
-def runs_verify(
-    name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="Every run of the project's results/.")] = False,
-    data: Data = None,
-) -> None:
-    """Check recorded runs against their hashes, and score recorded weights again on the photos."""
-    from wbc_lib.verify import LOGIT_TOLERANCE, rescore
-
-    store = Store(paths.results())
-    runs = store.whole() if everything else _find_runs(name)
-    found = photos.find(data)
-    failed = store.damaged()
-    for run in runs:
-        if "weights.npz" not in run.record["files"]:
-            typer.echo(f"{run.name}: files are as recorded (no weights to score)")
-            continue
-        comparison = rescore(run, found)
-        typer.echo(str(comparison))
-        if comparison.largest > LOGIT_TOLERANCE:
-            failed.append(f"{run.name}: the recorded predictions do not come out; see above.")
-    for sentence in failed:
-        typer.echo(sentence, err=True)
-    if failed:
-        raise typer.Exit(1)
-
-
-@runs_app.command("retrain")
-def runs_retrain(
-    name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")],
-    data: Data = None,
-) -> None:
-    """Train recorded runs again from nothing and report every difference."""
-    from wbc_lib.verify import RETRAIN_TOLERANCE, retrain
-
-    found = photos.find(data)
-    comparisons = [retrain(run, found) for run in _find_runs(name)]
-    for comparison in comparisons:
-        typer.echo(str(comparison))
-    if any(abs(c.recorded - c.repeated) > RETRAIN_TOLERANCE for c in comparisons):
-        typer.echo(f"TEST accuracies lie more than {RETRAIN_TOLERANCE} apart.", err=True)
-        raise typer.Exit(1)
-
-
-def _find_runs(name: str) -> list[Run]:
-    matches = [r for r in Store(paths.results(), paths.cache() / "runs").whole() if name and r.name.startswith(name)]
-    if not matches:
-        raise UnknownNameError(f"There is no run {name!r}; `wbc runs list` shows what there is.")
-    return matches
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

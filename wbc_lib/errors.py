@@ -27,3 +27,7 @@ class WeightsError(WbcError):
 
 class BookError(WbcError):
     """A chapter failed, or the pages could not be built."""
+
+
+class BenchError(WbcError):
+    """A measurement failed, or its record cannot be read."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from wbc_lib import paths
@@ -109,6 +110,12 @@ def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -
     if jobs < 1:
         raise ValueError(f"need at least one job, got {jobs}")
     folder = _cache_folder(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # whoever comes second waits, and reads what the first has traced
+        return _trace_missing(data, folder, on_progress, jobs)
+
+
+def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None, jobs: int) -> pd.DataFrame:
     finished = folder / "images.csv"
     images = list_images(data)
     if finished.exists():

@@ -1,0 +1,139 @@
+"""The commands of ``wbc runs``: list the recorded runs, show, draw, verify and repeat them."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from wbc_lib import paths, photos
+from wbc_lib.data_commands import Data
+from wbc_lib.errors import UnknownNameError
+from wbc_lib.experiments import EXPERIMENTS
+from wbc_lib.progress import console
+from wbc_lib.runs import Run, Store
+from wbc_lib.study import open_study
+
+app = typer.Typer(help="The recorded runs.", no_args_is_help=True)
+
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), quick (minutes) or paper (hours).")]
+
+
+@app.command("list")
+def runs_list() -> None:
+    """List the recorded runs."""
+    store = Store(paths.results(), paths.cache() / "runs")
+    table = Table("run", "training", "validation", "TEST", "minutes")
+    for run in store.whole():
+        best = run.history[["accuracy", "val_accuracy"]].max()
+        minutes = f"{run.record['seconds'] / 60:.1f}"
+        table.add_row(
+            run.name,
+            f"{best.accuracy:.3f}",
+            f"{best.val_accuracy:.3f}",
+            f"{run.accuracy('test'):.3f}",
+            minutes,
+        )
+    console.print(table)
+    for sentence in store.damaged():
+        typer.echo(sentence, err=True)
+    if store.damaged():
+        raise typer.Exit(1)
+
+
+@app.command("show")
+def runs_show(name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")]) -> None:
+    """Print what is recorded of a run."""
+    for run in find_runs(name):
+        typer.echo(json.dumps(run.record, indent=1))
+
+
+@app.command("chart")
+def runs_chart(
+    file: Annotated[Path, typer.Argument(help="PNG or SVG file to write.")],
+    data: Data = None,
+    profile: ProfileName = "quick",
+) -> None:
+    """Draw the summary of all recorded runs of a profile; the README shows it."""
+    from wbc_lib import claims, figures
+
+    if file.suffix not in {".png", ".svg"}:
+        raise UnknownNameError(f"{file} is neither .png nor .svg.")
+    study = open_study(data, profile, may_train=False)
+    figures.use_style()
+    figure = figures.draw_summary(claims.summarise({name: study.recorded(name) for name in EXPERIMENTS}))
+    with paths.written_whole(file) as temporary:
+        figure.savefig(temporary, format=file.suffix.removeprefix(".") or "png")
+
+
+@app.command("verify")
+def runs_verify(
+    name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every run of the project's results/.")] = False,
+    data: Data = None,
+) -> None:
+    """Check recorded runs against their hashes, and score recorded weights again on the photos."""
+    from wbc_lib.verify import LOGIT_TOLERANCE, rescore
+
+    store = Store(paths.results())
+    runs = store.whole() if everything else find_runs(name)
+    found = photos.find(data)
+    failed = store.damaged()
+    for run in runs:
+        if "weights.npz" not in run.record["files"]:
+            typer.echo(f"{run.name}: files are as recorded (no weights to score)")
+            continue
+        comparison = rescore(run, found)
+        typer.echo(str(comparison))
+        if comparison.largest > LOGIT_TOLERANCE:
+            failed.append(f"{run.name}: the recorded predictions do not come out; see above.")
+    for sentence in failed:
+        typer.echo(sentence, err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("retrain")
+def runs_retrain(
+    name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")],
+    data: Data = None,
+) -> None:
+    """Train recorded runs again from nothing and report every difference."""
+    from wbc_lib.verify import RETRAIN_TOLERANCE, retrain
+
+    found = photos.find(data)
+    comparisons = [retrain(run, found) for run in find_runs(name)]
+    for comparison in comparisons:
+        typer.echo(str(comparison))
+    if any(abs(c.recorded - c.repeated) > RETRAIN_TOLERANCE for c in comparisons):
+        typer.echo(f"TEST accuracies lie more than {RETRAIN_TOLERANCE} apart.", err=True)
+        raise typer.Exit(1)
+
+
+def find_runs(name: str) -> list[Run]:
+    """Runs, recorded or cached, whose name begins with `name`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none.
+    """
+    matches = [r for r in Store(paths.results(), paths.cache() / "runs").whole() if name and r.name.startswith(name)]
+    if not matches:
+        raise UnknownNameError(f"There is no run {name!r}; `wbc runs list` shows what there is.")
+    return matches
+
+
+def find_one_run(name: str) -> Run:
+    """The run whose name begins with `name`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none, or more than one.
+    """
+    matches = find_runs(name)
+    if len(matches) > 1:
+        raise UnknownNameError(f"{name!r} begins several names of runs: {', '.join(r.name for r in matches)}.")
+    return matches[0]
