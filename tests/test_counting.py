@@ -243,6 +243,14 @@ def test_what_is_known_by_photo_comes_from_known_photos_alone():
         np.testing.assert_allclose(after[way](cells[:1]), estimate(cells[:1]), err_msg=way)
 
 
+def test_what_validation_has_settled_does_not_depend_on_the_truth_about_test():
+    test, validation = make(seed=1), make(seed=2)
+    cells = counting.draw_cells(np.full((3, len(test.labels)), 1 / len(test.labels)), 60)
+    other = Predictions(np.roll(test.labels, 5), test.logits, test.photos)
+    for way, estimate in counting.make_estimators(test, validation).items():
+        np.testing.assert_array_equal(counting.make_estimators(other, validation)[way](cells), estimate(cells), way)
+
+
 def test_what_is_known_does_not_come_from_the_photos_that_cells_are_drawn_from():
     # Of each class one photo is told right, the other wrong: known from its own photo, any smear would be put right.
     labels, right = np.repeat([1, 2, 3, 4], 2), np.tile([True, False], 4)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.train_tiny import TINY
-from wbc_lib import experiments, paths, provenance, study
+from wbc_lib import examples, experiments, paths, provenance, study
 from wbc_lib.designs import DESIGNS
 from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WeightsError
 from wbc_lib.manifest import PUBLISHED_SHA256
@@ -49,6 +49,26 @@ def test_two_processes_that_ask_for_the_same_run_train_it_once(phantom_set, tmp_
     assert answers[0].startswith("tiny-e6-s0")
     assert answers[0] == answers[1]  # the very same file, written once
     assert len(Store(tmp_path / "runs").whole()) == 1
+
+
+def test_nothing_that_a_training_chooses_depends_on_test(small, monkeypatch):
+    monkeypatch.setattr(study, "_WITH_WEIGHTS", ("tiny",))
+    honest = small.run("tiny")
+    gather = examples.gather
+
+    def with_test_spoilt(*arguments):
+        material = gather(*arguments)
+        noise = np.random.default_rng(0).integers(0, 256, material.test.inputs.shape, np.uint8)
+        others = np.roll(material.test.labels, 7)
+        return dataclasses.replace(material, test=dataclasses.replace(material.test, inputs=noise, labels=others))
+
+    monkeypatch.setattr(examples, "gather", with_test_spoilt)
+    spoilt = dataclasses.replace(small, store=Store(small.store.roots[0] / "spoilt")).run("tiny")
+    assert not np.array_equal(spoilt.logits("test"), honest.logits("test"))
+    assert not np.array_equal(spoilt.labels("test"), honest.labels("test"))
+    assert all(map(np.array_equal, spoilt.weights(), honest.weights()))
+    assert np.array_equal(spoilt.logits("validation"), honest.logits("validation"))
+    assert spoilt.history.drop(columns="seconds").equals(honest.history.drop(columns="seconds"))
 
 
 def test_a_run_is_trained_once_and_a_changed_setting_is_one_more(small):
