@@ -13,7 +13,7 @@ ORDER = """
     shared_cells evidence recipe
     splits paper experiments designs models features examples training runs progress study verify
     remote jobs scaleout metrics
-    intervals photo_scores certainty crossvalidation calibration conformal trust counting claims figures
+    intervals photo_scores certainty crossvalidation leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures
     certainty_figures provenance_figures trust_figures chapter
     prediction browser_model book data_commands run_commands cli
