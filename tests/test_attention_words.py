@@ -59,11 +59,11 @@ def images(wrong_share: float = 0.5, wrong_even: float = 0.1) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("accuracies", "answer"),
     [
-        ([0.83, 0.83, 0.26, 0.82], "**At the white cell, and it needs nothing else.**"),
-        ([0.83, 0.83, 0.40, 0.82], "**Mostly at the white cell.**"),
-        ([0.83, 0.83, 0.26, 0.50], "**Mostly at the white cell.**"),
-        ([0.83, 0.40, 0.80, 0.30], "**Not at the white cell, as far as this shows.**"),
-        ([0.26, 0.26, 0.25, 0.26], "**Not at the white cell, as far as this shows.**"),
+        ([0.83, 0.83, 0.26, 0.82], "At the white cell, and it needs nothing else."),
+        ([0.83, 0.83, 0.40, 0.82], "Mostly at the white cell."),
+        ([0.83, 0.83, 0.26, 0.50], "Mostly at the white cell."),
+        ([0.83, 0.40, 0.80, 0.30], "Not at the white cell, as far as this shows."),
+        ([0.26, 0.26, 0.25, 0.26], "Not at the white cell, as far as this shows."),
     ],
 )
 def test_the_answer_follows_from_what_the_network_can_do_without(accuracies, answer):

@@ -208,7 +208,7 @@ def tell_meaning(table: pd.DataFrame) -> str:
     else:
         answer = "Not at the white cell, as far as this shows."
     return (
-        f"**{answer}** With only the cell left in a plain picture the final model is right in "
+        f"{answer} With only the cell left in a plain picture the final model is right in "
         f"{own.accuracy[_REST]:.1%} of the images of photos that it has not seen, and in {own.accuracy[UNCHANGED]:.1%} "
         f"if nothing is painted over. Without the cell it is right in {own.accuracy[_CELL]:.1%}; guessing would be in "
         f"{_CHANCE:.0%}."
