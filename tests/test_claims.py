@@ -88,7 +88,8 @@ def test_the_table_shows_mean_and_spread_over_seeds():
 
 
 def test_the_summary_leaves_out_what_is_scored_on_other_images_and_keeps_what_was_not_run():
-    table = claims.summarise({"final": [FakeRun(0, 0.9), FakeRun(1, 0.8)]})
+    table = claims.summarise({"final": [FakeRun(0, 0.9), FakeRun(1, 0.8)]}, {"final": 0.7})
+    assert table.new_photo.dropna().to_dict() == {"Final model": 0.7}
     assert "Raw photos, imbalanced" not in table.index
     assert table.loc["Final model", "validation"] == pytest.approx(0.85)
     assert table.loc["Baseline CNN"][["training", "validation", "test"]].isna().all()

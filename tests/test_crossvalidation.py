@@ -74,6 +74,14 @@ def test_what_is_not_a_whole_repeat_is_refused(runs):
         crossvalidation.pool(runs, TABLE)
 
 
+def test_only_whole_repeats_are_pooled_each_with_its_own_network():
+    found = {f"final+fold-{k}": [FoldRun(k), FoldRun(k, seed=1)] for k in range(1, 6)}
+    found |= {f"baseline+fold-{k}": [FoldRun(k)] for k in range(1, 5)}
+    found["final+fold-3"] = [FoldRun(3, seed=1)]
+    repeats = crossvalidation.pool_repeats(found, TABLE)
+    assert {name: [r.seed for r in some] for name, some in repeats.items()} == {"final": [1], "baseline": []}
+
+
 def made_up(seed: int, share: float) -> Pooled:
     rng = np.random.default_rng(seed)
     shown = np.where(rng.random(N_PHOTOS) < share, LABELS, rng.integers(1, 5, N_PHOTOS))

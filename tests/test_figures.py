@@ -23,8 +23,8 @@ MATRIX = np.array([[5, 1, 0, 0, 0], [0, 6, 0, 0, 0], [1, 1, 4, 0, 0], [0, 0, 0, 
 
 
 def summary() -> pd.DataFrame:
-    columns = ["training", "validation", "test", "paper_training", "paper_validation", "paper_test"]
-    return pd.DataFrame([[0.9, 0.8, 0.7, 0.95, 0.9, np.nan], [np.nan] * 6], ["A", "B"], columns, dtype=float)
+    columns = ["training", "validation", "test", "new_photo", "paper_training", "paper_validation", "paper_test"]
+    return pd.DataFrame([[0.9, 0.8, 0.7, 0.6, 0.95, 0.9, np.nan], [np.nan] * 7], ["A", "B"], columns, dtype=float)
 
 
 def texts(figure: Figure) -> set[str]:
@@ -42,6 +42,13 @@ def test_an_experiment_without_runs_is_marked_and_has_no_dots():
     assert "not run here" in texts(figure)
     measured = [line.get_xdata() for line in figure.axes[0].lines if "measured" in str(line.get_label())]
     assert all(np.isnan(x[1]) and not np.isnan(x[0]) for x in measured)
+
+
+def test_new_photos_are_shown_where_there_are_figures_for_them():
+    lines = {line.get_label(): line.get_xdata() for line in figures.draw_summary(summary()).axes[0].lines}
+    assert lines["new photo, measured"][0] == 0.6
+    without = figures.draw_summary(summary().assign(new_photo=np.nan)).axes[0].lines
+    assert "new photo, measured" not in {line.get_label() for line in without}
 
 
 def test_a_matrix_shows_counts_and_shares_of_the_true_class():

@@ -240,8 +240,15 @@ def _holdout(runs: Sequence[Run]) -> list[Claim]:
     return claims
 
 
-def summarise(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+def summarise(runs: Mapping[str, Sequence[Run]], new_photo: Mapping[str, float] | None = None) -> pd.DataFrame:
     """Mean peaks and hold-out accuracy of every experiment on the augmented images, beside the paper's.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of Run
+        By the experiment's name.
+    new_photo : mapping of str to float, optional
+        By the experiment's name, its accuracy on photos it has not seen.
 
     Returns
     -------
@@ -258,6 +265,7 @@ def summarise(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             "training": np.mean([p.training for p in peaks]) if some else np.nan,
             "validation": np.mean([p.validation for p in peaks]) if some else np.nan,
             "test": np.mean([run.accuracy("test") for run in some]) if some else np.nan,
+            "new_photo": (new_photo or {}).get(name, np.nan),
             "paper_training": reported.training,
             "paper_validation": reported.validation,
             "paper_test": reported.test,

@@ -1,7 +1,7 @@
 """What to expect on a new photo: the predictions of all folds put together, photo by photo."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +81,29 @@ def pool(runs: Sequence[Run], table: pd.DataFrame) -> Pooled:
         raise RunError("The folds do not hold every photo once; train them again with `wbc train --design folds`.")
     probabilities = {way: whole[way].to_numpy() for way in WAYS}
     return Pooled(whole.index.to_numpy(), whole["label"][0].to_numpy(np.int64), probabilities, runs[0].seed)
+
+
+def pool_repeats(found: Mapping[str, Sequence[Run]], table: pd.DataFrame) -> dict[str, list[Pooled]]:
+    """Pool every repeat whose folds are all there.
+
+    Parameters
+    ----------
+    found : mapping of str to sequence of Run
+        The design "folds": runs by name, such as "final+fold-1".
+    table : DataFrame
+        As for `pool`.
+
+    Returns
+    -------
+    dict of str to list of Pooled
+        By network, in the design's order; repeats by seed, none if no repeat is whole.
+    """
+    pooled = {}
+    for network in dict.fromkeys(name.partition("+")[0] for name in found):
+        runs = [run for name, some in found.items() if name.partition("+")[0] == network for run in some]
+        repeats = [[run for run in runs if run.seed == seed] for seed in sorted({run.seed for run in runs})]
+        pooled[network] = [pool(repeat, table) for repeat in repeats if len(repeat) == N_FOLDS]
+    return pooled
 
 
 def score(repeats: Sequence[Pooled], way: str, field: pd.Series, statistic: intervals.Statistic) -> Interval:

@@ -14,6 +14,7 @@ from wbc_lib.photos import CLASSES
 #: A colour per class, the same on every page (Okabe and Ito's palette, safe for colour-blind readers).
 CLASS_COLOURS = dict(zip(CLASSES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))
 TRAINING, VALIDATION, TEST, PAPER, GREY = "#E69F00", "#0072B2", "#000000", "#999999", "#666666"
+NEW_PHOTO = "#009E73"
 BOX_COLOURS = {"WBC": "#D55E00", "RBC": "#56B4E9", "Platelets": "#F0E442"}
 #: Width of the text column, in inches.
 WIDTH = 7.2
@@ -248,7 +249,7 @@ def draw_summary(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Indexed by title; columns ``training``, ``validation``, ``test`` and ``paper_training``,
+        Indexed by title; columns ``training``, ``validation``, ``test``, ``new_photo`` and ``paper_training``,
         ``paper_validation``, ``paper_test``, 0 to 1 or NaN. Rows without figures of ours are marked "not run".
     """
     figure, axes = new_figure(0.36 * len(table) + 1.1)
@@ -271,6 +272,8 @@ def draw_summary(table: pd.DataFrame) -> Figure:
             label=f"{label}, paper",
         )
         axis.plot(table[name], rows - 0.1, marker, color=colour, ms=6, ls="", label=f"{label}, measured")
+    if table.new_photo.notna().any():
+        axis.plot(table.new_photo, rows - 0.1, "*", color=NEW_PHOTO, ms=11, ls="", label="new photo, measured")
     for row, missing in enumerate(table.training.isna()):
         if missing:
             axis.text(0.02, row, "not run here", color=GREY, va="center", fontsize=8)
