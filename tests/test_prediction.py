@@ -267,7 +267,7 @@ def test_the_command_answers_writes_maps_and_goes_on_after_a_bad_file(wbc, study
     assert images.cv2.imread(str(tmp_path / "maps/0-map.png")).std() > 10
 
     (tmp_path / "in/2.jpg").write_text("hello")
-    done = wbc("predict", tmp_path / "in", tmp_path / "nope", "--json", "--run", run.name[:12], "--accuracy", 0.9)
+    done = wbc("predict", tmp_path / "in", tmp_path / "nope", "--json", "--run", run.name, "--accuracy", 0.9)
     assert done.returncode == 1
     said = json.loads(done.stdout)
     assert [i["image"] for i in said["images"]] == [str(tmp_path / f"in/{i}.jpg") for i in range(2)]
