@@ -159,7 +159,7 @@ def test_workers_that_share_no_folder_meet_at_a_url(study, said, tmp_path, monke
     for run in Store(serial).whole():
         if run.seed == 2:
             other.store.keep(run)
-    monkeypatch.setattr(scaleout, "_connect", lambda _: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr(scaleout, "connect", lambda _: pytest.fail("nothing is to be trained"))
     assert train_on(Cluster(store=url), other, WANTED) == []
     assert content(other.store.roots[0]) == content(tmp_path / "there") == content(serial)
 
@@ -178,7 +178,7 @@ def test_the_command_reports_a_training_that_fails_and_finishes_the_others(phant
     store = Store(paths.cache() / "runs")
     assert {(r.record["experiment"], r.seed) for r in store.whole() if r.seed in (7, 8)} == {("tiny", 7), ("tiny", 8)}
     for seed in (7, 8):
-        log = re.search(rf"broken, seed {seed} failed 3 times; its log is (\S+)", errors)
+        log = re.search(rf"Broken, seed {seed} failed 3 times; its log is (\S+)", errors)
         assert Path(log[1]).read_text().count("There is no material 'nowhere' to train on.") == 3
     assert "Traceback" not in errors
 
@@ -186,7 +186,7 @@ def test_the_command_reports_a_training_that_fails_and_finishes_the_others(phant
 def test_a_failing_run_is_tried_twice_more_and_its_log_is_kept(study, said):
     # Workers refuse before they load TensorFlow: these are not the photos that the plan names.
     elsewhere = dataclasses.replace(study, results_of="0" * 64)
-    (sentence,) = train_on(Cluster(workers=1), elsewhere, [("final", 0)])
+    (sentence,) = train_on(Cluster(workers=1), elsewhere, [("final", 0), ("final", 0)])
     log = Path(re.fullmatch(r"Final, seed 0 failed 3 times; its log is (.+)", sentence)[1])
     assert log.read_text().count("is not the data set that final is to be trained on") == 3
     lines = said.getvalue()

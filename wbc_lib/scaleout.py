@@ -20,10 +20,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from wbc_lib import paths, remote
 from wbc_lib.errors import RunError
-from wbc_lib.experiments import find_experiment
+from wbc_lib.experiments import Plan, find_experiment
 from wbc_lib.jobs import DONE, FAILED, IMPOSSIBLE, Job, Outcome, make_job, run_job
 from wbc_lib.progress import console
-from wbc_lib.runs import Run
+from wbc_lib.runs import Run, Store, read
 from wbc_lib.study import Study
 
 if TYPE_CHECKING:
@@ -89,25 +89,40 @@ def train_on(cluster: Cluster, study: Study, wanted: Sequence[tuple[str, int]]) 
     RunError
         If the scheduler does not answer, or its workers lack the photos or the store.
     """
-    plans = [study.plan(name, seed) for name, seed in wanted]
-    runs = [study.store.find(plan) for plan in plans]
-    plans = [plan for plan, run in zip(plans, runs, strict=True) if run is None]
+    asked = (study.plan(name, seed) for name, seed in wanted)
+    plans = list({plan.key: plan for plan in asked}.values())  # what is asked for twice is trained once
+    recorded = _find(study.store, plans)
+    plans = [plan for plan in plans if plan.key not in recorded]
     if cluster.store:
-        for run in filter(None, runs):
+        for run in recorded.values():
             remote.push(run, cluster.store)
         there = {run.key for run in remote.fetch(cluster.store, [p.key for p in plans], study.store.roots[0])}
         plans = [plan for plan in plans if plan.key not in there]
     if not plans:
         return []
-    with _connect(cluster) as client:
+    with connect(cluster) as client:
         threads = _inspect(client, cluster, study)
         jobs = [make_job(study, plan, url=cluster.store, threads=threads) for plan in plans]
         with _View(client, jobs) as view:
             return list(_gather(client, study, jobs, view))
 
 
+def _find(store: Store, plans: Sequence[Plan]) -> dict[str, Run]:
+    # One look at each folder: asked plan by plan, the store would look through all its runs for every one of them.
+    beginnings = {path.name.rsplit("-", 1)[-1] for root in store.roots for path in root.glob("[!.]*")}
+    runs = (store.find(plan) for plan in plans if plan.key[:12] in beginnings)
+    return {run.key: run for run in runs if run}
+
+
 @contextlib.contextmanager
-def _connect(cluster: Cluster) -> Iterator["Client"]:
+def connect(cluster: Cluster) -> Iterator["Client"]:
+    """Yield a client of a cluster's scheduler, or of a cluster of this machine that lives as long as the body.
+
+    Raises
+    ------
+    RunError
+        If the scheduler does not answer.
+    """
     from distributed import Client, LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # lost workers are told of in our words
@@ -229,19 +244,20 @@ def _settle(future: "Future", job: Job, study: Study) -> tuple[Outcome, Run | No
     if outcome.status != DONE:
         return outcome, None
     try:
-        run = _collect(job, study)
+        run = _collect(job, outcome, study)
     except RunError as problem:
         return Outcome(FAILED, log=str(problem)), None
     return outcome, run
 
 
-def _collect(job: Job, study: Study) -> Run:
+def _collect(job: Job, outcome: Outcome, study: Study) -> Run:
     if job.url:
         for run in remote.fetch(job.url, [job.key], study.store.roots[0]):
             return run
     for _ in range(_PATIENCE):
-        if run := study.store.find(job.plan):
-            return run
+        for root in study.store.roots:
+            if (root / outcome.run / "run.json").exists():
+                return read(root / outcome.run)
         time.sleep(1)  # a shared folder may show it late
     raise RunError(f"A worker has trained it, but {job.url or study.store.roots[0]} does not hold it.")
 
