@@ -89,8 +89,8 @@ def tell_protocols(runs: Mapping[str, Sequence[Run]], photo_of: pd.Series) -> st
     return (
         f"{told} By images it is lower than the {usual:.1%} that the same networks reach on TEST, which they have not "
         f"seen either. The table above shows where most is lost: {worst.lower()}s make up {rare.share:.0%} of the "
-        f"validation images, but these are copies of {rare.photos:.0f} photos, and {rare.by_image:.0%} of them are recognised. "
-        f"{verdict}"
+        f"validation images, but these are copies of {rare.photos:.0f} photos, and {rare.by_image:.0%} of them are "
+        f"recognised. {verdict}"
     )
 
 
