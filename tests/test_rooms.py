@@ -15,7 +15,7 @@ ORDER = """
     remote jobs scaleout metrics
     intervals photo_scores certainty crossvalidation leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures
-    certainty_figures provenance_figures trust_figures chapter
+    certainty_figures provenance_figures trust_figures interactive chapter
     prediction browser_model book data_commands run_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}

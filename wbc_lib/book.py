@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from wbc_lib import browser_model, paths
+from wbc_lib import browser_model, interactive, paths
 from wbc_lib.chapter import NEVER_TRAIN
 from wbc_lib.errors import BookError
 from wbc_lib.study import RECORDED, Study
@@ -122,6 +122,9 @@ def _stage(study: Study) -> list[Chapter]:
     model = STAGING / "book" / browser_model.PLACE
     _write_if_changed(model, browser_model.export(study))
     wanted.add(model)
+    plotly = STAGING / "book" / interactive.PLACE
+    _write_if_changed(plotly, interactive.runtime())
+    wanted.add(plotly)
     folder = RECORDED if study.results_of else "phantoms" if study.data.is_phantom else str(study.data.root.resolve())
     parameters = {"DATA": folder, "PROFILE": study.profile.name}
     chapters = []
