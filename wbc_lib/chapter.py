@@ -1,6 +1,7 @@
 """What every chapter starts with: the study, the look, and values for the prose."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from wbc_lib.study import Study, open_study
 
 #: Set by `wbc book`, which trains what is missing before it starts the chapters.
 NEVER_TRAIN = "WBC_NEVER_TRAIN"
+#: Grammars of web addresses, which jsonschema compiles for a second wherever nbformat is loaded, if it finds them.
+GRAMMARS = "rfc3987_syntax"
 
 
 def open_chapter(data: str = "", profile: str = "quick") -> Study:
@@ -52,6 +55,7 @@ def describe_basis(study: Study) -> str:
 
 def glue_values(**values: float | str) -> None:
     """Make values available to the prose of this chapter, as plain numbers and words."""
+    sys.modules.setdefault(GRAMMARS, None)  # no notebook has an address to check
     from myst_nb import glue
 
     for name, value in values.items():
