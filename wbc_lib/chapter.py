@@ -11,10 +11,8 @@ from pandas.io.formats.style import Styler
 from wbc_lib import figures
 from wbc_lib.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.manifest import PUBLISHED_SHA256
+from wbc_lib.progress import NEVER_TRAIN
 from wbc_lib.study import Study, open_study
-
-#: Set by `wbc book`, which trains what is missing before it starts the chapters.
-NEVER_TRAIN = "WBC_NEVER_TRAIN"
 
 
 def open_chapter(data: str = "", profile: str = "quick") -> Study:
