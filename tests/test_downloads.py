@@ -110,24 +110,26 @@ def test_the_project_that_is_installed_brings_the_name_and_folder_that_the_cell_
     assert (paths.ROOT / "wbc_lib" / "__init__.py").exists() and (paths.ROOT / "results").is_dir()
 
 
+def theme_options(address: Address | None) -> dict:
+    return downloads.with_launch_buttons(CONFIG, address)["sphinx"]["config"]["html_theme_options"]
+
+
 def test_launch_buttons_come_with_an_address_and_go_without(monkeypatch):
     monkeypatch.delenv(downloads.REPOSITORY, raising=False)
     assert downloads.read_address(CONFIG) is None  # nobody has said where the project is published
-    bare = downloads.with_launch_buttons(CONFIG, None)
-    assert "launch_buttons" not in bare and "repository" not in bare
+    assert not {"launch_buttons", "repository_url"} & set(theme_options(None))
     monkeypatch.setenv(downloads.REPOSITORY, GITHUB.url + ".git/")
     address = downloads.read_address(CONFIG)
     assert address == GITHUB
-    launched = downloads.with_launch_buttons(CONFIG, address)
-    assert launched["repository"] == {"url": GITHUB.url, "branch": "notebooks"}
-    assert set(launched["launch_buttons"]) == {"notebook_interface", "binderhub_url", "colab_url"}
-    assert CONFIG["repository"]["url"] == ""  # what was given is as it was
+    options = theme_options(address)
+    assert (options["repository_url"], options["repository_branch"]) == (GITHUB.url, "notebooks")
+    assert set(options["launch_buttons"]) == {"notebook_interface", "binderhub_url", "colab_url"}
+    assert theme_options(None).items() < options.items()  # what was given is as it was
 
 
 def test_a_host_has_the_buttons_that_work_for_it():
-    gitlab = downloads.with_launch_buttons(CONFIG, Address("https://gitlab.com/a/b"))
-    assert "colab_url" not in gitlab["launch_buttons"]
-    assert "launch_buttons" not in downloads.with_launch_buttons(CONFIG, Address("https://git.example.org/a/b"))
+    assert "colab_url" not in theme_options(Address("https://gitlab.com/a/b"))["launch_buttons"]
+    assert "launch_buttons" not in theme_options(Address("https://git.example.org/a/b"))
 
 
 def test_the_address_may_stand_in_the_configuration(monkeypatch):

@@ -114,10 +114,11 @@ def with_launch_buttons(config: Mapping[str, Any], address: Address | None) -> d
     """
     changed = copy.deepcopy(dict(config))
     repository = changed.pop("repository", None) or {}
-    changed.pop("launch_buttons", None)
     if address and address.host in _LAUNCHERS:
-        changed["repository"] = repository | {"url": address.url}
-        changed["launch_buttons"] = {"notebook_interface": "jupyterlab", **_LAUNCHERS[address.host]}
+        # Among the theme's own options: these replace all that Jupyter Book would make of `repository`.
+        theme = changed["sphinx"]["config"].setdefault("html_theme_options", {})
+        theme |= {"repository_url": address.url, "repository_branch": repository.get("branch") or "main"}
+        theme["launch_buttons"] = {"notebook_interface": "jupyterlab", **_LAUNCHERS[address.host]}
     return changed
 
 
