@@ -1,6 +1,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,12 +28,13 @@ def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(paths.BOOK / f"{name}.ipynb", as_version=4)
 
 
-def run_alone(name: str, folder: Path, data: Path) -> nbformat.NotebookNode:
-    """Execute a chapter as a reader has it: downloaded, in a folder with nothing else."""
+def run_alone(name: str, folder: Path, data: Path, then: Sequence[nbformat.NotebookNode] = ()) -> nbformat.NotebookNode:
+    """Execute a chapter as a reader has it, downloaded, in a folder with nothing else; then cells of the reader's."""
     folder.mkdir()
     download = nbformat.writes(downloads.as_download(read(name), None))
     (folder / f"{name}.ipynb").write_text(set_profile(download, "smoke"))
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    notebook.cells += then
     search = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = os.environ | {"WBC_DATA": str(data), "PYTHONPATH": os.pathsep.join(search)}
     client = NotebookClient(
