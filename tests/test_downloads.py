@@ -166,7 +166,7 @@ def tiny_site(tmp_path):
         source = tmp_path / "source"
         shutil.rmtree(source, ignore_errors=True)
         (source / "book").mkdir(parents=True)
-        chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A chapter\n\nText.")])
+        chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A chapter\n\nSee {doc}`notes`.")])
         chapter.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(chapter, source / "book" / "chapter.ipynb")
         (source / "book" / "notes.md").write_text("# Notes\n\nText.\n")
@@ -195,7 +195,9 @@ def test_pages_have_launch_buttons_where_there_is_an_address_and_only_if_they_ar
     written = downloads.write_downloads(site, GITHUB)
     assert [p.relative_to(site).as_posix() for p in written] == ["_sources/book/chapter.ipynb"]
     assert "_sources/book/chapter.ipynb" in page.replace("../", "")  # what the page's button offers
-    assert SETUP in nbformat.read(written[0], as_version=4).cells[0].metadata.tags
+    download = nbformat.read(written[0], as_version=4)
+    assert SETUP in download.cells[0].metadata.tags
+    assert download.cells[1].source == "# A chapter\n\nSee *notes*."  # plain Markdown
     assert SETUP not in page and "wbc-project" not in page
 
 

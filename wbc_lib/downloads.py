@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from wbc_lib import paths
+from wbc_lib import paths, prose
 from wbc_lib.errors import BookError
 
 #: Names the project's public address, for a build that knows it better than ``_config.yml`` does.
@@ -29,7 +29,7 @@ _LAUNCHERS = {
 }
 _INSTALL = """\
 # @title Install the library of this book, where it is missing {{ display-mode: "form" }}
-# Added for the download; it is no part of the chapter.
+# Added for the download; it is no part of the chapter. Numbers in the text are those of the page; outputs are yours.
 import importlib.util
 import pathlib
 import sys
@@ -40,7 +40,7 @@ if importlib.util.find_spec("wbc_lib") is None:
     sys.path.insert(0, str(pathlib.Path("wbc-project/wbc").resolve()))"""
 _EXPLAIN = """\
 # @title Is the library of this book installed? { display-mode: "form" }
-# Added for the download; it is no part of the chapter.
+# Added for the download; it is no part of the chapter. Numbers in the text are those of the page; outputs are yours.
 import importlib.util
 
 if importlib.util.find_spec("wbc_lib") is None:
@@ -146,7 +146,7 @@ def as_download(chapter: NotebookNode, address: Address | None) -> NotebookNode:
 
 
 def write_downloads(site: Path, address: Address | None) -> list[Path]:
-    """Put the first cell into every notebook that a finished site offers for download.
+    """Make every notebook that a finished site offers one that runs on its own, in prose that any Jupyter shows.
 
     Parameters
     ----------
@@ -160,7 +160,8 @@ def write_downloads(site: Path, address: Address | None) -> list[Path]:
         The notebooks, in order of their names.
     """
     found = sorted((site / "_sources").rglob("*.ipynb"))
+    titles, works = prose.read_titles(), prose.read_works()
     for path in found:
-        download = as_download(nbformat.read(path, as_version=4), address)
-        paths.write_text(path, nbformat.writes(download) + "\n")
+        chapter = prose.simplify(nbformat.read(path, as_version=4), titles, works, is_linked=False)
+        paths.write_text(path, nbformat.writes(as_download(chapter, address)) + "\n")
     return found

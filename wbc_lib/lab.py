@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wbc_lib import paths
+import nbformat
+
+from wbc_lib import paths, prose
 from wbc_lib.book import read_toc
 from wbc_lib.errors import LabError, UnknownNameError
 from wbc_lib.progress import NEVER_TRAIN
@@ -75,7 +77,7 @@ def set_profile(source: str, profile: str) -> str:
 
 
 def lay_out(folder: Path, profile: str) -> LaidOut:
-    """Copy the chapters to a folder to work in; what the user changed there stays as it is.
+    """Copy the chapters, their prose made plain, to a folder to work in; what the user changed there stays as it is.
 
     Parameters
     ----------
@@ -92,22 +94,25 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
     if folder.resolve().is_relative_to(paths.BOOK):
         raise LabError(f"{folder} holds the book's own chapters; name another folder to work in with --folder.")
     record = folder / _RECORD
+    titles, works = prose.read_titles(), prose.read_works()
     written, kept, outdated = [], [], []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         known = _read_record(record)
         for name in list_chapters():
             target = folder / f"{name}.ipynb"
-            source = (paths.BOOK / target.name).read_text(encoding="utf-8")
+            source = (paths.BOOK / target.name).read_bytes()
             before = known.get(name, {})
             if target.exists() and _hash(target.read_bytes()) != before.get("laid_out"):
                 kept.append(name)
-                if before and before.get("source") != _hash(source.encode()):
+                if before and before.get("source") != _hash(source):
                     outdated.append(name)
                 continue
-            fresh = set_profile(source, profile)
+            chapter = nbformat.reads(source.decode(), as_version=4)
+            simple = prose.simplify(chapter, titles, works, is_linked=True)
+            fresh = set_profile(nbformat.writes(simple) + "\n", profile)
             paths.write_text(target, fresh)
-            known[name] = {"laid_out": _hash(fresh.encode()), "source": _hash(source.encode())}
+            known[name] = {"laid_out": _hash(fresh.encode()), "source": _hash(source)}
             written.append(name)
         paths.write_text(record, json.dumps(known, indent=1))
     except OSError as error:

@@ -31,12 +31,15 @@ _MOMENT = 0.5
 console = Console(stderr=True)
 
 
+def is_live() -> bool:
+    """Whether somebody looks on in a notebook, as nobody does while pages are built."""
+    return _in_notebook() and not os.environ.get(NEVER_TRAIN)
+
+
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar while the body works; yields a callback for (done, total)."""
-    # Of what goes into a page nothing shows itself working.
-    is_live = _in_notebook() and not os.environ.get(NEVER_TRAIN)
-    with _notebook_bar(title) if is_live else _terminal_bar(title) as on_progress:
+    with _notebook_bar(title) if is_live() else _terminal_bar(title) as on_progress:
         yield on_progress
 
 
