@@ -54,7 +54,7 @@ def test_while_a_notebook_trains_it_shows_the_epoch_and_the_time_left():
     with pytest.raises(DeadKernelError):
         NotebookClient(notebook, kernel_name="python3").execute()
     shown = [o.data["text/html"] for o in notebook.cells[0].outputs if "text/html" in o.get("data", {})]
-    assert shown and "epoch 3/3  loss 0.250  accuracy 0.750  validation 0.400, about 15 s left" in shown[0]
+    assert shown and "about 15 s left  epoch 3/3  loss 0.250  accuracy 0.750  validation 0.400" in shown[0]
 
 
 LONG = """

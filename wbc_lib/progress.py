@@ -150,7 +150,7 @@ def _live_curve(title: str) -> Iterator[Callable[["Step"], None]]:
         nonlocal last, drawn
         last, now = step, time.monotonic()
         share = (step.epoch - 1 + step.share) / step.epochs
-        line = f"{title}: {describe(step)}, about {write_duration(seconds_left(step))} left"
+        line = f"{title}: about {write_duration(seconds_left(step))} left  {describe(step)}"
         # Epochs may be shorter than it takes to draw one.
         if now - drawn[0] >= _MOMENT:
             words.update(HTML(_write_bar(share, line)))
@@ -176,11 +176,12 @@ def _draw_curve(axes: "Axes", step: "Step") -> None:
     for column, label in (("accuracy", "training"), ("val_accuracy", "validation")):
         axes.plot(step.history.epoch, step.history[column], marker=".", label=label)
     axes.set(xlim=(0.5, step.epochs + 0.5), ylim=(0, 1), xlabel="epoch", ylabel="accuracy")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
 
 
 def _write_bar(share: float, words: str) -> str:
-    return f'<progress max="1" value="{share:.4f}"></progress> {html.escape(words)}'
+    bar_itself = f'<progress max="1" value="{share:.4f}"></progress>'
+    return f'<div>{bar_itself} <span style="white-space: pre-wrap">{html.escape(words)}</span></div>'
 
 
 def _in_notebook() -> bool:
