@@ -47,6 +47,13 @@ def test_in_a_notebook_a_training_that_is_stopped_says_so():
     assert "Tiny: 2 of 3 epochs in 1 min 0 s; stopped" in shown[0].data["text/html"]
 
 
+def test_in_a_notebook_a_training_may_be_stopped_in_its_first_epoch():
+    first = "on_step(Step(epoch=1, epochs=3, share=0.5, seconds=15.0, loss=1, accuracy=0, history=pd.DataFrame([])))"
+    shown = outputs(TRAINING.format(last=0, then=f"{first}; raise KeyboardInterrupt"))
+    assert "Tiny: stopped in its first epoch" in shown[0].data["text/html"]
+    assert shown[-1].ename == "KeyboardInterrupt"
+
+
 def test_while_a_notebook_trains_it_shows_the_epoch_and_the_time_left():
     watched = "import time; time.sleep(0.6); on_step(Step(epoch=3, epochs=3, share=0.5, seconds=15.0, loss=0.25, "
     watched += "accuracy=0.75, history=history)); import os; os._exit(0)"  # no last word
@@ -54,7 +61,7 @@ def test_while_a_notebook_trains_it_shows_the_epoch_and_the_time_left():
     with pytest.raises(DeadKernelError):
         NotebookClient(notebook, kernel_name="python3").execute()
     shown = [o.data["text/html"] for o in notebook.cells[0].outputs if "text/html" in o.get("data", {})]
-    assert shown and "about 15 s left  epoch 3/3  loss 0.250  accuracy 0.750  validation 0.400" in shown[0]
+    assert shown and "about 15 s left · epoch 3/3  loss 0.250  accuracy 0.750  validation 0.400" in shown[0]
 
 
 LONG = """

@@ -150,7 +150,7 @@ def _live_curve(title: str) -> Iterator[Callable[["Step"], None]]:
         nonlocal last, drawn
         last, now = step, time.monotonic()
         share = (step.epoch - 1 + step.share) / step.epochs
-        line = f"{title}: about {write_duration(seconds_left(step))} left  {describe(step)}"
+        line = f"{title}: about {write_duration(seconds_left(step))} left · {describe(step)}"
         # Epochs may be shorter than it takes to draw one.
         if now - drawn[0] >= _MOMENT:
             words.update(HTML(_write_bar(share, line)))
@@ -162,13 +162,15 @@ def _live_curve(title: str) -> Iterator[Callable[["Step"], None]]:
     try:
         yield on_step
     finally:
-        if last is not None:
+        if last is not None and len(last.history):
             done = len(last.history)
             whole = f"{title}: {done} of {last.epochs} epochs in {write_duration(last.history.seconds.sum())}"
             stopped = "; stopped, and if asked again it goes on from there" if done < last.epochs else ""
             words.update(HTML(_write_bar(done / last.epochs, whole + stopped)))
             _draw_curve(axes, last)
             picture.update(figure)
+        elif last is not None:
+            words.update(HTML(_write_bar(0.0, f"{title}: stopped in its first epoch")))
 
 
 def _draw_curve(axes: "Axes", step: "Step") -> None:
