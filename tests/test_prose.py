@@ -23,20 +23,29 @@ def chapter(text: str, **values: object) -> nbformat.NotebookNode:
 
 
 def simple(text: str, *, is_linked: bool = True, **values: object) -> str:
-    return prose.simplify(chapter(text, **values), TITLES, WORKS, is_linked=is_linked).cells[0].source
+    return prose.simplify(chapter(text, **values), TITLES, WORKS, is_linked=is_linked)["cells"][0]["source"]
 
 
 @pytest.mark.parametrize("name", list_chapters())
 def test_no_role_is_left_in_a_chapter(name):
     source = nbformat.read(paths.BOOK / f"{name}.ipynb", as_version=4)
     plain = prose.simplify(source, TITLES, WORKS, is_linked=True)
-    text = "\n".join(c.source for c in plain.cells if c.cell_type == "markdown")
+    text = "\n".join(c["source"] for c in plain["cells"] if c["cell_type"] == "markdown")
     assert re.findall(r"\{[a-z:]+\}`|^[`:]{3,}\{.*", text, re.M) == []
     # Every page that is named has a title, and every work its authors.
     original = "\n".join(c.source for c in source.cells if c.cell_type == "markdown")
     assert set(re.findall(r"\{doc\}`([^`]+)`", original)) <= set(TITLES)
     assert {k for c in re.findall(r"\{cite\}`([^`]+)`", original) for k in c.split(",")} <= set(WORKS)
-    assert [c for c in plain.cells if c.cell_type == "code"] == [c for c in source.cells if c.cell_type == "code"]
+    code = [[c for c in notebook["cells"] if c["cell_type"] == "code"] for notebook in (plain, source)]
+    assert code[0] == code[1]
+
+
+@pytest.mark.parametrize("name", list_chapters())
+def test_a_notebook_is_written_as_jupyter_writes_it(name):
+    text = (paths.BOOK / f"{name}.ipynb").read_text(encoding="utf-8")
+    notebook = prose.parse_notebook(text)
+    assert notebook == nbformat.reads(text, as_version=4)
+    assert prose.format_notebook(notebook) == text
 
 
 def test_values_are_filled_in_where_the_chapter_was_executed():

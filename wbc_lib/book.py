@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import nbformat
 import yaml
 
 from wbc_lib import browser_model, downloads, interactive, paths
+from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
 from wbc_lib.progress import NEVER_TRAIN
 from wbc_lib.study import Study
@@ -24,7 +24,7 @@ from wbc_lib.study import Study
 #: Pages are made from here; nothing in ``book/`` is ever written to.
 STAGING = paths.BUILD / "executed"
 _SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png", ".txt")
-_JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+_JUPYTER_BOOK = f"import sys; sys.modules[{GRAMMARS!r}] = None; from jupyter_book.cli.main import main; main()"
 _CONFIG, _TOC = "_config.yml", "_toc.yml"
 
 
@@ -89,8 +89,12 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
     stale = [c for c in chapters if not _is_current(c, study)]
     done = len(chapters) - len(stale)
     os.environ[NEVER_TRAIN] = "1"
+    if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Each chapter's own kernel does the work; a spawned process keeps papermill's event loops apart.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        # The longest first, as far as their text tells: one that takes long is not to be left over at the end.
+        stale.sort(key=lambda c: c.source.stat().st_size, reverse=True)
         waiting = {pool.submit(execute, c): c for c in stale}
         for future in as_completed(waiting):
             chapter = waiting[future]
@@ -161,6 +165,8 @@ def execute(chapter: Chapter) -> str | None:
     str or None
         What went wrong, as a sentence; ``None`` if nothing did.
     """
+    sys.modules.setdefault(GRAMMARS, None)
+    import nbformat
     import papermill
 
     temporary = chapter.target.with_name(f".{chapter.name}.tmp.ipynb")

@@ -2,6 +2,7 @@
 
 import html
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from wbc_lib.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.manifest import PUBLISHED_SHA256
 from wbc_lib.progress import NEVER_TRAIN, is_live
 from wbc_lib.study import Study, open_study
+
+#: Grammars of web addresses, which jsonschema compiles for a second wherever nbformat is loaded, if it finds them.
+GRAMMARS = "rfc3987_syntax"
 
 
 def open_chapter(data: str = "", profile: str = "quick") -> Study:
@@ -54,6 +58,7 @@ def glue_values(**values: float | str) -> None:
 
     In Jupyter, where prose names them only, they are listed as well.
     """
+    sys.modules.setdefault(GRAMMARS, None)  # no notebook has an address to check
     from myst_nb import glue
 
     plain = {name: value if isinstance(value, str) else float(value) for name, value in values.items()}

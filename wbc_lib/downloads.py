@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbformat import NotebookNode
-
 from wbc_lib import paths, prose
 from wbc_lib.errors import BookError
+from wbc_lib.prose import Notebook
 
 #: Names the project's public address, for a build that knows it better than ``_config.yml`` does.
 REPOSITORY = "WBC_REPOSITORY"
@@ -122,7 +120,7 @@ def with_launch_buttons(config: Mapping[str, Any], address: Address | None) -> d
     return changed
 
 
-def as_download(chapter: NotebookNode, address: Address | None) -> NotebookNode:
+def as_download(chapter: Notebook, address: Address | None) -> Notebook:
     """A chapter as it is downloaded: a copy whose first cell sees to the library.
 
     The cell is folded in Jupyter and a form in Colab. With an address it installs the project where `wbc_lib` is
@@ -130,19 +128,17 @@ def as_download(chapter: NotebookNode, address: Address | None) -> NotebookNode:
 
     Parameters
     ----------
-    chapter : NotebookNode
+    chapter : Notebook
         With or without outputs.
     address : Address or None
     """
-    download = copy.deepcopy(chapter)
-    download.cells = [c for c in download.cells if SETUP not in c.metadata.get("tags", [])]
     source = _INSTALL.format(url=address.url) if address else _EXPLAIN
     metadata = {"tags": [SETUP, "remove-cell"], "jupyter": {"source_hidden": True}, "cellView": "form"}
-    # The same cell in every build: a number drawn by chance would make each download differ.
-    cell = nbformat.v4.new_code_cell(source, metadata=metadata, id=SETUP)
-    download.cells.insert(0, cell)
-    download.nbformat, download.nbformat_minor = 4, max(5, download.get("nbformat_minor", 5))
-    return download
+    first = {"cell_type": "code", "id": SETUP, "metadata": metadata, "source": source}
+    first |= {"execution_count": None, "outputs": []}
+    download = copy.deepcopy(chapter)
+    rest = [cell for cell in download["cells"] if SETUP not in cell["metadata"].get("tags", [])]
+    return download | {"cells": [first, *rest]}
 
 
 def write_downloads(site: Path, address: Address | None) -> list[Path]:
@@ -162,6 +158,7 @@ def write_downloads(site: Path, address: Address | None) -> list[Path]:
     found = sorted((site / "_sources").rglob("*.ipynb"))
     titles, works = prose.read_titles(), prose.read_works()
     for path in found:
-        chapter = prose.simplify(nbformat.read(path, as_version=4), titles, works, is_linked=False)
-        paths.write_text(path, nbformat.writes(as_download(chapter, address)) + "\n")
+        chapter = prose.parse_notebook(path.read_text(encoding="utf-8"))
+        simple = prose.simplify(chapter, titles, works, is_linked=False)
+        paths.write_text(path, prose.format_notebook(as_download(simple, address)))
     return found

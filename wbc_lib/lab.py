@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-
 from wbc_lib import paths, prose
 from wbc_lib.book import read_toc
 from wbc_lib.errors import LabError, UnknownNameError
@@ -108,9 +106,8 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
                 if before and before.get("source") != _hash(source):
                     outdated.append(name)
                 continue
-            chapter = nbformat.reads(source.decode(), as_version=4)
-            simple = prose.simplify(chapter, titles, works, is_linked=True)
-            fresh = set_profile(nbformat.writes(simple) + "\n", profile)
+            simple = prose.simplify(prose.parse_notebook(source.decode()), titles, works, is_linked=True)
+            fresh = set_profile(prose.format_notebook(simple), profile)
             paths.write_text(target, fresh)
             known[name] = {"laid_out": _hash(fresh.encode()), "source": _hash(source)}
             written.append(name)

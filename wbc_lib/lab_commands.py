@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from wbc_lib import lab
 from wbc_lib.data_commands import Data
 from wbc_lib.study import open_study, prefer_recorded
 
@@ -27,6 +26,8 @@ def open_lab(
     browser: Annotated[bool, typer.Option(help="Open a browser, or only say the address.")] = True,
 ) -> None:
     """Open JupyterLab on the chapters, with the kernel and the photos in place."""
+    from wbc_lib import lab  # loads what builds the book, which other commands need not wait for
+
     passed_on = list(options or [])
     if chapter.startswith("-"):  # all that was said are JupyterLab's options
         passed_on, chapter = [chapter, *passed_on], "index"

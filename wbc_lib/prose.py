@@ -2,30 +2,44 @@
 
 import ast
 import copy
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-
-import nbformat
-from nbformat import NotebookNode
+from typing import Any
 
 from wbc_lib import paths
+
+#: A notebook as its JSON says it, each cell's source one string. (nbformat, which would give more, is slow to load.)
+Notebook = dict[str, Any]
 
 _ROLE = re.compile(r"\{(glue:text|cite|doc)\}`([^`]+)`")
 _WARNING = re.compile(r"^(`{3,}|:{3,})\{(warning|note)\}[^\n]*\n(.*?)\n\1$", re.M | re.S)
 
 
-def simplify(
-    chapter: NotebookNode, titles: Mapping[str, str], works: Mapping[str, str], *, is_linked: bool
-) -> NotebookNode:
+def parse_notebook(text: str) -> Notebook:
+    """Read a notebook from its JSON."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    return notebook
+
+
+def format_notebook(notebook: Notebook) -> str:
+    """Write a notebook as JSON in the form that Jupyter gives it: a line to a line."""
+    cells = [cell | {"source": cell["source"].splitlines(keepends=True)} for cell in notebook["cells"]]
+    return json.dumps(notebook | {"cells": cells}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def simplify(chapter: Notebook, titles: Mapping[str, str], works: Mapping[str, str], *, is_linked: bool) -> Notebook:
     """A copy of a chapter whose prose is plain Markdown.
 
     A value is filled in where the chapter's outputs hold it; where not, it is given by its name, as code.
 
     Parameters
     ----------
-    chapter : NotebookNode
+    chapter : Notebook
         Executed or not.
     titles : mapping
         Of the other pages, by name, as `read_titles` gives them.
@@ -47,22 +61,21 @@ def simplify(
         name, _, form = text.partition(":")
         return format(values[name], form) if name in values else f"`{name}`"
 
-    for cell in simple.cells:
-        if cell.cell_type == "markdown":
-            boxed = _WARNING.sub(_write_box, cell.source)
-            cell.source = _ROLE.sub(write, boxed)
+    for cell in simple["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = _ROLE.sub(write, _WARNING.sub(_write_box, cell["source"]))
     return simple
 
 
-def read_values(chapter: NotebookNode) -> dict[str, float | str]:
+def read_values(chapter: Notebook) -> dict[str, float | str]:
     """The values that an executed chapter made for its prose (`chapter.glue_values`), by name."""
     values = {}
-    for cell in chapter.cells:
+    for cell in chapter["cells"]:
         for output in cell.get("outputs", []):
             name = output.get("metadata", {}).get("scrapbook", {}).get("name")
             text = output.get("data", {}).get("application/papermill.record/text/plain")
             if name and text is not None:
-                value = ast.literal_eval(text)
+                value = ast.literal_eval("".join(text))
                 values[name] = value if isinstance(value, str) else float(value)
     return values
 
@@ -71,7 +84,7 @@ def read_titles(book: Path = paths.BOOK) -> dict[str, str]:
     """The title of every page, by the page's name."""
     titles = {}
     for path in sorted(book.glob("*.ipynb")):
-        first = nbformat.read(path, as_version=4).cells[0].source
+        first = parse_notebook(path.read_text(encoding="utf-8"))["cells"][0]["source"]
         titles[path.stem] = first.splitlines()[0].removeprefix("# ")
     for path in sorted(book.glob("*.md")):
         titles[path.stem] = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
