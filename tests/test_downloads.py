@@ -28,15 +28,23 @@ def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(paths.BOOK / f"{name}.ipynb", as_version=4)
 
 
-def run_alone(name: str, folder: Path, data: Path, then: Sequence[nbformat.NotebookNode] = ()) -> nbformat.NotebookNode:
+def run_alone(
+    name: str,
+    folder: Path,
+    data: Path | str,
+    then: Sequence[nbformat.NotebookNode] = (),
+    profile: str = "smoke",
+    results: Path | None = None,
+) -> nbformat.NotebookNode:
     """Execute a chapter as a reader has it, downloaded, in a folder with nothing else; then cells of the reader's."""
     folder.mkdir()
     download = prose.format_notebook(downloads.as_download(read(name), None))
-    (folder / f"{name}.ipynb").write_text(set_profile(download, "smoke"))
+    (folder / f"{name}.ipynb").write_text(set_profile(download, profile))
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
     notebook.cells += then
     search = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = os.environ | {"WBC_DATA": str(data), "PYTHONPATH": os.pathsep.join(search)}
+    variables |= {"WBC_RESULTS": str(results)} if results else {}
     client = NotebookClient(
         notebook, kernel_name="python3", timeout=1800, resources={"metadata": {"path": str(folder)}}
     )
