@@ -216,7 +216,7 @@ def test_every_glued_value_in_the_prose_is_made_in_the_same_chapter(path):
 def test_a_failing_chapter_is_named_and_leaves_nothing(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
     nbformat.write(notebook, tmp_path / "broken.ipynb")
-    chapter = book.Chapter(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {})
+    chapter = book.Chapter(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {}, "")
     chapter.target.parent.mkdir()
     problem = book.execute(chapter)
     assert "broken" in problem
@@ -229,7 +229,7 @@ def test_executing_drops_what_is_not_for_readers(tmp_path):
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell("DATA")], metadata=kernel)
     nbformat.write(notebook, tmp_path / "a.ipynb")
-    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"DATA": "given", "PROFILE": "smoke"})
+    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"DATA": "given", "PROFILE": "smoke"}, "")
     assert book.execute(chapter) is None
     text = json.dumps(read(tmp_path / "b.ipynb"))
     assert "given" in text  # the parameter reached the cell's output ...

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from wbc_lib import browser_model, downloads, interactive, paths
+from wbc_lib import browser_model, downloads, interactive, lineage, paths
 from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
 from wbc_lib.progress import NEVER_TRAIN
@@ -35,6 +35,7 @@ class Chapter:
     source: Path
     target: Path
     parameters: dict[str, str]
+    data_sha256: str
 
     @property
     def name(self) -> str:
@@ -135,7 +136,7 @@ def _stage(study: Study) -> list[Chapter]:
     for page in pages:
         source = paths.ROOT / f"{page}.ipynb"
         if source.exists():
-            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters))
+            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256))
         elif not source.with_suffix(".md").exists():
             raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
     wanted |= {c.target for c in chapters}
@@ -188,6 +189,7 @@ def execute(chapter: Chapter) -> str | None:
                 cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
             for extra in ("papermill", "execution"):
                 cell.metadata.pop(extra, None)
+        lineage.attach(notebook, chapter.data_sha256)
         nbformat.write(notebook, temporary)
         temporary.replace(chapter.target)
     except papermill.PapermillExecutionError as error:

@@ -4,13 +4,15 @@ import html
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
-from wbc_lib import figures
+from wbc_lib import figures, lineage
 from wbc_lib.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.manifest import PUBLISHED_SHA256
 from wbc_lib.progress import NEVER_TRAIN, is_live
@@ -31,8 +33,13 @@ def open_chapter(data: str = "", profile: str = "quick") -> Study:
         "smoke", "quick" or "paper".
     """
     figures.use_style()
-    study = open_study(data or None, profile, may_train=not os.environ.get(NEVER_TRAIN))
+    is_build = bool(os.environ.get(NEVER_TRAIN))
+    study = open_study(data or None, profile, may_train=not is_build)
     display(HTML(f'<p class="wbc-basis">{describe_basis(study)}</p>'))
+    if is_build and (shell := get_ipython()):
+        store = lineage.WatchedStore(study.store, shell.user_ns)
+        study = replace(study, store=store)
+        shell.events.register("post_run_cell", lambda _: lineage.tell_runs(store))
     return study
 
 
