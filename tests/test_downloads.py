@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
-from wbc_lib import downloads, paths, prose
+from wbc_lib import downloads, lineage, paths, prose
 from wbc_lib.downloads import SETUP, Address
 from wbc_lib.errors import BookError
 from wbc_lib.lab import list_chapters, set_profile
@@ -175,6 +175,7 @@ def tiny_site(tmp_path):
         shutil.rmtree(source, ignore_errors=True)
         (source / "book").mkdir(parents=True)
         chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A chapter\n\nSee {doc}`notes`.")])
+        chapter.cells.append(nbformat.v4.new_markdown_cell(lineage.fold([], "d" * 64)))
         chapter.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(chapter, source / "book" / "chapter.ipynb")
         (source / "book" / "notes.md").write_text("# Notes\n\nText.\n")
@@ -205,6 +206,7 @@ def test_pages_have_launch_buttons_where_there_is_an_address_and_only_if_they_ar
     assert "_sources/book/chapter.ipynb" in page.replace("../", "")  # what the page's button offers
     download = nbformat.read(written[0], as_version=4)
     assert SETUP in download.cells[0].metadata.tags
+    assert len(download.cells) == 2 and "Where this comes from" in page  # what leads to the site stays there
     assert download.cells[1].source == "# A chapter\n\nSee *notes*."  # plain Markdown
     assert SETUP not in page and "wbc-project" not in page
 

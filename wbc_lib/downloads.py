@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wbc_lib import paths, prose
+from wbc_lib import lineage, paths, prose
 from wbc_lib.errors import BookError
 from wbc_lib.prose import Notebook
 
@@ -159,6 +159,8 @@ def write_downloads(site: Path, address: Address | None) -> list[Path]:
     titles, works = prose.read_titles(), prose.read_works()
     for path in found:
         chapter = prose.parse_notebook(path.read_text(encoding="utf-8"))
+        # Notes on where a figure comes from lead to a page of the site.
+        chapter["cells"] = [cell for cell in chapter["cells"] if not lineage.is_note(cell["source"])]
         simple = prose.simplify(chapter, titles, works, is_linked=False)
         paths.write_text(path, prose.format_notebook(as_download(simple, address)))
     return found
