@@ -161,6 +161,12 @@ def test_the_command_lays_out_and_starts_with_the_data_named(started, phantom_se
     assert "--LabApp.default_url=/lab/tree/index.ipynb" in started[1][0] and started[1][0][-1] == "--allow-root"
 
 
+def test_without_photos_the_command_says_that_nothing_can_be_trained(started, tmp_path):
+    done = CliRunner().invoke(cli.app, ["lab", "--data", "recorded", "--folder", str(tmp_path / "work")])
+    assert "nothing can be trained" in done.output
+    assert started[0][1]["WBC_DATA"] == "recorded"
+
+
 def test_a_mistake_starts_nothing_and_leaves_nothing(started, tmp_path):
     for arguments in (["lab", "nope"], ["lab", "--data", "/no/such/folder"], ["lab", "--profile", "nope"]):
         done = CliRunner().invoke(cli.app, [*arguments, "--folder", str(tmp_path / "work")])

@@ -39,6 +39,9 @@ def open_lab(
         study = prefer_recorded(study)
     laid_out = lab.lay_out(folder, study.profile.name)
     typer.echo(f"Chapters: {folder.resolve()}; data: {study.data.title}; profile: {study.profile.name}")
+    if study.results_of:
+        typer.echo("There are no photos: results are those recorded on the published ones, and nothing can be trained.")
+        typer.echo("To train, name their folder with --data, or say --data phantoms.")
     if laid_out.kept:
         typer.echo(f"Kept as they are, for they were changed here: {', '.join(laid_out.kept)}.")
     if laid_out.outdated:
