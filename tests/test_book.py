@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from wbc_lib import book, paths
+from wbc_lib.downloads import SETUP
 
 PAGES = book.read_toc()
 CHAPTERS = sorted(paths.BOOK.glob("*.ipynb"))
@@ -143,6 +144,15 @@ def test_executed_chapters_hold_no_error_and_no_private_warning(site):
             outputs = [o for c in code_cells(path) for o in c.outputs]
             assert [o for o in outputs if o.output_type == "error"] == [], page
             assert [o.text for o in outputs if o.get("name") == "stderr"] == [], page
+
+
+def test_what_a_page_offers_for_download_sees_to_the_library_and_the_page_does_not_show_it(site):
+    for page in (p for p in PAGES if (paths.ROOT / f"{p}.ipynb").exists()):
+        first = read(site / "_sources" / f"{page}.ipynb").cells[0]
+        assert SETUP in first.metadata.tags, page
+        text = (site / f"{page}.html").read_text(encoding="utf-8")
+        assert SETUP not in text and "launch-buttons" not in text, page
+        assert f"{Path(page).name}.ipynb" in text, page  # what its button offers
 
 
 def test_building_again_executes_nothing(site):

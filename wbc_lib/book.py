@@ -15,10 +15,11 @@ from pathlib import Path
 
 import yaml
 
-from wbc_lib import browser_model, interactive, lineage, paths
-from wbc_lib.chapter import GRAMMARS, NEVER_TRAIN
+from wbc_lib import browser_model, downloads, interactive, lineage, paths
+from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
-from wbc_lib.study import RECORDED, Study
+from wbc_lib.progress import NEVER_TRAIN
+from wbc_lib.study import Study
 
 #: Pages are made from here; nothing in ``book/`` is ever written to.
 STAGING = paths.BUILD / "executed"
@@ -115,6 +116,7 @@ def _stage(study: Study) -> list[Chapter]:
     if announcement:
         theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
         theme["announcement"] = announcement
+    config = downloads.with_launch_buttons(config, downloads.read_address(config))
     _write_if_changed(STAGING / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
     _write_if_changed(STAGING / _TOC, (paths.ROOT / _TOC).read_bytes())
     pages = read_toc()
@@ -129,8 +131,7 @@ def _stage(study: Study) -> list[Chapter]:
     plotly = STAGING / "book" / interactive.PLACE
     _write_if_changed(plotly, interactive.runtime())
     wanted.add(plotly)
-    folder = RECORDED if study.results_of else "phantoms" if study.data.is_phantom else str(study.data.root.resolve())
-    parameters = {"DATA": folder, "PROFILE": study.profile.name}
+    parameters = {"DATA": study.named, "PROFILE": study.profile.name}
     chapters = []
     for page in pages:
         source = paths.ROOT / f"{page}.ipynb"
@@ -239,6 +240,8 @@ def _make_pages(output: Path) -> Path:
             "The pages could not be built:\n" + "\n".join((warnings or text)[-12:]) + f"\n(all of it: {log})"
         )
     html = made / "_build" / "html"
+    config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
+    downloads.write_downloads(html, downloads.read_address(config))
     if output.resolve() != html.resolve():
         fresh = output.with_name(output.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)

@@ -1,5 +1,6 @@
 """What every chapter starts with: the study, the look, and values for the prose."""
 
+import html
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,9 @@ from pandas.io.formats.style import Styler
 from wbc_lib import figures, lineage
 from wbc_lib.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.manifest import PUBLISHED_SHA256
+from wbc_lib.progress import NEVER_TRAIN, is_live
 from wbc_lib.study import Study, open_study
 
-#: Set by `wbc book`, which trains what is missing before it starts the chapters.
-NEVER_TRAIN = "WBC_NEVER_TRAIN"
 #: Grammars of web addresses, which jsonschema compiles for a second wherever nbformat is loaded, if it finds them.
 GRAMMARS = "rfc3987_syntax"
 
@@ -61,12 +61,25 @@ def describe_basis(study: Study) -> str:
 
 
 def glue_values(**values: float | str) -> None:
-    """Make values available to the prose of this chapter, as plain numbers and words."""
+    """Make values available to the prose of this chapter, as plain numbers and words.
+
+    In Jupyter, where prose names them only, they are listed as well.
+    """
     sys.modules.setdefault(GRAMMARS, None)  # no notebook has an address to check
     from myst_nb import glue
 
-    for name, value in values.items():
-        glue(name, value if isinstance(value, str) else float(value), display=False)
+    plain = {name: value if isinstance(value, str) else float(value) for name, value in values.items()}
+    for name, value in plain.items():
+        glue(name, value, display=False)
+    if is_live():
+        display(HTML(list_values(plain)))
+
+
+def list_values(values: Mapping[str, float | str]) -> str:
+    """The values that the prose names, as a folded list in HTML."""
+    said = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in values.items()}
+    lines = (f"<li><code>{html.escape(n)}</code>: {html.escape(v)}</li>" for n, v in said.items())
+    return f"<details><summary>Values that the text names</summary><ul>{''.join(lines)}</ul></details>"
 
 
 def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *, missing: str = "–") -> Styler:

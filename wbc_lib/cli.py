@@ -3,7 +3,6 @@
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,20 +10,21 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from wbc_lib import data_commands, paths, progress, run_commands
+from wbc_lib import data_commands, lab_commands, paths, progress, run_commands
 from wbc_lib.data_commands import Data
 from wbc_lib.designs import DESIGNS, find_design
 from wbc_lib.errors import BenchError, DataNotFoundError, RunError, UnknownNameError, WbcError, WeightsError
-from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment, find_profile
+from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment
 from wbc_lib.progress import console
 from wbc_lib.run_commands import ProfileName, find_one_run
 from wbc_lib.runs import Store
 from wbc_lib.scaleout import Cluster, train_on
-from wbc_lib.study import Study, open_study
+from wbc_lib.study import Study, open_study, prefer_recorded
 
 app = typer.Typer(help="White blood cells, classified again: data, trainings, and the book.", no_args_is_help=True)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(run_commands.app, name="runs")
+app.command("lab")(lab_commands.open_lab)
 
 
 @app.command()
@@ -45,8 +45,8 @@ def book(
     from wbc_lib.book import build_book
 
     study = open_study(data, profile or "paper")
-    if not profile and not study.recorded("final"):
-        study = replace(study, profile=find_profile("quick"))
+    if not profile:
+        study = prefer_recorded(study)
     _say_basis(study)
     if (study.profile.is_cut if train is None else train) and not study.results_of:
         _train_missing(study, study.missing())

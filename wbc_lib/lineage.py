@@ -106,6 +106,11 @@ def attach(notebook: Any, data_sha256: str) -> None:
     notebook.cells = cells
 
 
+def is_note(source: str) -> bool:
+    """Whether a cell's text is what `attach` put below a figure or table."""
+    return source.startswith(f'<details class="{_CLASS}">')
+
+
 def _take_notes(cell: Any) -> list[tuple[int, dict[str, Any]]]:
     notes = [output for output in cell.outputs if MIME in output.get("data", {})]
     cell.outputs = [output for output in cell.outputs if MIME not in output.get("data", {})]
