@@ -161,7 +161,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each contender; its median counts.")] = 5,
     torch: Annotated[str, typer.Option(help="A Python interpreter that has PyTorch, to be compared with too.")] = "",
     record: Annotated[bool, typer.Option(help="Write to the project's results/bench/, to be committed.")] = False,
-    small: Annotated[bool, typer.Option(hidden=True, help="Only check that everything runs.")] = False,
+    small: Annotated[bool, typer.Option(help="Only check that everything runs, in a minute.")] = False,
 ) -> None:
     """Measure how fast the work is done, against the usual ways; they take turns, so leave the machine idle.
 
