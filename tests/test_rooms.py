@@ -15,7 +15,7 @@ ORDER = """
     remote jobs scaleout metrics
     intervals photo_scores certainty crossvalidation leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures
-    certainty_figures provenance_figures trust_figures interactive lineage chapter
+    certainty_figures provenance_figures trust_figures interactive glossary lineage chapter
     prediction browser_model prose downloads book lab
     turns operations crowds contenders torch_contender data_contenders book_contenders bench_record bench aims
     bench_figures data_commands run_commands lab_commands cli
