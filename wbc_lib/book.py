@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from wbc_lib import browser_model, downloads, interactive, lineage, paths
+from wbc_lib import browser_model, downloads, interactive, lineage, paths, print_version
 from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
 from wbc_lib.progress import NEVER_TRAIN
@@ -242,6 +242,7 @@ def _make_pages(output: Path) -> Path:
     html = made / "_build" / "html"
     config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
     downloads.write_downloads(html, downloads.read_address(config))
+    print_version.write(html, read_toc(), config["title"], paths.BUILD / "print")
     if output.resolve() != html.resolve():
         fresh = output.with_name(output.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)
