@@ -42,7 +42,7 @@ def test_the_citation_file_is_complete_and_of_this_version():
 def test_a_page_tells_its_title_and_its_first_sentence(tmp_path):
     long = " ".join(["word"] * 80)
     (tmp_path / "index.md").write_text(
-        f'# A & page\n\n|table of figures that come first of all|\n|---|\n|a|\n\nShort.\n\n<p>{long}</p>\n\n'
+        f"# A & page\n\n|table of figures that come first of all|\n|---|\n|a|\n\nShort.\n\n<p>{long}</p>\n\n"
         f"The first *real* paragraph of prose, with `code` & more.\n\n```{{toctree}}\nother\n```\n"
     )
     (tmp_path / "other.md").write_text(f"# Other\n\n{long}\n")
