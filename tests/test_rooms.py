@@ -12,10 +12,10 @@ ORDER = """
     errors paths archive photos manifest smears phantoms images check registration lineup provenance fields cells
     shared_cells evidence recipe
     splits paper experiments designs models features examples training runs progress study verify
-    remote jobs scaleout metrics
+    remote jobs scaleout scaling capacity capacity_words metrics
     intervals photo_scores certainty crossvalidation leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures
-    certainty_figures provenance_figures trust_figures interactive chapter
+    certainty_figures provenance_figures trust_figures capacity_figures interactive chapter
     prediction browser_model book data_commands run_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
