@@ -222,7 +222,7 @@ def test_the_commands_for_a_head_and_its_nodes_work_on_one_machine(phantom_set, 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    here = {"tcp://head:8786": f"tcp://127.0.0.1:{port}", "8786": port, "final+fold-{1..5}": "final+fold-2", "4": "2"}
+    here = {"tcp://head:8786": f"tcp://127.0.0.1:{port}", "8786": port, "final+fold-{1..5}": "baseline", "4": "2"}
     small = {"paper": "smoke", "0-2999": "0-1"}
     scheduler, worker, train = ([(here | small).get(word, word) for word in words] for words in (head, *told))
     binaries = Path(sys.executable).parent
@@ -244,6 +244,6 @@ def test_the_commands_for_a_head_and_its_nodes_work_on_one_machine(phantom_set, 
         done = subprocess.run(command, env=environment, cwd=paths.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {(run.record["experiment"], run.seed) for run in Store(tmp_path / "runs").whole()} == {
-        ("final+fold-2", 0),
-        ("final+fold-2", 1),
+        ("baseline", 0),
+        ("baseline", 1),
     }

@@ -110,8 +110,8 @@ def tell_cost(cost: pd.DataFrame, basis: Basis, n_runs: int, cores: int) -> str:
         else f"With {most} workers it costs nothing more, since every worker has a run in the last wave as well."
     )
     return (
-        f"{needs} {write_time(86400 * slow.days)}, {most} need {write_time(86400 * quick.days)}: {times}. The work is the "
-        f"same, {work:,.0f} core hours. {last} Energy is left out, since nothing here measures it."
+        f"{needs} {write_time(86400 * slow.days)}, {most} need {write_time(86400 * quick.days)}: {times}. The work is "
+        f"the same, {work:,.0f} core hours. {last} Energy is left out, since nothing here measures it."
     )
 
 
@@ -134,8 +134,8 @@ def tell_meaning(basis: Basis, record: Record | None) -> str:
     )
     return (
         f"{price} Workers can be added until there is one for every run; beyond that nothing is gained. The first "
-        "thing to look at before a large study is the store. Where it cannot keep up, fewer checkpoints would be the remedy, "
-        "at the price of more epochs lost with a worker; the project has no setting for that yet."
+        "thing to look at before a large study is the store. Where it cannot keep up, fewer checkpoints would be the "
+        "remedy, at the price of more epochs lost with a worker; the project has no setting for that yet."
     )
 
 

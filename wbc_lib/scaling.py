@@ -4,6 +4,7 @@
 "At scale" reads.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -343,12 +344,20 @@ def _tables(record: Record) -> dict[str, pd.DataFrame]:
 
 def main() -> None:
     """Measure and write the record."""
+    parser = argparse.ArgumentParser(description=main.__doc__, prog="python -m wbc_lib.scaling")
+    parser.add_argument("--repeats", type=int, default=5, help="times that everything is measured (5)")
+    parser.add_argument("--trainings", type=int, default=4, help="tiny runs in each, an even number (4)")
+    asked = parser.parse_args()
     try:
         data = photos.find(os.environ.get("WBC_DATA") or None, download=False)
     except DataNotFoundError:
         data = None
         console.print("No photos were found: loading is measured on phantoms only.")
-    record = measure(data, on_progress=lambda done, total: console.print(f"Measured {done} of {total}."))
+
+    def on_progress(done: int, total: int) -> None:
+        console.print(f"Measured {done} of {total}.")
+
+    record = measure(data, repeats=asked.repeats, trainings=asked.trainings, on_progress=on_progress)
     print(write_record(record))
 
 
