@@ -44,7 +44,7 @@ def test_unequal_speeds_are_laid_to_other_work_only_where_the_quickest_epochs_ag
     slow_itself = RATES.assign(epoch=[0.9, 2.6])
     assert "Sharing" not in capacity_words.tell_speed(slow_itself)
     alike = RATES.assign(high=[1.2, 1.1])
-    assert capacity_words.tell_speed(alike).startswith("Per image, the slowest run took 1.33 times") is False
+    assert "1.3 times as long as the quickest" in capacity_words.tell_speed(alike)
     assert capacity_words.tell_speed(alike.assign(low=[1.1, 1.0])).startswith(
         "Per image, the slowest run took 1.20 times"
     )
@@ -74,3 +74,14 @@ def test_whether_it_pays_depends_on_the_length_of_the_runs(overhead, words):
     basis = dataclasses.replace(BASIS, overhead=overhead)
     assert words in capacity_words.tell_meaning(basis, made_record())
     assert capacity_words.UNMEASURED in capacity_words.tell_meaning(basis, None)
+
+
+def test_a_measurement_on_a_busy_machine_says_so():
+    record = made_record()
+    for load, words in (
+        (0.49, "next to nothing else"),
+        (0.5, "The machine was busy: 0.5"),
+        (6.2, "too high, by a factor"),
+    ):
+        assert words in capacity_words.tell_load(dataclasses.replace(record, about=record.about | {"load": load}))
+    assert capacity_words.tell_load(None) == capacity_words.UNMEASURED

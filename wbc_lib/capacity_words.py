@@ -11,6 +11,26 @@ UNMEASURED = "No measurement is recorded with these results; python -m wbc_lib.s
 _UNEQUAL = 1.3
 #: Below which share of a run's time what comes besides its epochs is little.
 _LITTLE = 0.1
+#: From which load average per core on a machine counts as busy with something else.
+_BUSY = 0.25
+
+
+def tell_load(record: Record | None) -> str:
+    """Whether the machine had anything else to do when the overhead was measured.
+
+    Parameters
+    ----------
+    record : Record or None
+    """
+    if record is None:
+        return UNMEASURED
+    load, cores = record.about["load"], record.about["machine"]["cores"]
+    if load < _BUSY * cores:
+        return "The machine had next to nothing else to do."
+    return (
+        f"The machine was busy: {load:.1f} processes wanted its {cores} cores before the measurement began. All seconds "
+        "of the overhead on this page are therefore too high, by a factor that is not known."
+    )
 
 
 def tell_parts(overhead: pd.DataFrame, basis: Basis) -> str:
