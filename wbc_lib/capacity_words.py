@@ -28,7 +28,7 @@ def tell_load(record: Record | None) -> str:
     if load < _BUSY * cores:
         return "The machine had next to nothing else to do."
     return (
-        f"The machine was busy: {load:.1f} processes wanted its {cores} cores before the measurement began. All seconds "
+        f"The machine was busy: {load:.1f} processes wanted its {cores} cores before this was measured. All seconds "
         "of the overhead on this page are therefore too high, by a factor that is not known."
     )
 
