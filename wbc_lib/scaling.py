@@ -81,8 +81,8 @@ class Record:
     Attributes
     ----------
     about : dict
-        ``date``, ``machine``, ``versions``, ``load`` (other processes that wanted a core before), ``epochs`` and ``images``
-        of the tiny runs, ``repeats``, ``trainings`` in each, ``bytes`` of a ``checkpoint``.
+        ``date``, ``machine``, ``versions``, ``load`` (other processes that wanted a core before), ``epochs`` and
+        ``images`` of the tiny runs, ``repeats``, ``trainings`` in each, ``bytes`` of a ``checkpoint``.
     totals : DataFrame
         A row per way and repeat: ``way``, ``workers`` (0: one process), ``repeat``, ``wall`` and ``training`` (the
         epochs' own), both in seconds over all trainings.
