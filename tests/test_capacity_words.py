@@ -29,6 +29,9 @@ def test_ways_are_told_with_two_workers_slowing_each_other_or_not():
     said = capacity_words.tell_ways(totals.reset_index(), record)
     assert "8.0 s: they share 2 cores" in said
     assert "a run costs 1.0 s besides its epochs; in a process of its own, 5.0 s." in said
+    assert "remaining" not in said
+    totals.loc["1 worker", "middle"] = 99.0
+    assert "s are not accounted for." in capacity_words.tell_ways(totals.reset_index(), record)
     start = record.clusters.query("workers == 1")
     assert f"stopping the worker takes {(start.start + start.stop).median():.1f} s" in said
 

@@ -11,6 +11,8 @@ UNMEASURED = "No measurement is recorded with these results; python -m wbc_lib.s
 _UNEQUAL = 1.3
 #: Below which share of a run's time what comes besides its epochs is little.
 _LITTLE = 0.1
+#: Seconds per run that the parts may miss without a word.
+_UNSAID = 0.1
 #: From which load average per core on a machine counts as busy with something else.
 _BUSY = 0.25
 
@@ -69,6 +71,8 @@ def tell_ways(totals: pd.DataFrame, record: Record) -> str:
     clusters = record.clusters[record.clusters.workers == 1]
     cluster = (clusters.start + clusters.stop).median()
     trainings, cores = record.about["trainings"], record.about["machine"]["cores"]
+    left = ways.middle[1] - staged - cluster / trainings
+    rest = f"The remaining {left:.1f} s are not accounted for. " if left >= _UNSAID else ""
     shared = (
         f"With two workers it is {ways.middle[2]:.1f} s: they share {cores} cores, and a start can use more than one."
         if ways.middle[2] > 1.1 * ways.middle[1]
@@ -78,7 +82,7 @@ def tell_ways(totals: pd.DataFrame, record: Record) -> str:
         f"In one process Python and TensorFlow are started once, and a run costs {ways.middle[0]:.1f} s besides its "
         f"epochs; in a process of its own, {ways.middle[1]:.1f} s. The parts of so tiny a run come to {staged:.1f} s. "
         f"Starting and stopping the worker takes {cluster:.1f} s, or {cluster / trainings:.1f} s for each of "
-        f"{trainings} runs. {shared} What is bought with it: a run that fails or is lost takes no other with it."
+        f"{trainings} runs. {rest}{shared} What is bought with it: a run that fails or is lost takes no other with it."
     )
 
 
