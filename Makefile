@@ -8,7 +8,7 @@ WBC    := $(BIN)/wbc
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test test-slow lint format lock clean
+.PHONY: book test test-slow bench lint format lock clean
 
 book: $(VENV)/ready
 	@$(WBC) book $(if $(DATA),--data $(DATA)) $(if $(PROFILE),--profile $(PROFILE))
@@ -18,6 +18,10 @@ test: $(VENV)/ready
 
 test-slow: $(VENV)/ready
 	@$(BIN)/python -m pytest -m slow
+
+# Leave the machine idle; TORCH=PYTHON names an interpreter that has PyTorch.
+bench: $(VENV)/ready
+	@$(WBC) bench --record $(if $(DATA),--data $(DATA)) $(if $(TORCH),--torch $(TORCH))
 
 lint: $(VENV)/ready
 	@$(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ def _nothing_of_the_users_is_touched(tmp_path_factory: pytest.TempPathFactory) -
     patch = pytest.MonkeyPatch()
     patch.setenv("WBC_CACHE", str(folder / "cache"))
     patch.setenv("WBC_RESULTS", str(folder / "results"))
-    for name in ("WBC_DATA", "WBC_NEVER_TRAIN", "WBC_WEIGHTS"):
+    for name in ("WBC_DATA", "WBC_NEVER_TRAIN", "WBC_REPOSITORY", "WBC_WEIGHTS"):
         patch.delenv(name, raising=False)
     yield
     patch.undo()

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from wbc_lib import book, paths
+from wbc_lib.downloads import SETUP
 
 PAGES = book.read_toc()
 CHAPTERS = sorted(paths.BOOK.glob("*.ipynb"))
@@ -145,6 +146,15 @@ def test_executed_chapters_hold_no_error_and_no_private_warning(site):
             assert [o.text for o in outputs if o.get("name") == "stderr"] == [], page
 
 
+def test_what_a_page_offers_for_download_sees_to_the_library_and_the_page_does_not_show_it(site):
+    for page in (p for p in PAGES if (paths.ROOT / f"{p}.ipynb").exists()):
+        first = read(site / "_sources" / f"{page}.ipynb").cells[0]
+        assert SETUP in first.metadata.tags, page
+        text = (site / f"{page}.html").read_text(encoding="utf-8")
+        assert SETUP not in text and "launch-buttons" not in text, page
+        assert f"{Path(page).name}.ipynb" in text, page  # what its button offers
+
+
 def test_building_again_executes_nothing(site):
     before = {p: p.stat().st_mtime_ns for p in (book.STAGING / "book").glob("*.ipynb")}
     command = [sys.executable, "-m", "wbc_lib.cli", "book", "--data", "phantoms", "--profile", "smoke"]
@@ -206,7 +216,7 @@ def test_every_glued_value_in_the_prose_is_made_in_the_same_chapter(path):
 def test_a_failing_chapter_is_named_and_leaves_nothing(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
     nbformat.write(notebook, tmp_path / "broken.ipynb")
-    chapter = book.Chapter(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {})
+    chapter = book.Chapter(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {}, "")
     chapter.target.parent.mkdir()
     problem = book.execute(chapter)
     assert "broken" in problem
@@ -219,7 +229,7 @@ def test_executing_drops_what_is_not_for_readers(tmp_path):
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell("DATA")], metadata=kernel)
     nbformat.write(notebook, tmp_path / "a.ipynb")
-    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"DATA": "given", "PROFILE": "smoke"})
+    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"DATA": "given", "PROFILE": "smoke"}, "")
     assert book.execute(chapter) is None
     text = json.dumps(read(tmp_path / "b.ipynb"))
     assert "given" in text  # the parameter reached the cell's output ...

@@ -58,9 +58,12 @@ def test_values_reach_the_prose_as_plain_numbers_and_words():
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     NotebookClient(notebook, kernel_name="python3").execute()
-    (kind,) = {kind for o in notebook.cells[0].outputs for kind in o.data if kind.endswith("text/plain")}
-    glued = {o.metadata["scrapbook"]["name"].split("/")[-1]: o.data[kind] for o in notebook.cells[0].outputs}
+    *made, listed = notebook.cells[0].outputs
+    (kind,) = {kind for o in made for kind in o.data if kind.endswith("text/plain")}
+    glued = {o.metadata["scrapbook"]["name"].split("/")[-1]: o.data[kind] for o in made}
     assert glued == {"share": "0.25", "count": "3.0", "word": "'three'"}
+    # Jupyter fills no prose in: it shows them in a list.
+    assert "<code>count</code>: 3</li><li><code>word</code>: three" in listed.data["text/html"]
 
 
 def test_the_real_photos_are_said_to_be_the_published_ones(real_set, tmp_path):

@@ -42,14 +42,22 @@ def test_expectation_maximisation_finds_what_a_general_optimiser_finds(prior, se
     np.testing.assert_allclose(found, best.x, atol=2e-3)
 
 
-def test_expectation_maximisation_goes_the_same_way_for_each_resample_with_posteriors_of_its_own():
+def test_expectation_maximisation_takes_for_each_resample_the_temperature_of_its_known_photos():
+    test, validation = make(seed=1), make(seed=2)
     rng = np.random.default_rng(0)
-    posteriors = rng.dirichlet(EVEN, (3, 50))
-    cells = rng.integers(0, 3, (3, 50))
-    cells[:, 7] = 0
-    together = counting.maximise(cells, posteriors, EVEN, tolerance=1e-10)
-    apart = [counting.maximise(cells[i : i + 1], posteriors[i], EVEN, tolerance=1e-10)[0] for i in range(3)]
-    np.testing.assert_allclose(together, apart, atol=1e-8)
+    known = rng.multinomial(6, np.full(len(np.unique(test.photos)), 1 / len(np.unique(test.photos))), 12)
+    cells = counting.draw_cells(np.full((12, len(test.labels)), 1 / len(test.labels)), 200)
+    found = counting.make_estimators(test, validation, known)[f"{counting.EM}, {counting.BY_PHOTO}"](cells)
+    losses = calibration.losses_by_photo(test)
+    prior = np.bincount(validation.labels, minlength=5)[1:] + 1.0
+    temperatures = set()
+    for i in range(12):
+        best = calibration.TEMPERATURES[(known[i].astype(float) @ losses).argmin()]
+        temperatures.add(best)
+        posteriors = test.at(best).probabilities[:, 1:]
+        alone = counting.maximise(cells[i : i + 1], posteriors, prior / prior.sum(), tolerance=1e-9)
+        np.testing.assert_allclose(found[i], alone[0], atol=5e-3)
+    assert len(temperatures) > 1
 
 
 @given(WEIGHTS, st.lists(WEIGHTS, min_size=4, max_size=4))

@@ -3,7 +3,6 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -56,7 +55,7 @@ def marked(parts):
 @pytest.fixture(scope="module")
 def embedded(parts, marked):
     """All four figures as the page has them, by name."""
-    histories, runs = make_histories(), [SimpleNamespace(name="final-e50-s0-abc")]
+    histories = make_histories()
     table = interactive.tabulate_thresholds(parts, marked)
     matrix, menus = interactive.draw_confusion(make_matrices(), "<Final> model")
     thresholds, slider = interactive.draw_thresholds(table, marked, 0.95)
@@ -69,7 +68,7 @@ def embedded(parts, marked):
         "thresholds": (thresholds, slider),
         "agreement": (agreement, []),
     }
-    return {name: interactive.embed(f, still, f'"{name}"', runs, c).data for name, (f, c) in drawn.items()}
+    return {name: interactive.embed(f, still, f'"{name}"', c).data for name, (f, c) in drawn.items()}
 
 
 # In the browser -------------------------------------------------------------------------------------------------------
@@ -329,15 +328,3 @@ def test_building_the_book_puts_the_script_of_the_installed_package_where_the_pa
     book._stage(study)  # unchanged, so untouched
     assert script.stat().st_mtime_ns == before
     assert not (paths.BOOK / interactive.PLACE).exists()  # made when the book is built, never committed
-
-
-def test_trace_lists_every_run_once_in_order_and_escaped():
-    html = interactive.trace([SimpleNamespace(name=n) for n in ("b", "a<i>", "b")])
-    assert html.count("wbc runs retrain") == 2
-    assert html.index("retrain b<") < html.index("retrain a&lt;i&gt;<")
-    assert "<i>" not in html
-
-
-def test_trace_of_nothing_says_so():
-    html = interactive.trace([])
-    assert "No run" in html and "<li>" not in html

@@ -15,8 +15,10 @@ ORDER = """
     remote jobs scaleout scaling capacity capacity_words metrics
     intervals photo_scores certainty crossvalidation leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures
-    certainty_figures provenance_figures trust_figures capacity_figures interactive chapter
-    prediction browser_model book data_commands run_commands cli
+    certainty_figures provenance_figures trust_figures capacity_figures interactive glossary lineage chapter
+    prediction browser_model prose downloads book lab
+    turns operations crowds contenders torch_contender data_contenders book_contenders bench_record bench aims
+    bench_figures data_commands run_commands lab_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
 

@@ -222,3 +222,10 @@ def test_the_recorded_runs_of_the_project_are_whole():
     assert {n for n in EXPERIMENTS if n not in ("vgg16", "resnet50")} <= names
     size = sum(p.stat().st_size for p in (paths.ROOT / "results").glob("[!.]*/*"))
     assert size < 40_000_000
+
+
+def test_a_notebook_shows_a_run_in_a_line(run):
+    right = (FITTED.test_logits.argmax(axis=1) == MATERIAL.test.labels).mean()
+    shown = run._repr_html_()
+    assert f"<code>{run.name}</code>: 2 epochs" in shown
+    assert f"33.3% in training, 20.0% on validation, {right:.1%} on TEST" in shown

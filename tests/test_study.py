@@ -18,7 +18,7 @@ from wbc_lib.designs import DESIGNS
 from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WeightsError
 from wbc_lib.manifest import PUBLISHED_SHA256
 from wbc_lib.runs import Store, read
-from wbc_lib.study import Study
+from wbc_lib.study import RECORDED, Study, open_study, prefer_recorded
 
 TRAIN = [sys.executable, "-m", "tests.train_tiny"]
 ROOT = Path(__file__).parents[1]
@@ -244,3 +244,17 @@ def test_of_a_design_what_is_there_is_given_by_name_and_seed(small):
     full = dataclasses.replace(small, profile=experiments.PROFILES["quick"])
     assert full.wanted("leakage")[1].profile is experiments.PROFILES["paper"]
     assert full.design("leakage")["final+by-photo"] == []  # that was a run of two epochs
+
+
+def test_the_same_data_are_opened_again_by_what_they_are_named(phantom_set):
+    named = open_study(str(phantom_set.root), "smoke").named
+    assert Path(named).is_absolute() and open_study(named, "smoke").data == phantom_set
+    lent = open_study(RECORDED, "quick")
+    assert lent.named == RECORDED and lent.results_of
+
+
+def test_full_length_is_preferred_where_the_final_model_is_recorded(phantom_set, monkeypatch):
+    study = open_study(str(phantom_set.root), "smoke")
+    assert prefer_recorded(study).profile.name == "quick"
+    monkeypatch.setattr(Study, "recorded", lambda self, name: ["run"] if self.profile.name == "paper" else [])
+    assert prefer_recorded(study).profile.name == "paper"

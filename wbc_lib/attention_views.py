@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -47,14 +48,20 @@ def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -
     photos = known.groupby("photo").agg(total=("value", "sum"), n=("value", "size"), label=("label", "first"))
     if equally:
         photos = photos.assign(total=photos.total / photos.n, n=1)
-    weights = group_weights(photos.index, _RESAMPLES, strata=photos.label)
-    weights = np.concatenate([np.ones((1, len(photos)), int), weights])  # the first row: every photo once
+    weights = _draw_photos(tuple(photos.label))
     ratios = []
     for label in photos.label.unique():
         own = (photos.label == label).to_numpy()
         ratios.append((weights[:, own] @ photos.total[own]) / (weights[:, own] @ photos.n[own]))
     values = np.mean(ratios, axis=0)
     return percentiles(float(values[0]), values[1:])
+
+
+@lru_cache(maxsize=32)
+def _draw_photos(labels: tuple[int, ...]) -> NDArray[np.float64]:
+    # How often each photo is drawn within its class; in the first row, every photo once.
+    drawn = group_weights(range(len(labels)), _RESAMPLES, strata=labels)
+    return np.concatenate([np.ones((1, len(labels))), drawn])
 
 
 def gather(found: Sequence[Attention], part: str) -> pd.DataFrame:

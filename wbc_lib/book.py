@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import nbformat
 import yaml
 
-from wbc_lib import browser_model, interactive, paths
-from wbc_lib.chapter import NEVER_TRAIN
+from wbc_lib import browser_model, downloads, interactive, lineage, paths
+from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
-from wbc_lib.study import RECORDED, Study
+from wbc_lib.progress import NEVER_TRAIN
+from wbc_lib.study import Study
 
 #: Pages are made from here; nothing in ``book/`` is ever written to.
 STAGING = paths.BUILD / "executed"
 _SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png", ".txt")
-_JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+_JUPYTER_BOOK = f"import sys; sys.modules[{GRAMMARS!r}] = None; from jupyter_book.cli.main import main; main()"
 _CONFIG, _TOC = "_config.yml", "_toc.yml"
 
 
@@ -35,6 +35,7 @@ class Chapter:
     source: Path
     target: Path
     parameters: dict[str, str]
+    data_sha256: str
 
     @property
     def name(self) -> str:
@@ -89,8 +90,12 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
     stale = [c for c in chapters if not _is_current(c, study)]
     done = len(chapters) - len(stale)
     os.environ[NEVER_TRAIN] = "1"
+    if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Each chapter's own kernel does the work; a spawned process keeps papermill's event loops apart.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        # The longest first, as far as their text tells: one that takes long is not to be left over at the end.
+        stale.sort(key=lambda c: c.source.stat().st_size, reverse=True)
         waiting = {pool.submit(execute, c): c for c in stale}
         for future in as_completed(waiting):
             chapter = waiting[future]
@@ -111,6 +116,7 @@ def _stage(study: Study) -> list[Chapter]:
     if announcement:
         theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
         theme["announcement"] = announcement
+    config = downloads.with_launch_buttons(config, downloads.read_address(config))
     _write_if_changed(STAGING / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
     _write_if_changed(STAGING / _TOC, (paths.ROOT / _TOC).read_bytes())
     pages = read_toc()
@@ -125,13 +131,12 @@ def _stage(study: Study) -> list[Chapter]:
     plotly = STAGING / "book" / interactive.PLACE
     _write_if_changed(plotly, interactive.runtime())
     wanted.add(plotly)
-    folder = RECORDED if study.results_of else "phantoms" if study.data.is_phantom else str(study.data.root.resolve())
-    parameters = {"DATA": folder, "PROFILE": study.profile.name}
+    parameters = {"DATA": study.named, "PROFILE": study.profile.name}
     chapters = []
     for page in pages:
         source = paths.ROOT / f"{page}.ipynb"
         if source.exists():
-            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters))
+            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256))
         elif not source.with_suffix(".md").exists():
             raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
     wanted |= {c.target for c in chapters}
@@ -161,6 +166,8 @@ def execute(chapter: Chapter) -> str | None:
     str or None
         What went wrong, as a sentence; ``None`` if nothing did.
     """
+    sys.modules.setdefault(GRAMMARS, None)
+    import nbformat
     import papermill
 
     temporary = chapter.target.with_name(f".{chapter.name}.tmp.ipynb")
@@ -182,6 +189,7 @@ def execute(chapter: Chapter) -> str | None:
                 cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
             for extra in ("papermill", "execution"):
                 cell.metadata.pop(extra, None)
+        lineage.attach(notebook, chapter.data_sha256)
         nbformat.write(notebook, temporary)
         temporary.replace(chapter.target)
     except papermill.PapermillExecutionError as error:
@@ -232,6 +240,8 @@ def _make_pages(output: Path) -> Path:
             "The pages could not be built:\n" + "\n".join((warnings or text)[-12:]) + f"\n(all of it: {log})"
         )
     html = made / "_build" / "html"
+    config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
+    downloads.write_downloads(html, downloads.read_address(config))
     if output.resolve() != html.resolve():
         fresh = output.with_name(output.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)

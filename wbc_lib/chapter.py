@@ -1,20 +1,25 @@
 """What every chapter starts with: the study, the look, and values for the prose."""
 
+import html
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
-from wbc_lib import figures
+from wbc_lib import figures, lineage
 from wbc_lib.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.manifest import PUBLISHED_SHA256
+from wbc_lib.progress import NEVER_TRAIN, is_live
 from wbc_lib.study import Study, open_study
 
-#: Set by `wbc book`, which trains what is missing before it starts the chapters.
-NEVER_TRAIN = "WBC_NEVER_TRAIN"
+#: Grammars of web addresses, which jsonschema compiles for a second wherever nbformat is loaded, if it finds them.
+GRAMMARS = "rfc3987_syntax"
 
 
 def open_chapter(data: str = "", profile: str = "quick") -> Study:
@@ -28,8 +33,13 @@ def open_chapter(data: str = "", profile: str = "quick") -> Study:
         "smoke", "quick" or "paper".
     """
     figures.use_style()
-    study = open_study(data or None, profile, may_train=not os.environ.get(NEVER_TRAIN))
+    is_build = bool(os.environ.get(NEVER_TRAIN))
+    study = open_study(data or None, profile, may_train=not is_build)
     display(HTML(f'<p class="wbc-basis">{describe_basis(study)}</p>'))
+    if is_build and (shell := get_ipython()):
+        store = lineage.WatchedStore(study.store, shell.user_ns)
+        study = replace(study, store=store)
+        shell.events.register("post_run_cell", lambda _: lineage.tell_runs(store))
     return study
 
 
@@ -51,11 +61,25 @@ def describe_basis(study: Study) -> str:
 
 
 def glue_values(**values: float | str) -> None:
-    """Make values available to the prose of this chapter, as plain numbers and words."""
+    """Make values available to the prose of this chapter, as plain numbers and words.
+
+    In Jupyter, where prose names them only, they are listed as well.
+    """
+    sys.modules.setdefault(GRAMMARS, None)  # no notebook has an address to check
     from myst_nb import glue
 
-    for name, value in values.items():
-        glue(name, value if isinstance(value, str) else float(value), display=False)
+    plain = {name: value if isinstance(value, str) else float(value) for name, value in values.items()}
+    for name, value in plain.items():
+        glue(name, value, display=False)
+    if is_live():
+        display(HTML(list_values(plain)))
+
+
+def list_values(values: Mapping[str, float | str]) -> str:
+    """The values that the prose names, as a folded list in HTML."""
+    said = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in values.items()}
+    lines = (f"<li><code>{html.escape(n)}</code>: {html.escape(v)}</li>" for n, v in said.items())
+    return f"<details><summary>Values that the text names</summary><ul>{''.join(lines)}</ul></details>"
 
 
 def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *, missing: str = "–") -> Styler:

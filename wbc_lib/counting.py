@@ -232,7 +232,7 @@ def maximise(
     ----------
     cells : ndarray of int, shape (resamples, images)
         How often each image was drawn.
-    posteriors : ndarray of float, shape (images, 4) or (resamples, images, 4)
+    posteriors : ndarray of float, shape (images, 4)
         Probabilities of the classes.
     prior : ndarray of float, shape (4,)
         Mix of the images that the network learned from, none zero.
@@ -248,12 +248,10 @@ def maximise(
     """
     seen = cells.any(axis=0)
     share = cells[:, seen] / cells.sum(axis=1, keepdims=True)
-    likelihood = posteriors[..., seen, :] / prior
+    likelihood = posteriors[seen] / prior
     mix = np.broadcast_to(prior / prior.sum(), (len(cells), len(prior))).copy()
     for _ in range(rounds):
-        evidence = (likelihood @ mix[..., None])[..., 0] if likelihood.ndim == 3 else mix @ likelihood.T
-        pull = share / np.maximum(evidence, 1e-300)
-        updated = mix * ((pull[:, None] @ likelihood)[:, 0] if likelihood.ndim == 3 else pull @ likelihood)
+        updated = mix * (share / np.maximum(mix @ likelihood.T, 1e-300) @ likelihood)
         updated /= updated.sum(axis=1, keepdims=True)
         change, mix = np.abs(updated - mix).max(), updated
         if change < tolerance:
@@ -295,11 +293,17 @@ def make_estimators(test: Predictions, validation: Predictions, known: NDArray |
         rates_of_known = confusion_rates(test, known)
         best = TEMPERATURES[(np.asarray(known, float) @ losses_by_photo(test)).argmin(axis=1)]
         # Resamples have few temperatures between them: the posteriors are reckoned once for each.
-        values, which = np.unique(best, return_inverse=True)
-        stated_of_known = np.stack([_posteriors(test.at(t)) for t in values])
+        stated_at = {t: _posteriors(test.at(t)) for t in np.unique(best)}
+
+        def maximise_at_best(cells: NDArray) -> NDArray:
+            mixes = np.empty((len(cells), len(CLASSES)))
+            for temperature, posteriors in stated_at.items():
+                mixes[best == temperature] = maximise(cells[best == temperature], posteriors, prior)
+            return mixes
+
         found |= {
             f"{ADJUSTED}, {BY_PHOTO}": lambda cells: adjust(count_predictions(cells, test), rates_of_known),
-            f"{EM}, {BY_PHOTO}": lambda cells: maximise(cells, stated_of_known[which], prior),
+            f"{EM}, {BY_PHOTO}": maximise_at_best,
         }
     return found
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from wbc_lib import intervals
 from wbc_lib.errors import RunError
@@ -158,6 +157,8 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     first, second : ndarray of bool, shape (photos,)
         Whether each of two networks is right about each photo.
     """
+    from scipy import stats  # takes longer to load than all else that a chapter needs
+
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     n = only_first + only_second
     return float(stats.binomtest(only_first, n).pvalue) if n else 1.0

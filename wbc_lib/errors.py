@@ -29,5 +29,9 @@ class BookError(WbcError):
     """A chapter failed, or the pages could not be built."""
 
 
+class LabError(WbcError):
+    """The chapters cannot be laid out to work in, or JupyterLab cannot be started."""
+
+
 class BenchError(WbcError):
     """A measurement failed, or its record cannot be read."""

@@ -22,7 +22,6 @@ from plotly.offline import get_plotlyjs
 from wbc_lib.calibration import Predictions
 from wbc_lib.figures import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, TRAINING, VALIDATION, new_figure, nice
 from wbc_lib.photos import CLASSES
-from wbc_lib.runs import Run
 
 #: Where plotly's script goes, from the folder of the book's sources.
 PLACE = "_static/plotly/plotly.min.js"
@@ -242,8 +241,8 @@ def draw_still(figure: go.Figure) -> Figure:
     return still
 
 
-def embed(figure: go.Figure, still: Figure, alt: str, runs: Sequence[Run], controls: Sequence[Control] = ()) -> HTML:
-    """Put a figure on a page: its data for the script, a still picture for where there is none, and its runs.
+def embed(figure: go.Figure, still: Figure, alt: str, controls: Sequence[Control] = ()) -> HTML:
+    """Put a figure on a page: its data for the script, and a still picture for where there is none.
 
     The types say what is what; `alt` tells in general terms what is to be seen.
     """
@@ -257,23 +256,8 @@ def embed(figure: go.Figure, still: Figure, alt: str, runs: Sequence[Run], contr
     return HTML(
         f'<div class="wbc-plot"><script type="application/json">{data}</script>'
         f'<div class="wbc-plot-live" role="group" aria-label="{words}" hidden></div>'
-        f'<img class="wbc-plot-still" src="{source}" alt="{words}"></div>{trace(runs)}'
+        f'<img class="wbc-plot-still" src="{source}" alt="{words}"></div>'
     )
-
-
-def trace(runs: Sequence[Run]) -> str:
-    """Fold away, as HTML, the names of the runs behind a figure and the commands that train them again.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        In the order they are listed; one given twice is listed once. None at all is said in words.
-    """
-    names = list(dict.fromkeys(escape(run.name) for run in runs))
-    items = "".join(f"<li><code>wbc runs retrain {name}</code></li>" for name in names)
-    told = f"<p>Recorded runs; each command trains one of them again:</p><ul>{items}</ul>"
-    body = told if names else "<p>No run of this kind is recorded.</p>"
-    return f'<details class="wbc-trace"><summary>Where this comes from</summary>{body}</details>'
 
 
 def _new_figure(height: int, narrow: int) -> go.Figure:

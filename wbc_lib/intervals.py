@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from wbc_lib.photos import CLASSES, N_OUTPUTS
 
@@ -267,10 +267,10 @@ def binomial_interval(successes: float, n: float, confidence: float = CONFIDENCE
         raise ValueError(f"{successes} successes of {n} make no share")
     share, tail = float(successes / n), (1 - confidence) / 2
     if exact:
-        low = stats.beta.ppf(tail, successes, n - successes + 1) if successes > 0 else 0.0
-        high = stats.beta.isf(tail, successes + 1, n - successes) if successes < n else 1.0
+        low = special.betaincinv(successes, n - successes + 1, tail) if successes > 0 else 0.0
+        high = special.betainccinv(successes + 1, n - successes, tail) if successes < n else 1.0
         return Interval(share, float(low), float(high))
-    z = stats.norm.isf(tail)
+    z = -special.ndtri(tail)
     centre, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
     return Interval(share, float(max(0, low)) if successes else 0.0, float(min(1, high)) if successes < n else 1.0)
@@ -368,6 +368,6 @@ def clustered_interval(
     size = effective_sample_size(right, total, strata)
     if np.isnan(size) or freedom < 1:
         return binomial_interval(share * len(total), len(total), confidence, exact=True)
-    size *= (stats.t.isf(tail, total.sum() - 1) / stats.t.isf(tail, freedom)) ** 2
+    size *= (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
     size = min(size, float(total.sum()))
     return binomial_interval(min(share * size, size), size, confidence, exact=True)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix as _sklearn_confusion_matrix
-from sklearn.metrics import precision_recall_fscore_support
 
-from wbc_lib.photos import CLASSES, LABELS
+from wbc_lib.photos import CLASSES, N_OUTPUTS
 
 
 def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -24,8 +22,10 @@ def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> ND
     ndarray of int, shape (4, 5)
         Rows: true class. Columns: predicted class, and last the predictions of the class that is none.
     """
-    matrix = _sklearn_confusion_matrix(labels, predicted, labels=[*LABELS.values(), 0])
-    return matrix[: len(CLASSES)]
+    matrix = np.zeros((len(CLASSES), N_OUTPUTS), np.int64)
+    # Column -1 is the last: predictions of the class that is none.
+    np.add.at(matrix, (np.asarray(labels) - 1, np.asarray(predicted) - 1), 1)
+    return matrix
 
 
 def report(matrix: NDArray[np.integer]) -> pd.DataFrame:
@@ -41,10 +41,13 @@ def report(matrix: NDArray[np.integer]) -> pd.DataFrame:
     DataFrame
         A row per class: ``precision``, ``recall``, ``f1`` (0 to 1; 0 where nothing was predicted) and ``support``.
     """
-    labels = np.repeat(np.arange(len(CLASSES)), matrix.sum(axis=1))
-    predicted = np.concatenate([np.repeat(np.arange(matrix.shape[1]), row) for row in matrix])
-    scores = precision_recall_fscore_support(labels, predicted, labels=range(len(CLASSES)), zero_division=0)
-    columns = dict(zip(("precision", "recall", "f1", "support"), scores, strict=True))
+    right, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)[: len(CLASSES)]
+    columns = {
+        "precision": right / np.maximum(predicted, 1),
+        "recall": right / np.maximum(support, 1),
+        "f1": 2 * right / np.maximum(support + predicted, 1),
+        "support": support,
+    }
     return pd.DataFrame(columns, index=pd.Index(CLASSES, name="cell"))
 
 

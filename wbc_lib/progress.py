@@ -1,6 +1,9 @@
 """How long work shows itself: a bar in a terminal, a growing curve in a notebook, silence elsewhere."""
 
+import html
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,18 +19,28 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from wbc_lib.training import Step
 
+#: Set by `wbc book`, which trains what is missing before it starts the chapters.
+NEVER_TRAIN = "WBC_NEVER_TRAIN"
+#: Seconds between two changes of what a notebook shows.
+_MOMENT = 0.5
 #: Messages and bars go to standard error, so that what a command prints can be piped.
 console = Console(stderr=True)
+
+
+def is_live() -> bool:
+    """Whether somebody looks on in a notebook, as nobody does while pages are built."""
+    return _in_notebook() and not os.environ.get(NEVER_TRAIN)
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar while the body works; yields a callback for (done, total)."""
-    with _progress() as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with _notebook_bar(title) if is_live() else _terminal_bar(title) as on_progress:
+        yield on_progress
 
 
 @contextmanager
@@ -35,6 +48,13 @@ def training_bar(title: str) -> Iterator[Callable[["Step"], None]]:
     """Show a training: epoch, loss, accuracies and time left; yields a callback for `training.Step`."""
     with _live_curve(title) if _in_notebook() else _training_bar(title) as on_step:
         yield on_step
+
+
+@contextmanager
+def _terminal_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    with _progress() as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _progress() -> Progress:
@@ -73,31 +93,97 @@ def describe(step: "Step") -> str:
     return text
 
 
+def seconds_left(step: "Step") -> float:
+    """How long a training has to go on, from the mean of its epochs so far, or from its first one's share."""
+    per_epoch = step.history.seconds.mean() if len(step.history) else step.seconds / step.share
+    return float(per_epoch * (step.epochs - (step.epoch - 1 + step.share)))
+
+
+def write_duration(seconds: float) -> str:
+    """A duration in the two units that matter, such as "40 s", "3 min 20 s" or "1 h 5 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def _notebook_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    from IPython.display import HTML, display
+
+    started = time.monotonic()
+    handle, shown = None, started
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal handle, shown
+        now = time.monotonic()
+        if now - shown < _MOMENT:  # what is done in a moment shows nothing
+            return
+        shown = now
+        left = (now - started) * (total - done) / done if done else 0.0
+        words = f"{title}: {done:,} of {total:,}" + (f", about {write_duration(left)} left" if done else "")
+        content = HTML(_write_bar(done / total if total else 0.0, words))
+        if handle is None:
+            handle = display(content, display_id=True)
+        else:
+            handle.update(content)
+
+    try:
+        yield on_progress
+    finally:
+        if handle is not None:
+            handle.update(HTML(""))
+
+
 @contextmanager
 def _live_curve(title: str) -> Iterator[Callable[["Step"], None]]:
     import matplotlib.pyplot as plt
-    from IPython.display import display
+    from IPython.display import HTML, display
 
+    words = display(HTML(_write_bar(0.0, title)), display_id=True)
     figure, axes = plt.subplots(figsize=(7, 2.6))
     plt.close(figure)  # else the notebook would show it a second time
-    handle = display(figure, display_id=True)
-    drawn = 0
+    picture = display(figure, display_id=True)
+    last, drawn = None, (0.0, 0)
 
     def on_step(step: "Step") -> None:
-        nonlocal drawn
-        if len(step.history) <= drawn:
-            return
-        drawn = len(step.history)
-        left = step.history.seconds.mean() * (step.epochs - drawn)
-        axes.clear()
-        axes.plot(step.history.epoch, step.history.accuracy, label="training")
-        axes.plot(step.history.epoch, step.history.val_accuracy, label="validation")
-        axes.set(xlim=(1, step.epochs), ylim=(0, 1), xlabel="epoch", ylabel="accuracy")
-        axes.set_title(f"{title}: epoch {drawn} of {step.epochs}, about {left:.0f} s left", fontsize=9)
-        axes.legend(loc="lower right")
-        handle.update(figure)
+        nonlocal last, drawn
+        last, now = step, time.monotonic()
+        share = (step.epoch - 1 + step.share) / step.epochs
+        line = f"{title}: about {write_duration(seconds_left(step))} left · {describe(step)}"
+        # Epochs may be shorter than it takes to draw one.
+        if now - drawn[0] >= _MOMENT:
+            words.update(HTML(_write_bar(share, line)))
+            if len(step.history) > drawn[1]:
+                _draw_curve(axes, step)
+                picture.update(figure)
+            drawn = now, len(step.history)
 
-    yield on_step
+    try:
+        yield on_step
+    finally:
+        if last is not None and len(last.history):
+            done = len(last.history)
+            whole = f"{title}: {done} of {last.epochs} epochs in {write_duration(last.history.seconds.sum())}"
+            stopped = "; stopped, and if asked again it goes on from there" if done < last.epochs else ""
+            words.update(HTML(_write_bar(done / last.epochs, whole + stopped)))
+            _draw_curve(axes, last)
+            picture.update(figure)
+        elif last is not None:
+            words.update(HTML(_write_bar(0.0, f"{title}: stopped in its first epoch")))
+
+
+def _draw_curve(axes: "Axes", step: "Step") -> None:
+    axes.clear()
+    for column, label in (("accuracy", "training"), ("val_accuracy", "validation")):
+        axes.plot(step.history.epoch, step.history[column], marker=".", label=label)
+    axes.set(xlim=(0.5, step.epochs + 0.5), ylim=(0, 1), xlabel="epoch", ylabel="accuracy")
+    axes.legend(loc="best")
+
+
+def _write_bar(share: float, words: str) -> str:
+    bar_itself = f'<progress max="1" value="{share:.4f}"></progress>'
+    return f'<div>{bar_itself} <span style="white-space: pre-wrap">{html.escape(words)}</span></div>'
 
 
 def _in_notebook() -> bool:

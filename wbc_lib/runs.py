@@ -74,6 +74,15 @@ class Run:
         """Epochs run."""
         return self.record["config"]["epochs"]
 
+    def _repr_html_(self) -> str:
+        # What a notebook shows where a cell ends with a run.
+        last = self.history[["accuracy", "val_accuracy"]].iloc[-1]
+        return (
+            f"<p><code>{self.name}</code>: {self.epochs} epochs in {self.record['seconds'] / 60:.1f} min; accuracy "
+            f"{last.accuracy:.1%} in training, {last.val_accuracy:.1%} on validation, "
+            f"{self.accuracy('test'):.1%} on TEST.</p>"
+        )
+
     @cached_property
     def history(self) -> pd.DataFrame:
         """A row per epoch, as `training.Fitted.history`."""

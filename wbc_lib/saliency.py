@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from wbc_lib.errors import RunError
 from wbc_lib.experiments import Network, read_plan
@@ -257,6 +256,8 @@ def correlate(maps: NDArray[np.floating], others: NDArray[np.floating]) -> NDArr
         -1 to 1; 0 where either map is the same everywhere: it agrees with nothing.
     """
     pooled = is_pooled(maps.shape[1:])
+    from scipy.stats import rankdata
+
     ranks = [rankdata(m[:, pooled], axis=1) for m in (maps, others)]
     first, second = (r - r.mean(axis=1, keepdims=True) for r in ranks)
     power = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))

@@ -56,6 +56,11 @@ class Study:
         """Of the data that the runs were made of."""
         return self.results_of or self.manifest.sha256
 
+    @property
+    def named(self) -> str:
+        """What `open_study` is to be given to open the same data again, from any folder."""
+        return RECORDED if self.results_of else str(self.data.root.resolve())
+
     @cached_property
     def provenance(self) -> pd.DataFrame:
         """Which photo each image that the runs were made of came from, as `provenance.trace` tells it."""
@@ -230,6 +235,12 @@ def open_study(
     if named == "phantoms" or chosen.name == "smoke":
         return Study(_draw(is_small=chosen.name == "smoke"), chosen, store, may_train)
     return Study(_draw(is_small=True), chosen, store, may_train=False, results_of=PUBLISHED_SHA256)
+
+
+def prefer_recorded(study: Study) -> Study:
+    """The same study at profile "paper" where the final model's runs are recorded for these data, else at "quick"."""
+    at_full_length = replace(study, profile=find_profile("paper"))
+    return at_full_length if at_full_length.recorded("final") else replace(study, profile=find_profile("quick"))
 
 
 def _find_photos(named: str, download: bool) -> DataSet | None:

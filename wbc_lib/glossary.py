@@ -1,0 +1,131 @@
+"""Words of the glossary become links in the prose of all other pages: an extension of Sphinx, named in ``_config.yml``.
+
+A link's title is the definition, which browsers show by themselves; ``book/_static/glossary`` shows it better.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+
+#: The page that holds the definitions.
+PAGE = "book/glossary"
+#: Of the links.
+CLASS = "wbc-term"
+#: Too common in other senses, or on every page: they stand in the glossary and are linked nowhere.
+NOT_LINKED = frozenset({"run", "claim", "profile", "coverage", "seed"})
+_NOT_PROSE = (
+    nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.caption, nodes.table, nodes.math,
+    nodes.math_block, nodes.raw, nodes.target, nodes.FixedTextElement, nodes.figure, nodes.topic, nodes.container,
+    nodes.footnote, nodes.citation, addnodes.glossary, addnodes.pending_xref, nodes.term, nodes.field_list,
+)  # fmt: skip
+
+
+def read_definitions(glossary: nodes.document) -> dict[str, tuple[str, str]]:
+    """The anchor and the definition of every term, by the term, from the glossary's page."""
+    found = {}
+    for item in glossary.findall(nodes.definition_list_item):
+        definition = " ".join(item[-1].astext().split())
+        for term in item.findall(nodes.term):
+            if term["ids"]:
+                found[term.astext()] = (term["ids"][0], definition)
+    return found
+
+
+def compile_terms(terms: Sequence[str]) -> re.Pattern[str]:
+    """A pattern of all terms, the longest first, singular or plural; case counts only where a term has capitals."""
+
+    def write(term: str) -> str:
+        words = re.escape(term).replace(r"\ ", r"\s+")
+        return words if term != term.lower() else f"(?i:{words})"
+
+    return re.compile(
+        rf"(?<![\w-])(?:{'|'.join(f'(?:{write(t)})' for t in sorted(terms, key=len, reverse=True))})(?:s|es)?(?![\w-])"
+    )
+
+
+def find_term(text: str, terms: Sequence[str]) -> str | None:
+    """The term that a piece of text is, such as "Neutrophils" of "neutrophil"."""
+    plain = " ".join(text.split())
+    for term in sorted(terms, key=len, reverse=True):
+        same = (lambda word: word) if term != term.lower() else str.lower
+        if same(plain) in (same(term), f"{same(term)}s", f"{same(term)}es"):
+            return term
+    return None
+
+
+def split_text(
+    text: str, pattern: re.Pattern[str], terms: Mapping[str, tuple[str, str]], linked: set[str]
+) -> list[tuple[str, str]]:
+    """Cut a text where a term stands whose definition is not linked yet.
+
+    Parameters
+    ----------
+    text : str
+    pattern : Pattern
+        Of `compile_terms`.
+    terms : mapping of str to (str, str)
+        As `read_definitions` gives them.
+    linked : set of str
+        Anchors that the page links to already; those found are added.
+
+    Returns
+    -------
+    list of (str, str)
+        Pieces of the text, which they make up together, and the term that each is; "" for none.
+    """
+    pieces, done = [], 0
+    for match in pattern.finditer(text):
+        term = find_term(match.group(), list(terms))
+        if term is None or terms[term][0] in linked:
+            continue
+        linked.add(terms[term][0])
+        pieces += [(text[done : match.start()], ""), (match.group(), term)]
+        done = match.end()
+    return [piece for piece in [*pieces, (text[done:], "")] if piece[0]]
+
+
+def _find_prose(doctree: nodes.document) -> Iterator[nodes.Text]:
+    for text in list(doctree.findall(nodes.Text)):
+        above, is_prose = text.parent, False
+        while above is not None and not isinstance(above, _NOT_PROSE):
+            is_prose = is_prose or isinstance(above, nodes.paragraph)
+            above = above.parent
+        if is_prose and above is None:
+            yield text
+
+
+def link_terms(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Link the first of each term on a page; for Sphinx' ``doctree-resolved``."""
+    if docname == PAGE or PAGE not in app.env.found_docs:
+        return
+    terms = {t: d for t, d in read_definitions(app.env.get_doctree(PAGE)).items() if t not in NOT_LINKED}
+    pattern, linked = compile_terms(list(terms)), set()
+    page = app.builder.get_relative_uri(docname, PAGE)
+    for text in _find_prose(doctree):
+        pieces = split_text(text.astext(), pattern, terms, linked)
+        if len(pieces) == 1 and not pieces[0][1]:
+            continue
+        made = []
+        for words, term in pieces:
+            if not term:
+                made.append(nodes.Text(words))
+                continue
+            anchor, definition = terms[term]
+            uri = f"{page.split('#')[0]}#{anchor}"
+            made.append(nodes.reference("", words, internal=True, refuri=uri, reftitle=definition, classes=[CLASS]))
+        text.parent.replace(text, made)
+
+
+def find_outdated(app: Any, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """All pages are outdated once the glossary has changed; for Sphinx' ``env-get-outdated``."""
+    return sorted(env.found_docs - {PAGE}) if PAGE in added | changed | removed else []
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    app.connect("doctree-resolved", link_terms)
+    app.connect("env-get-outdated", find_outdated)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
