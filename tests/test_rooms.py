@@ -12,10 +12,10 @@ ORDER = """
     errors paths archive photos manifest smears phantoms images check registration lineup provenance fields cells
     shared_cells evidence recipe
     splits paper experiments designs models features examples training runs progress study verify
-    remote jobs scaleout metrics
+    remote jobs scaleout scaling capacity capacity_words metrics
     intervals photo_scores certainty crossvalidation leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures
-    certainty_figures provenance_figures trust_figures interactive glossary citation lineage chapter
+    certainty_figures provenance_figures trust_figures capacity_figures interactive glossary citation lineage chapter
     prediction browser_model print_version prose downloads book lab
     turns operations crowds contenders torch_contender data_contenders book_contenders bench_record bench aims
     bench_figures data_commands run_commands lab_commands cli
