@@ -16,7 +16,7 @@ ORDER = """
     intervals photo_scores certainty crossvalidation leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures
     certainty_figures provenance_figures trust_figures capacity_figures interactive glossary citation lineage chapter
-    prediction browser_model print_version prose downloads book lab
+    prediction browser_model gallery print_version prose downloads book lab
     turns operations crowds contenders torch_contender data_contenders book_contenders bench_record bench aims
     bench_figures data_commands run_commands lab_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
