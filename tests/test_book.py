@@ -106,6 +106,57 @@ def test_every_page_shows_its_figures_without_a_word_from_the_console(site, brow
     assert not flaws
 
 
+def find_violations(tab, rules: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """Serious faults that axe finds in an open page, as (rule, element)."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    options = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else None
+    found = Axe().run(tab, options=options).response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    return [(v["id"], node["html"][:120]) for v in serious for node in v["nodes"]]
+
+
+def test_axe_finds_nothing_serious_on_any_page_in_light_or_dark(site, browser):
+    flaws = []
+    for page in PAGES:
+        tab = browser.new_page()
+        tab.goto((site / f"{page}.html").as_uri(), wait_until="load")
+        flaws += [(page, *flaw) for flaw in find_violations(tab)]
+        tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+        flaws += [(page, "dark", *flaw) for flaw in find_violations(tab, ("color-contrast",))]
+        tab.close()
+    assert flaws == []
+
+
+def test_axe_would_find_a_fault(browser):
+    tab = browser.new_page()
+    tab.set_content('<html lang="en"><title>.</title><main><p style="color: #bbb">pale</p><img src="x"></main>')
+    assert {rule for rule, _ in find_violations(tab)} == {"color-contrast", "image-alt"}
+    tab.close()
+
+
+def test_headings_go_down_a_level_at_a_time(site):
+    for page in PAGES:
+        text = (site / f"{page}.html").read_text(encoding="utf-8").split('<article class="bd-article">')[1]
+        levels = [int(n) for n in re.findall(r"<h([1-6])[ >]", text.split("</article>")[0])]
+        assert levels[0] == 1 and levels.count(1) == 1, page
+        assert all(below <= above + 1 for above, below in zip(levels, levels[1:], strict=False)), (page, levels)
+
+
+def test_the_print_version_holds_every_page_once_and_asks_nothing_of_a_network(site, browser):
+    flaws = []
+    tab = browser.new_page()
+    watch(tab, "print", flaws)
+    tab.goto((site / "print.html").as_uri(), wait_until="load")
+    assert tab.locator("section.page").evaluate_all("all => all.map(s => s.id)") == [Path(p).name for p in PAGES]
+    lost = """[...document.querySelectorAll('a[href^="#"]')].map(a => decodeURIComponent(a.hash.slice(1)))
+        .filter(id => !document.getElementById(id))"""
+    assert tab.evaluate(lost) == []
+    assert tab.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)") == []
+    assert flaws == []
+    tab.close()
+
+
 def test_curves_tables_and_matrices_are_on_the_pages(site, browser):
     tab = browser.new_page()
     tab.goto((site / "book/8-results.html").as_uri(), wait_until="load")
