@@ -54,7 +54,9 @@ def record():
         Series(bench.BUILDS["fresh"], "bytes of the site", None, (9e6,)),
     ]
     return {
-        "training": record_of("training", training, {bench.TORCH: "no PyTorch here"}, operations_per_image=0.5),
+        "training": record_of(
+            "training", training, {bench.TORCH: "no PyTorch here"}, operations_per_image=0.5, batch_size=4
+        ),
         "arrays": record_of("arrays", arrays),
         "transfer": record_of("transfer", transfer, epochs=30),
         "provenance": record_of("provenance", provenance),
@@ -93,7 +95,7 @@ def test_without_a_record_everything_is_not_measured_yet_and_nothing_fails():
     assert (table.measured == "").all()
     for part in bench.PARTS:
         assert f"wbc bench --only {part} --record" in aims.tell({}, part)
-    assert aims.explain_limit({}) == aims.explain_cold({}) == aims.describe_search({}) == ""
+    assert aims.explain_limit({}) == aims.explain_cold({}) == aims.explain_keras({}) == aims.describe_search({}) == ""
     assert aims.read_profile({}) == {}
     assert aims.trace_growth({}, "arrays") == {}
 
@@ -104,7 +106,7 @@ def test_a_part_without_figures_does_not_fail_either():
         assert set(aims.tabulate(empty).outcome) == {aims.NOT_MEASURED}
         assert "not measured yet" in aims.tell(empty, part)
     empty = {part: record_of(part, [], epochs=30) for part in bench.PARTS}
-    assert aims.explain_limit(empty) == aims.explain_cold(empty) == ""
+    assert aims.explain_limit(empty) == aims.explain_cold(empty) == aims.explain_keras(empty) == ""
 
 
 def test_the_sentences_say_every_aim_met_or_missed_and_why_not_measured(record):
@@ -123,7 +125,11 @@ def test_what_keeps_from_the_limit_is_read_off_the_profile(record):
 
 
 def test_the_words_carry_the_measured_figures(record):
-    assert "Of the 1.0 seconds that 10 images take when nothing is cached, 0.5 are" in aims.explain_cold(record)
+    cold = aims.explain_cold(record)
+    assert "Of the 1.0 seconds that 10 images take when nothing is cached, 0.5 are" in cold
+    assert "it would be 5.8 times as fast" in cold
+    keras = aims.explain_keras(record)
+    assert "20.0 ms here and 30.0 ms in plain Keras" in keras and "80% of our time" in keras and "27.0 ms" in keras
     assert "1,000 photos: 8000.0 ms, 100% found" in aims.describe_search(record)
 
 
