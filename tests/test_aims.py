@@ -50,6 +50,7 @@ def record():
     ]
     book = [
         Series(bench.BUILDS["fresh"], "seconds", None, (89.0, 89.5)),
+        Series(bench.BUILDS["pages"], "seconds", None, (9.25,)),
         Series(bench.BUILDS["fresh"], "bytes of the largest page", None, (1_600_000.0,)),
         Series(bench.BUILDS["fresh"], "bytes of the site", None, (9e6,)),
     ]
@@ -60,7 +61,7 @@ def record():
         "arrays": record_of("arrays", arrays),
         "transfer": record_of("transfer", transfer, epochs=30),
         "provenance": record_of("provenance", provenance),
-        "book": record_of("book", book),
+        "book": record_of("book", book, chapters=40),
     }
 
 
@@ -95,7 +96,14 @@ def test_without_a_record_everything_is_not_measured_yet_and_nothing_fails():
     assert (table.measured == "").all()
     for part in bench.PARTS:
         assert f"wbc bench --only {part} --record" in aims.tell({}, part)
-    assert aims.explain_limit({}) == aims.explain_cold({}) == aims.explain_keras({}) == aims.describe_search({}) == ""
+    assert (
+        aims.explain_limit({})
+        == aims.explain_cold({})
+        == aims.explain_keras({})
+        == aims.explain_book({})
+        == aims.describe_search({})
+        == ""
+    )
     assert aims.read_profile({}) == {}
     assert aims.trace_growth({}, "arrays") == {}
 
@@ -106,7 +114,13 @@ def test_a_part_without_figures_does_not_fail_either():
         assert set(aims.tabulate(empty).outcome) == {aims.NOT_MEASURED}
         assert "not measured yet" in aims.tell(empty, part)
     empty = {part: record_of(part, [], epochs=30) for part in bench.PARTS}
-    assert aims.explain_limit(empty) == aims.explain_cold(empty) == aims.explain_keras(empty) == ""
+    assert (
+        aims.explain_limit(empty)
+        == aims.explain_cold(empty)
+        == aims.explain_keras(empty)
+        == aims.explain_book(empty)
+        == ""
+    )
 
 
 def test_the_sentences_say_every_aim_met_or_missed_and_why_not_measured(record):
@@ -128,6 +142,8 @@ def test_the_words_carry_the_measured_figures(record):
     cold = aims.explain_cold(record)
     assert "Of the 1.0 seconds that 10 images take when nothing is cached, 0.5 are" in cold
     assert "it would be 5.8 times as fast" in cold
+    assert "9 go to making the pages" in aims.explain_book(record)
+    assert "80 to executing 40 chapters" in aims.explain_book(record) and "4.0 seconds" in aims.explain_book(record)
     keras = aims.explain_keras(record)
     assert "20.0 ms here and 30.0 ms in plain Keras" in keras and "80% of our time" in keras and "27.0 ms" in keras
     assert "1,000 photos: 8000.0 ms, 100% found" in aims.describe_search(record)

@@ -312,6 +312,21 @@ def explain_keras(record: Mapping[str, PartRecord]) -> str:
     )
 
 
+def explain_book(record: Mapping[str, PartRecord]) -> str:
+    """Say what the time of building the whole book goes to; "" if it is not measured."""
+    if "book" not in record:
+        return ""
+    whole, pages = (record["book"].largest(bench.BUILDS[state]) for state in ("fresh", "pages"))
+    if whole is None or pages is None:
+        return ""
+    chapters, rest = record["book"].settings["chapters"], whole.median - pages.median
+    return (
+        f"Of the {whole.median:.0f} seconds that the whole book takes, {pages.median:.0f} go to making the pages, in one "
+        f"process; the other {rest:.0f} to executing {chapters} chapters, two at a time, which is "
+        f"{2 * rest / chapters:.1f} seconds for each, the start of its process and its imports among them."
+    )
+
+
 def explain_cold(record: Mapping[str, PartRecord]) -> str:
     """Say what share of a cold start is the hashing of files, which the usual loop does without; "" if not measured."""
     if "arrays" not in record:

@@ -33,6 +33,7 @@ CACHED, IN_LOOP = "cached features", "frozen base in the loop"
 TRACING, INDEXED, ONE_BY_ONE = "tracing", "index over all photos", "one photo after the other"
 BUILDS = {
     book_contenders.FRESH: "whole book",
+    book_contenders.PAGES: "pages made anew",
     book_contenders.CHANGED: "one chapter changed",
     book_contenders.SAME: "nothing changed",
 }

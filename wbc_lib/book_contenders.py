@@ -17,10 +17,10 @@ from pathlib import Path
 
 from wbc_lib.turns import Turn, serve
 
-#: States of the book before a build: nothing there yet; one chapter changed since the last build; nothing changed.
-FRESH, CHANGED, SAME = "fresh", "changed", "same"
+#: States of the book before a build: nothing there yet; chapters executed, but no pages made; one chapter changed since the last build; nothing changed.
+FRESH, PAGES, CHANGED, SAME = "fresh", "pages", "changed", "same"
 _LEFT_OUT = shutil.ignore_patterns(".*", "_build", "results", "tests", "__pycache__", "*.egg-info")
-_NOT_OURS = {"genindex.html", "search.html"}
+_NOT_OURS = {"genindex.html", "search.html", "print.html"}
 
 
 def copy_project(root: Path, results: Path, folder: Path) -> None:
@@ -55,7 +55,7 @@ def build_book(turn: Turn, folder: str, data: str, profile: str, state: str) -> 
     data, profile : str
         As for `wbc book`.
     state : str
-        FRESH, CHANGED or SAME.
+        FRESH, PAGES, CHANGED or SAME.
     """
     turn()
     root, count = Path(folder), 0
@@ -65,6 +65,9 @@ def build_book(turn: Turn, folder: str, data: str, profile: str, state: str) -> 
     while True:
         if state == FRESH:
             shutil.rmtree(root / "_build", ignore_errors=True)
+        elif state == PAGES:
+            for name in ("pages", "print"):
+                shutil.rmtree(root / "_build" / name, ignore_errors=True)
         elif state == CHANGED:
             change_chapter(root, count)
         started = time.perf_counter()
@@ -93,7 +96,7 @@ def weigh(site: Path) -> tuple[str, int, int]:
     Returns
     -------
     tuple of (str, int, int)
-        The largest page; its bytes, with the pictures, scripts and styles that it loads and that are not common to most
+        The largest page, all pages on one for paper left out; its bytes, with the pictures, scripts and styles that it loads and that are not common to most
         pages; and the bytes of all files of the site.
     """
     pages = [p for p in site.rglob("*.html") if p.name not in _NOT_OURS and "_static" not in p.parts]

@@ -6,7 +6,6 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ def split_by_group(
     """
     if not 1 <= fold <= n_folds:
         raise ValueError(f"there are folds 1 to {n_folds}, not {fold}")
+    from sklearn.model_selection import StratifiedKFold  # half a second to load, and most chapters split nothing
+
     # scikit-learn's StratifiedGroupKFold sorts groups by size after shuffling them: nearly every seed gives the same.
     names, member = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), labels.max() + 1), int)
