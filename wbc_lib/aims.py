@@ -321,8 +321,8 @@ def explain_book(record: Mapping[str, PartRecord]) -> str:
         return ""
     chapters, rest = record["book"].settings["chapters"], whole.median - pages.median
     return (
-        f"Of the {whole.median:.0f} seconds that the whole book takes, {pages.median:.0f} go to making the pages, in one "
-        f"process; the other {rest:.0f} to executing {chapters} chapters, two at a time, which is "
+        f"Of the {whole.median:.0f} seconds that the whole book takes, {pages.median:.0f} go to making the pages, in "
+        f"one process; the other {rest:.0f} to executing {chapters} chapters, two at a time, which is "
         f"{2 * rest / chapters:.1f} seconds for each, the start of its process and its imports among them."
     )
 

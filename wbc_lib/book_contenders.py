@@ -17,7 +17,8 @@ from pathlib import Path
 
 from wbc_lib.turns import Turn, serve
 
-#: States of the book before a build: nothing there yet; chapters executed, but no pages made; one chapter changed since the last build; nothing changed.
+#: States of the book before a build: nothing there yet; chapters executed, but no pages made; one chapter changed
+#: since the last build; nothing changed.
 FRESH, PAGES, CHANGED, SAME = "fresh", "pages", "changed", "same"
 _LEFT_OUT = shutil.ignore_patterns(".*", "_build", "results", "tests", "__pycache__", "*.egg-info")
 _NOT_OURS = {"genindex.html", "search.html", "print.html"}
@@ -96,7 +97,8 @@ def weigh(site: Path) -> tuple[str, int, int]:
     Returns
     -------
     tuple of (str, int, int)
-        The largest page, all pages on one for paper left out; its bytes, with the pictures, scripts and styles that it loads and that are not common to most
+        The largest page, the one for paper with all of them left out; its bytes, with the pictures, scripts and
+        styles that it loads and that are not common to most
         pages; and the bytes of all files of the site.
     """
     pages = [p for p in site.rglob("*.html") if p.name not in _NOT_OURS and "_static" not in p.parts]
