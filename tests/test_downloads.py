@@ -1,4 +1,5 @@
 import os
+import runpy
 import shutil
 import sys
 from collections.abc import Sequence
@@ -83,7 +84,7 @@ def test_a_download_is_the_chapter_and_one_folded_cell_before_it(address):
     assert again == download
 
 
-def run_cell(address: Address | None, monkeypatch, *, is_installed: bool) -> list[tuple[str, str]]:
+def run_cell(address: Address | None, monkeypatch, folder: Path, *, is_installed: bool) -> list[tuple[str, str]]:
     """Run the first cell where the library is installed, or is not; the magic commands that it gave."""
     import importlib.util
 
@@ -92,24 +93,25 @@ def run_cell(address: Address | None, monkeypatch, *, is_installed: bool) -> lis
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if is_installed else None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     first = downloads.as_download(read("8-results"), address)["cells"][0]["source"]
-    exec(TransformerManager().transform_cell(first), {"get_ipython": lambda: shell})
+    (folder / "cell.py").write_text(TransformerManager().transform_cell(first))
+    runpy.run_path(str(folder / "cell.py"), {"get_ipython": lambda: shell})
     return given_commands
 
 
 def test_where_the_library_is_missing_the_first_cell_installs_the_project(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    [(name, line)] = run_cell(GITHUB, monkeypatch, is_installed=False)
+    [(name, line)] = run_cell(GITHUB, monkeypatch, tmp_path, is_installed=False)
     assert name == "pip"
     assert line == 'install --quiet --src wbc-project --editable "git+https://github.com/someone/cells#egg=wbc"'
     monkeypatch.undo()
-    assert run_cell(GITHUB, monkeypatch, is_installed=True) == []
+    assert run_cell(GITHUB, monkeypatch, tmp_path, is_installed=True) == []
 
 
-def test_without_an_address_the_first_cell_says_how_to_install(monkeypatch):
+def test_without_an_address_the_first_cell_says_how_to_install(monkeypatch, tmp_path):
     with pytest.raises(ModuleNotFoundError, match="pip install --editable"):
-        run_cell(None, monkeypatch, is_installed=False)
+        run_cell(None, monkeypatch, tmp_path, is_installed=False)
     monkeypatch.undo()
-    assert run_cell(None, monkeypatch, is_installed=True) == []
+    assert run_cell(None, monkeypatch, tmp_path, is_installed=True) == []
 
 
 def test_the_project_that_is_installed_brings_the_name_and_folder_that_the_cell_expects():

@@ -54,9 +54,10 @@ def test_values_are_filled_in_where_the_chapter_was_executed():
     assert simple(text) == "At `share` of `count`, `word`; `unknown`."
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z]\w{0,5}", fullmatch=True), st.floats(-1e9, 1e9) | st.text(), max_size=4))
+@given(st.dictionaries(st.from_regex(r"[a-z]\w{0,5}", fullmatch=True), st.floats() | st.text(), max_size=4))
 def test_values_come_back_as_they_were_made(values):
-    assert prose.read_values(chapter("", **values)) == values
+    found = prose.read_values(chapter("", **values))
+    assert {k: repr(v) for k, v in found.items()} == {k: repr(v) for k, v in values.items()}  # nan is itself as well
 
 
 def test_other_chapters_are_links_where_they_lie_beside_and_titles_where_not():

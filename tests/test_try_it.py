@@ -120,6 +120,8 @@ def test_what_a_chapter_suggests_names_what_is_there(name):
             )
         elif snippet.startswith("wbc_lib/"):
             assert (paths.ROOT / snippet).is_file()
+        elif snippet.startswith("python -m "):
+            assert (paths.ROOT / f"{snippet.split()[2].replace('.', '/')}.py").is_file()
         elif re.match(r"WBC_[A-Z]+=", snippet):  # a variable of the environment
             assert snippet.split("=")[0] in "".join(p.read_text() for p in (paths.ROOT / "wbc_lib").glob("*.py"))
         else:

@@ -153,9 +153,12 @@ def _watch(job: Job, checkpoint: Path, log: IO[str], on_epoch: Callable[[dict[st
     command = [sys.executable, "-m", "wbc_lib.jobs"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, text=True) as child:
         try:
-            with suppress(BrokenPipeError):  # its exit code will tell why
+            try:
                 child.stdin.write(json.dumps(asdict(job)) + "\n")
                 child.stdin.flush()
+            except BrokenPipeError:  # its exit code will tell why
+                with suppress(BrokenPipeError):
+                    child.stdin.close()  # now, or what it still holds is written, in vain again, when it is left
             seen = 0
             while child.poll() is None:
                 with suppress(subprocess.TimeoutExpired):

@@ -75,8 +75,8 @@ def read_values(chapter: Notebook) -> dict[str, float | str]:
             name = output.get("metadata", {}).get("scrapbook", {}).get("name")
             text = output.get("data", {}).get("application/papermill.record/text/plain")
             if name and text is not None:
-                value = ast.literal_eval("".join(text))
-                values[name] = value if isinstance(value, str) else float(value)
+                said = "".join(text)  # a string in quotes, or a number, which may be nan
+                values[name] = ast.literal_eval(said) if said[0] in "'\"" else float(said)
     return values
 
 
