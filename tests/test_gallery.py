@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_interactive import chromium  # noqa: F401 - a fixture
-from wbc_lib import gallery, paths
+from wbc_lib import gallery, paths, prediction
 from wbc_lib.experiments import PROFILES
+from wbc_lib.figures import nice
 from wbc_lib.photos import CLASSES, index_photos
 from wbc_lib.runs import Store
 from wbc_lib.study import Study
@@ -57,7 +58,16 @@ def test_a_map_keeps_its_place_on_the_grid():
     attention[52:56, 8:12] = 1
     grid = np.array(gallery.coarsen(attention)).reshape(gallery.GRID[::-1])
     assert grid.argmax() == np.ravel_multi_index((13, 2), grid.shape)
-    assert grid.max() == 99 and (grid > 0).sum() == 1
+    assert grid.max() == 100 and (grid > 0).sum() == 1
+    assert not any(gallery.coarsen(np.zeros((60, 80))))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_map_is_told_in_percent_of_its_highest_place(seed):
+    attention = np.random.default_rng(seed).random((60, 80))
+    blocks = attention.reshape(15, 4, 20, 4).mean(axis=(1, 3))
+    found = np.array(gallery.coarsen(attention)).reshape(15, 20)
+    np.testing.assert_allclose(found, 100 * blocks / blocks.max(), atol=0.51)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +89,13 @@ def test_without_the_photos_cards_stand_in_their_place_and_the_figures_stay(stud
     html = gallery.show(replace(study, results_of="0" * 64), models).data
     assert "<img" not in html and html.count("<li ") == 12
     told = json.loads(re.search(r'json">(.*?)</script>', html, re.S).group(1))
-    assert set(told["models"]) == set(models)
+    for title, table in models.items():
+        shares = pd.DataFrame.from_dict(told["models"][title]["photos"], orient="index").iloc[:, :5]
+        said = shares.to_numpy().argmax(axis=1)
+        true = [told["photos"][photo]["cell"] for photo in shares.index]
+        wrong = sum(told["outputs"][s] != t for s, t in zip(said, true, strict=True))
+        assert wrong == (~table.is_right).sum() and told["models"][title]["runs"] == 1
+    assert told["mapped"] is None
     assert gallery.show(study, {}).data.startswith("<p>No run")
 
 
@@ -90,13 +106,41 @@ def test_boxes_are_shares_of_the_photo(study):
         assert 0 <= left < left + width <= 100.2 and 0 <= top < top + height <= 100.2
 
 
+def test_maps_are_of_what_the_network_says_of_each_photo_and_unreadable_ones_have_none(study, tmp_path):
+    run = prediction.find_run(Store(paths.ROOT / "results"))
+    index = index_photos(study.data)
+    photos = [int(p) for p in index.index[index.has_photo][:3]]
+    lent = replace(study.data, raw=tmp_path)
+    for photo in photos:
+        lent.photo_path(photo).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(study.data.photo_path(photo), lent.photo_path(photo))
+    lent.photo_path(photos[1]).write_bytes(b"no picture")
+    found = gallery.map_attention(run, lent, photos)
+    assert list(found) == [photos[0], photos[2]]
+    for photo, told in found.items():
+        (alone,) = prediction.classify(run, [study.data.photo_path(photo)], 0.0, with_attention=True)
+        assert told["said"] == nice(alone.cell)
+        blocks = alone.attention.reshape(15, 4, 20, 4).mean(axis=(1, 3))
+        np.testing.assert_allclose(told["values"], (100 * blocks / blocks.max()).ravel(), atol=0.6)
+
+
 @pytest.fixture(scope="module")
 def page(study, models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(paths.BOOK / "_static" / "gallery", folder / "gallery")
     head = '<link rel="stylesheet" href="gallery/gallery.css"><script defer src="gallery/gallery.js"></script>'
-    html = gallery.show(study, models).data
-    (folder / "page.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8><title>.</title>{head}{html}")
+    values = [0] * 150 + [100] * 150  # bright below
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prediction, "find_run", lambda *_: SimpleNamespace(seed=0, epochs=7))
+        patch.setattr(
+            gallery, "map_attention", lambda run, data, some: {p: {"said": "Monocyte", "values": values} for p in some}
+        )
+        html = gallery.show(study, models).data
+    # As the theme has it in the dark: a margin inside every picture, which must not move it away from under its box.
+    theme = "<style>html[data-theme=dark] .bd-content div.cell_output img { padding: 0.5rem }</style>"
+    body = f'<body class="bd-content"><div class="cell_output">{html}</div>'
+    start = '<!doctype html><html lang=en data-theme="dark"><meta charset=utf-8><title>.</title>'
+    (folder / "page.html").write_text(start + theme + head + body)
     return folder / "page.html"
 
 
@@ -126,6 +170,12 @@ def test_tiles_are_filtered_and_opened(chromium, page, models):  # noqa: F811
         seen.append(tab.locator("dialog img").get_attribute("alt"))
         tab.locator("dialog input").first.uncheck()
         seen.append(tab.locator("dialog i:visible").count())
+        words, canvas = tab.locator("dialog .wbc-gallery-map"), tab.locator("dialog canvas")
+        seen.append((words.is_visible(), canvas.is_visible()))
+        tab.locator("dialog input").last.check()
+        seen.append((words.inner_text(), canvas.is_visible()))
+        seen.append(canvas.evaluate("c => [0, 14].map((y) => c.getContext('2d').getImageData(9, y, 1, 1).data[3])"))
+        seen.append(tab.locator("dialog img").evaluate("image => getComputedStyle(image).padding"))
         tab.keyboard.press("Escape")
         seen.append(tab.locator("dialog").is_visible())
         tab.close()
@@ -134,13 +184,21 @@ def test_tiles_are_filtered_and_opened(chromium, page, models):  # noqa: F811
     neutrophils = other[other.cell == "NEUTROPHIL"]
     numbers, said = list(neutrophils.index), [name.capitalize() for name in neutrophils.said]
     assert chromium(look) == [
-        "12 of 12 photos",
-        f"{(~first.is_right).sum()} of 12 photos",
-        f"{(~other.is_right).sum()} of 12 photos",
+        "12 of 12 photos shown",
+        f"{(~first.is_right).sum()} of 12 photos shown",
+        f"{(~other.is_right).sum()} of 12 photos shown",
         (~neutrophils.is_right).sum(),
         f"Photo {numbers[0]}: Neutrophil",
         f"Photo {numbers[1]}: Neutrophil",
         f"Photo {numbers[1]}: Neutrophil. Other: {said[1]}.",
         0,
+        (False, False),
+        (
+            "Bright: what speaks for monocyte to one network (Final model, seed 0, 7 epochs), shown this photo as it "
+            "was taken. Of other models no weights come with this book.",
+            True,
+        ),
+        [166, 0],  # the veil is thick where there is no attention
+        "0px",
         False,
     ]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wbc_lib import prediction
 from wbc_lib.cells import white_cells
 from wbc_lib.errors import BadDataError
+from wbc_lib.experiments import find_experiment
 from wbc_lib.figures import CLASS_COLOURS, nice
 from wbc_lib.images import read_image
 from wbc_lib.photos import CLASSES, PHOTO_SIZE, DataSet
@@ -42,9 +43,9 @@ def score_photos(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by ``photo``: ``cell`` (the true class), ``copies``, ``right`` (share of them told right), the
-        probability of each output (``none`` and the classes; they sum to one), ``said`` (the likeliest) and
-        ``is_right``.
+        Indexed by ``photo``: ``cell`` (the true class), ``copies``, ``runs``, ``right`` (share of the copies told
+        right, over all runs), the probability of each output (``none`` and the classes; they sum to one), ``said``
+        (the likeliest) and ``is_right``.
     """
     photo_of = table.set_index("image").photo
     several = []
@@ -58,7 +59,8 @@ def score_photos(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
         grouped = of_images.groupby("photo")
         several.append(grouped[[*_OUTPUTS, "right"]].mean())
     found = sum(several) / len(several)
-    found["copies"], found["cell"] = grouped.size(), np.array(_OUTPUTS)[grouped.label.first()]
+    found["copies"], found["runs"] = grouped.size(), len(runs)
+    found["cell"] = np.array(_OUTPUTS)[grouped.label.first()]
     found["said"] = found[list(_OUTPUTS)].idxmax(axis=1)
     found["is_right"] = found.said == found.cell
     return found
@@ -80,9 +82,13 @@ def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
     photos = [int(photo) for photo in first.index]
     pictures = {} if study.results_of else read_pictures(study.data, photos)
     boxes = {} if study.results_of else find_boxes(study.data)
-    maps = {} if study.results_of else map_attention(study, photos)
+    run = None if study.results_of else prediction.find_run(study.store, study.data_sha256)
+    maps = map_attention(run, study.data, photos) if run else {}
     told = {
-        "models": {title: {int(photo): _tell(row) for photo, row in t.iterrows()} for title, t in models.items()},
+        "models": {
+            title: {"runs": int(t.runs.iloc[0]), "photos": {int(photo): _tell(row) for photo, row in t.iterrows()}}
+            for title, t in models.items()
+        },
         "photos": {
             photo: {"cell": nice(row.cell), "copies": int(row.copies)}
             | ({"box": boxes[photo]} if photo in boxes else {})
@@ -92,6 +98,7 @@ def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
         "outputs": [nice(name) for name in _OUTPUTS],
         "colours": {nice(cell): colour for cell, colour in CLASS_COLOURS.items()},
         "grid": GRID,
+        "mapped": {"title": find_experiment("final").title, "seed": run.seed, "epochs": run.epochs} if run else None,
     }
     data = json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     tiles = "".join(_write_tile(photo, first.loc[photo], pictures.get(photo, ""), first_title) for photo in photos)
@@ -102,7 +109,8 @@ def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
 
 
 def _tell(row: pd.Series) -> list[float]:
-    return [round(float(row[name]), 4) for name in (*_OUTPUTS, "right")]
+    # So many digits that rounding makes no other output the likeliest.
+    return [round(float(row[name]), 7) for name in (*_OUTPUTS, "right")]
 
 
 def _write_tile(photo: int, row: pd.Series, picture: str, title: str) -> str:
@@ -142,27 +150,31 @@ def find_boxes(data: DataSet) -> dict[int, list[list[float]]]:
     return found
 
 
-def map_attention(study: Study, photos: Sequence[int]) -> dict[int, list[int]]:
-    """Where the final model looks on photos as they were taken: Grad-CAM for the likeliest class, on a coarse grid.
+def map_attention(run: Run, data: DataSet, photos: Sequence[int]) -> dict[int, dict]:
+    """Where a network looks on photos as they were taken: Grad-CAM for the likeliest class, on a coarse grid.
+
+    Parameters
+    ----------
+    run : Run
+        With weights.
+    data : DataSet
+    photos : sequence of int
 
     Returns
     -------
-    dict of int to list of int
-        By photo, row by row of `GRID`: 0 to 99, the most of each map. Empty if no run has weights.
+    dict of int to dict
+        By photo: ``said``, the class that the map speaks for, and ``values``, as `coarsen` gives them. A photo that
+        cannot be read has none.
     """
-    run = prediction.find_run(study.store, study.data_sha256)
-    if run is None:
-        return {}
-    paths = [study.data.photo_path(photo) for photo in photos]
-    said = prediction.classify(run, paths, 0.0, with_attention=True)
+    read = prediction.classify(run, [data.photo_path(photo) for photo in photos], 0.0, with_attention=True)
     return {
-        photo: coarsen(one.attention)
-        for photo, one in zip(photos, said, strict=True)
+        photo: {"said": nice(one.cell or "none"), "values": coarsen(one.attention)}
+        for photo, one in zip(photos, read, strict=True)
         if not isinstance(one, BadDataError)
     }
 
 
 def coarsen(attention: NDArray[np.floating]) -> list[int]:
-    """Write a map (height, width), 0 to 1, on `GRID`, as whole numbers 0 to 99, row by row."""
-    small = cv2.resize(attention.astype(np.float32), GRID, interpolation=cv2.INTER_AREA)
-    return np.rint(99 * small.clip(0, 1)).astype(int).ravel().tolist()
+    """Write a map (height, width), 0 or more, on `GRID`: row by row, in percent of its highest place there."""
+    small = cv2.resize(attention.astype(np.float32), GRID, interpolation=cv2.INTER_AREA).clip(0)
+    return np.rint(100 * small / (small.max() or 1)).astype(int).ravel().tolist()

@@ -8,7 +8,7 @@
     Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
     return element;
   };
-  const percent = (share) => `${(100 * share).toFixed(share > 0.0995 || share === 0 ? 0 : 1)} %`;
+  const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
   const makeMenu = (bar, label, names, act) => {
     const select = make("select");
@@ -32,7 +32,7 @@
     bar.append(count);
 
     const judge = (photo) => {
-      const said = known.models[model.value][photo];
+      const said = known.models[model.value].photos[photo];
       const shares = said.slice(0, known.outputs.length);
       const name = known.outputs[shares.indexOf(Math.max(...shares))];
       return { shares, name, right: name === known.photos[photo].cell, copies: said[known.outputs.length] };
@@ -51,7 +51,7 @@
         const picture = tile.querySelector("img");
         if (picture) picture.alt = `Photo ${photo}: ${facts.cell}. ${model.value}: ${found.name}.`;
       });
-      count.textContent = `${shown().length} of ${tiles.length} photos`;
+      count.textContent = `${shown().length} of ${tiles.length} photos shown`;
     };
 
     // The opened photo -------------------------------------------------------------------------------------------
@@ -65,13 +65,14 @@
       const canvas = make("canvas", "", { width, height, "aria-hidden": "true" });
       const context = canvas.getContext("2d");
       const pixels = context.createImageData(width, height);
-      values.forEach((value, i) => pixels.data.set([255, 60 + 1.9 * value, 0, 2.55 * value], 4 * i));
+      // A black veil, thin where there is attention, as in the chapter on it.
+      values.forEach((value, i) => pixels.data.set([0, 0, 0, 1.66 * (100 - value)], 4 * i));
       context.putImageData(pixels, 0, 0);
       return canvas;
     };
 
     const showLayers = () => {
-      dialog.querySelectorAll("canvas").forEach((layer) => { layer.hidden = !layers.map; });
+      dialog.querySelectorAll("canvas, .wbc-gallery-map").forEach((layer) => { layer.hidden = !layers.map; });
       dialog.querySelectorAll("i").forEach((layer) => { layer.hidden = !layers.box; });
     };
 
@@ -95,15 +96,17 @@
         const picture = make("div", "", { class: "wbc-gallery-picture" });
         const image = make("img", "", { src: source.src, alt: source.alt });
         picture.append(image);
-        if (facts.map) picture.append(drawMap(facts.map));
+        if (facts.map) picture.append(drawMap(facts.map.values));
         (facts.box || []).forEach(([left, top, width, height]) => {
           picture.append(make("i", "", { style: `left:${left}%;top:${top}%;width:${width}%;height:${height}%` }));
         });
         body.append(picture);
       }
       const told = make("div", "", { class: "wbc-gallery-facts" });
+      const { runs } = known.models[model.value];
       told.append(make("p", `${model.value}: ${found.right ? "right" : `takes it for ${found.name.toLowerCase()}`}. ` +
-        `Of ${facts.copies} augmented copies ${percent(found.copies)} are told right; the bars are mean probabilities.`));
+        `Of ${facts.copies} augmented copies${runs > 1 ? `, each shown to ${runs} networks (seeds),` : ""} ` +
+        `${percent(found.copies)} are told right; the bars are mean probabilities.`));
       known.outputs.forEach((name, i) => {
         if (i === 0 && found.shares[0] < 0.0005) return;
         const row = make("div", "", { class: "wbc-gallery-bar" });
@@ -112,6 +115,12 @@
         row.append(make("span", name), track, make("span", percent(found.shares[i])));
         told.append(row);
       });
+      if (source && facts.map) {
+        const { title, seed, epochs } = known.mapped;
+        const other = model.value === title ? "" : " Of other models no weights come with this book.";
+        told.append(make("p", `Bright: what speaks for ${facts.map.said.toLowerCase()} to one network (${title}, ` +
+          `seed ${seed}, ${epochs} epochs), shown this photo as it was taken.${other}`, { class: "wbc-gallery-map" }));
+      }
       const acts = make("div", "", { class: "wbc-gallery-acts" });
       if (source && facts.box) acts.append(makeSwitch("box", "the labelled cell"));
       if (source && facts.map) acts.append(makeSwitch("map", "where the final model looks"));
