@@ -288,6 +288,31 @@ def test_a_failing_chapter_is_named_and_leaves_nothing(tmp_path):
     assert list(chapter.target.parent.iterdir()) == []
 
 
+def test_a_kernel_that_does_not_start_is_started_again_and_then_given_up(tmp_path, monkeypatch):
+    import papermill
+
+    cell = nbformat.v4.new_code_cell("1 + 1")
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "a.ipynb")
+    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {}, "")
+    really, failures = papermill.execute_notebook, [True, True]
+
+    def execute(*args, **kwargs):
+        if failures and failures.pop():
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return really(*args, **kwargs)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    assert book.execute(chapter) is None
+    assert not failures and chapter.target.exists()
+    failures += [True] * 9
+    assert "does not start" in book.execute(chapter)
+    failures.clear()
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("other")))
+    with pytest.raises(RuntimeError, match="other"):
+        book.execute(chapter)
+
+
 def test_executing_drops_what_is_not_for_readers(tmp_path):
     cell = nbformat.v4.new_code_cell("DATA = ''\nPROFILE = \"quick\"  # which", metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}

@@ -25,6 +25,8 @@ from wbc_lib.study import Study
 STAGING = paths.BUILD / "executed"
 _SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png", ".txt")
 _JUPYTER_BOOK = f"import sys; sys.modules[{GRAMMARS!r}] = None; from jupyter_book.cli.main import main; main()"
+#: Times that a kernel is started before it is given up.
+_STARTS = 3
 _CONFIG, _TOC = "_config.yml", "_toc.yml"
 
 
@@ -172,11 +174,20 @@ def execute(chapter: Chapter) -> str | None:
 
     temporary = chapter.target.with_name(f".{chapter.name}.tmp.ipynb")
     try:
-        papermill.execute_notebook(
-            chapter.source, temporary, parameters=chapter.parameters, cwd=paths.ROOT, progress_bar=False,
-            kernel_name="python3", log_output=False, request_save_on_cell_execute=False,
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )  # fmt: skip
+        for attempt in range(_STARTS):
+            try:
+                papermill.execute_notebook(
+                    chapter.source, temporary, parameters=chapter.parameters, cwd=paths.ROOT, progress_bar=False,
+                    kernel_name="python3", log_output=False, request_save_on_cell_execute=False,
+                    extra_arguments=["--IPKernelApp.log_level=50"],
+                )  # fmt: skip
+                break
+            except RuntimeError as error:
+                # Two kernels that start at once may draw the same port: the one that came second is started again.
+                if "Kernel died before replying" not in str(error):
+                    raise
+                if attempt == _STARTS - 1:
+                    return f"Chapter {chapter.name}: its kernel does not start; see whether memory is short."
         notebook = nbformat.read(temporary, as_version=4)
         if notebook.metadata.papermill.get("exception"):
             return f"Chapter {chapter.name} ended with an error; run it in Jupyter to see where."
