@@ -183,7 +183,7 @@ def execute(chapter: Chapter) -> str | None:
                 )  # fmt: skip
                 break
             except RuntimeError as error:
-                # Two kernels that start at once may draw the same port: the one that came second is started again.
+                # Seen once, of two kernels that started at once; why was not found out, and a second start has helped.
                 if "Kernel died before replying" not in str(error):
                     raise
                 if attempt == _STARTS - 1:
