@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_lib.images import shrink
+from wbc_lib.images import one_thread, shrink
 from wbc_lib.lineup import to_grey
 from wbc_lib.phantoms import augment, draw_affine, draw_photo
 from wbc_lib.photos import CLASSES, IMAGE_SIZE
-from wbc_lib.registration import Features, detect, one_thread
+from wbc_lib.registration import Features, detect
 
 _LENGTH = 512  # of a SIFT descriptor
 

@@ -7,11 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib.cells import white_cells
-from wbc_lib.images import read_image
+from wbc_lib.images import one_thread, read_image
 from wbc_lib.lineup import identify, line_up, read_reduced, read_source, to_grey
 from wbc_lib.photos import IMAGE_SIZE, DataSet, read_labels
 from wbc_lib.provenance import AFFINE
-from wbc_lib.registration import detect, footprint, one_thread, register, warp
+from wbc_lib.registration import detect, footprint, register, warp
 from wbc_lib.shared_cells import find_shared_cells
 
 #: A runner-up is a rival if it has more than this share of the inliers: then the pixels decide, as in `lineup`.

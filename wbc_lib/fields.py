@@ -12,6 +12,7 @@ import pandas as pd
 
 from wbc_lib import paths
 from wbc_lib.errors import BadDataError
+from wbc_lib.images import one_thread
 from wbc_lib.lineup import read_reduced, to_grey
 from wbc_lib.manifest import read_manifest
 from wbc_lib.photos import DataSet, list_photos
@@ -23,7 +24,6 @@ from wbc_lib.registration import (
     detect,
     footprint,
     is_within,
-    one_thread,
     register,
     vote,
 )

@@ -1,7 +1,8 @@
 """From JPEG to array: decode, resize, normalise; the cached array of the whole data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,6 +222,17 @@ def normalise(pixels: NDArray[np.uint8], scale: Scale) -> NDArray[np.float32]:
     return pixels.astype(np.float32) * np.float32(scale.factor) + np.float32(scale.offset)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread in the body, so that threads or processes side by side do not fight over the cores."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress: Progress | None = None) -> Images:
     """Read the whole augmented data set at the network's size, from the cache if it is there.
 
@@ -257,7 +269,7 @@ def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on
 
         step = 256
         parts = [range(i, min(i + step, len(files))) for i in range(0, len(files), step)]
-        with ThreadPoolExecutor(2) as pool:
+        with one_thread(), ThreadPoolExecutor(2) as pool:
             for done in pool.map(fill, parts):
                 if on_progress:
                     on_progress(done, len(files))

@@ -21,6 +21,8 @@ PUBLISHED_SHA256 = "fac8a02aa412c2024bbdb50b90f665ebd29d148b7845462014eefe0b9047
 #: The hash of each published file, in the form of sha256sum; `PUBLISHED_SHA256` vouches for it.
 PUBLISHED_FILES = paths.ROOT / "results" / "manifest" / "published.sha256.gz"
 
+_SHARE = 256  # files
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -100,8 +102,13 @@ def hash_file(path: Path) -> str:
 
 def hash_files(files: Iterable[Path]) -> list[str]:
     """Sha256 of each file, read on two threads (hashing releases the interpreter's lock)."""
+    files = list(files)
+    # A share of the files at a time: handing over each by itself costs more than to hash it.
+    shares = [files[i : i + _SHARE] for i in range(0, len(files), _SHARE)]
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(hash_file, files))
+        return [
+            digest for digests in pool.map(lambda share: [hash_file(f) for f in share], shares) for digest in digests
+        ]
 
 
 def read_manifest(data: DataSet, *, anew: bool = False) -> Manifest:

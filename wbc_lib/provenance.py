@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.errors import BadDataError, DataNotFoundError
-from wbc_lib.images import read_image
+from wbc_lib.images import one_thread, read_image
 from wbc_lib.lineup import Lineup, Source, identify, line_up, read_reduced, read_source, to_grey
 from wbc_lib.manifest import read_manifest
 from wbc_lib.photos import CLASSES, IMAGE_SIZE, DataSet, index_photos, list_images
-from wbc_lib.registration import decompose, one_thread, warp
+from wbc_lib.registration import decompose, warp
 
 __all__ = [
     "AFFINE",

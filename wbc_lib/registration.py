@@ -4,8 +4,7 @@ Coordinates are pixels (x, y) of pictures of `photos.IMAGE_SIZE`; an affine map 
 of the source to (x, y) of the target.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -286,14 +285,3 @@ def is_within(affine: NDArray[np.float64], limits: Limits) -> bool:
         and abs(found.shear) <= limits.shear
         and max(abs(s - 1) for s in found.scale) <= limits.scale
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread in the body, so that processes side by side do not fight over the cores."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
