@@ -217,16 +217,18 @@ def _measure_training(setup: Setup, on_turn: OnTurn) -> tuple[Outcome, dict[str,
     sample = _write_sample(setup, largest)
     races = []
     for images in sizes.training:
+        # A process that waits for its next turn may then stand still for seconds, plain Keras above all. No user's
+        # training does, so that every turn has a process of its own, which times its second epoch.
         options = {"sample": sample, "images": images}
         races.append(
             [
-                Contender(OURS, _NETWORKS, "train_with_our_loop", options),
-                Contender(KERAS, _NETWORKS, "train_with_keras", options),
+                Contender(OURS, _NETWORKS, "train_with_our_loop", options, is_fresh=True),
+                Contender(KERAS, _NETWORKS, "train_with_keras", options, is_fresh=True),
             ]
         )
         if setup.torch:
             command = (setup.torch, "-m", "wbc_lib.torch_contender")
-            races[-1].append(Contender(TORCH, command, "train_in_torch", options | as_plain("final")))
+            races[-1].append(Contender(TORCH, command, "train_in_torch", options | as_plain("final"), is_fresh=True))
     products = {"side": sizes.side, "products": sizes.products}
     for name, does in zip(PRODUCTS, ("multiply_in_tensorflow", "multiply_in_numpy"), strict=True):
         races[-1].append(Contender(name, _NETWORKS, does, products))
