@@ -11,6 +11,8 @@ from wbc_lib import splits
 from wbc_lib.calibration import Predictions, find_threshold, fit_temperature, pool, ratio_interval, summarise
 from wbc_lib.conformal import SCORES, conformal_sets, describe_sets
 
+#: What a procedure may be fitted on: validation images, other photos of TEST, or validation images of other photos.
+BY_VALIDATION, BY_PHOTO, HELD_BACK = "validation", "TEST, by photo", "validation by photo"
 #: From (predictions to fit on, predictions to judge) to a row for each judged image.
 Procedure = Callable[[Predictions, Predictions], NDArray]
 
