@@ -49,14 +49,16 @@ def chromium():
 
 
 def make_page(folder, study):
-    """The page as the site has it, without the theme."""
+    """The page as the site has it, with the book's style and without the theme's."""
     cells = nbformat.read(paths.BOOK / "try-a-cell.ipynb", 4).cells
     (body,) = [c.source for c in cells if 'id="wbc-try-page"' in c.source]
     target = folder / "book" / "try-a-cell.html"
     target.parent.mkdir(parents=True)
     shutil.copytree(TRY, folder / "_static" / "try")
+    shutil.copy(TRY.parent / "wbc.css", folder / "_static")
     (folder / browser_model.PLACE).write_bytes(browser_model.export(study))
-    target.write_text(f"<!doctype html><html lang=en><meta charset=utf-8><title>.</title>{body}")
+    head = '<meta charset=utf-8><title>.</title><link rel="stylesheet" href="../_static/wbc.css">'
+    target.write_text(f"<!doctype html><html lang=en>{head}{body}")
     return target
 
 

@@ -104,7 +104,7 @@ def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
     tiles = "".join(_write_tile(photo, first.loc[photo], pictures.get(photo, ""), first_title) for photo in photos)
     return HTML(
         f'<div class="wbc-gallery"><script type="application/json">{data}</script>'
-        f'<div class="wbc-gallery-controls"></div><ul class="wbc-gallery-grid">{tiles}</ul></div>'
+        f'<div class="wbc-controls"></div><ul class="wbc-gallery-grid">{tiles}</ul></div>'
     )
 
 

@@ -14,7 +14,7 @@ from wbc_lib import paths
 PAGE = "print.html"
 #: What paper has no use for, folded code among it; figures that answer to a hand leave their still picture.
 _DROPPED = (
-    "script, style, link, button, details.hide, .headerlink, .wbc-trace, .wbc-plot-live, .wbc-plot-controls, .copybtn, "
+    "script, style, link, button, details.hide, .headerlink, .wbc-trace, .wbc-plot-live, .wbc-controls, .copybtn, "
     ".prev-next-area, template, noscript"
 )
 #: What works on a screen only, and what is said in its place.

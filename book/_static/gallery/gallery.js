@@ -23,7 +23,7 @@
   const start = (gallery) => {
     const known = JSON.parse(gallery.querySelector("script").textContent);
     const tiles = [...gallery.querySelectorAll("li")];
-    const bar = gallery.querySelector(".wbc-gallery-controls");
+    const bar = gallery.querySelector(".wbc-controls");
     const update = () => refresh();
     const cell = makeMenu(bar, "Class", ["all", ...known.outputs.slice(1)], update);
     const outcome = makeMenu(bar, "Prediction", ["all", "right", "wrong"], update);
@@ -109,8 +109,8 @@
         `${percent(found.copies)} are told right; the bars are mean probabilities.`));
       known.outputs.forEach((name, i) => {
         if (i === 0 && found.shares[0] < 0.0005) return;
-        const row = make("div", "", { class: "wbc-gallery-bar" });
-        const track = make("span");
+        const row = make("div", "", { class: "wbc-bar" });
+        const track = make("span", "", { class: "wbc-bar-track" });
         track.append(make("b", "", { style: `width:${100 * found.shares[i]}%;background:${known.colours[name] || "#666"}` }));
         row.append(make("span", name), track, make("span", percent(found.shares[i])));
         told.append(row);
@@ -125,11 +125,11 @@
       if (source && facts.box) acts.append(makeSwitch("box", "the labelled cell"));
       if (source && facts.map) acts.append(makeSwitch("map", "where the final model looks"));
       [["Previous", -1], ["Next", 1]].forEach(([label, step]) => {
-        const button = make("button", label, { type: "button", "data-name": label });
+        const button = make("button", label, { type: "button", class: "wbc-press", "data-name": label });
         button.addEventListener("click", () => move(step, label));
         acts.append(button);
       });
-      const close = make("button", "Close", { type: "button" });
+      const close = make("button", "Close", { type: "button", class: "wbc-press" });
       close.addEventListener("click", () => dialog.close());
       acts.append(close);
       body.append(told);

@@ -153,9 +153,10 @@
         [words.textContent, share.textContent] = [title, percent(probabilities[label])];
         bar.style.width = percent(probabilities[label]);
         bar.style.background = colour;
-        track.className = "wbc-try-track";
+        track.className = "wbc-bar-track";
         track.setAttribute("aria-hidden", "true");
         track.append(bar);
+        row.className = "wbc-bar";
         row.setAttribute("role", "listitem");
         row.append(words, track, share);
         return row;
