@@ -31,7 +31,8 @@ def page(tmp_path_factory):
     long, short = (show_table(table, {"share": "{:.1%}"}).to_html() for table in (LONG, SHORT))
     (folder / "results.html").write_text(
         f'<!doctype html><html lang=en><meta charset=utf-8>{head}<article class="bd-article"><figure id="tab-long">'
-        f'<div class="output" style="overflow-x: auto; width: 120px">{long}</div></figure>'
+        f'<div class="output" style="overflow-x: auto; width: 120px">{long}</div>'
+        f'<figcaption><span class="caption-number">Fig. 7 </span></figcaption></figure>'
         f'<div class="output">{short}</div></article>'
     )
     return folder / "results.html"
@@ -80,7 +81,7 @@ def test_cells_that_span_rows_are_repeated(do):
 @pytest.mark.parametrize("column", range(4))
 def test_a_long_table_sorts_as_pandas_does_what_is_missing_last(do, column):
     def act(tab):
-        cell = tab.locator("table").first.locator("thead th").nth(column + 1)
+        cell = tab.locator("table").first.locator("thead th").nth(column)
         orders = []
         for _ in range(2):
             cell.locator("button").press("Enter")
@@ -103,5 +104,12 @@ def test_a_short_table_keeps_its_order(do):
 
 
 def test_what_scrolls_is_within_reach_of_the_keyboard(do):
-    reached = do(lambda tab: [box.get_attribute("tabindex") for box in tab.locator(".output").all()])
-    assert reached == ["0", None]
+    boxes = do(
+        lambda tab: [[b.get_attribute(n) for n in ("tabindex", "aria-label")] for b in tab.locator(".output").all()]
+    )
+    assert boxes == [["0", "Fig. 7, scrolls sideways"], [None, None]]
+
+
+def test_the_corner_of_a_table_is_no_heading(do):
+    assert do(lambda tab: [h for h in tab.locator("th").all_text_contents() if not h.strip()]) == []
+    assert do(lambda tab: [len(row.locator("th, td").all()) for row in tab.locator("tr").all()[:2]]) == [5, 5]

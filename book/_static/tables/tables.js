@@ -76,7 +76,7 @@
   };
 
   const offer = (table, number) => {
-    const figure = table.closest("figure, .wbc-named");
+    const figure = table.closest("figure");
     const page = (location.pathname.split("/").pop() || "table").replace(/\.html$/, "");
     const link = document.createElement("button");
     link.type = "button";
