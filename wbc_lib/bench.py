@@ -217,8 +217,8 @@ def _measure_training(setup: Setup, on_turn: OnTurn) -> tuple[Outcome, dict[str,
     sample = _write_sample(setup, largest)
     races = []
     for images in sizes.training:
-        # A process that waits for its next turn may then stand still for seconds, plain Keras above all. No user's
-        # training does, so that every turn has a process of its own, which times its second epoch.
+        # A process that has waited for its turn may stand still for seconds in the next, plain Keras above all. So
+        # every turn has a process of its own, which times its second epoch.
         options = {"sample": sample, "images": images}
         races.append(
             [
