@@ -1,7 +1,7 @@
+import hashlib
 import json
 import re
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from plotly.offline import get_plotlyjs_version
 
 from tests import made_predictions, test_book
-from wbc_lib import book, calibration, figures, interactive, metrics, paths
-from wbc_lib.experiments import PROFILES
-from wbc_lib.runs import Store
-from wbc_lib.study import Study
+from wbc_lib import calibration, figures, interactive, metrics, paths
 
+SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
 EXPLORE = paths.BOOK / "_static" / "explore"
 THEME = """<style>
   html { --pst-color-text-base: rgb(1, 2, 3); --pst-color-border: rgb(4, 5, 6); --pst-color-text-muted: rgb(7, 8, 9); }
@@ -89,8 +88,6 @@ def page(embedded, tmp_path_factory):
     """The page's own head, and the figures, without the theme."""
     site = tmp_path_factory.mktemp("site")
     shutil.copytree(EXPLORE, site / "_static" / "explore")
-    (site / interactive.PLACE).parent.mkdir()
-    (site / interactive.PLACE).write_bytes(interactive.runtime())
     cells = nbformat.read(paths.BOOK / "explore.ipynb", 4).cells
     head = "".join(re.findall(r"^<(?:link|script).*$", cells[0].source, re.M))
     assert head.count("<script defer src=") == 2
@@ -174,7 +171,7 @@ def test_the_slider_moves_the_line_and_reads_out_what_is_decided(do, parts, mark
 
 
 def test_the_menus_change_the_model_and_the_unit(do):
-    shown = "[...document.querySelectorAll('#matrix .heatmap-label')].map((t) => t.textContent)"
+    shown = "[...document.querySelectorAll('#matrix .barlayer .bartext')].map((t) => t.textContent)"
     matrices = make_matrices()
     assert see(do, shown) == [f"{n:,}" for n in matrices["<Final> model"][:, :4].ravel()]
     do(lambda tab: tab.locator("#matrix select").nth(0).select_option(label="Baseline CNN"))
@@ -242,9 +239,9 @@ def test_curves_are_means_within_their_range_and_others_wait_in_the_legend():
     assert [t.visible for t in lines] == ["legendonly"] * 2 + [True] * 2
     assert [t.showlegend for t in figure.data].count(True) == len(TITLES)
     expected = np.mean([h.val_accuracy for h in histories[TITLES[1]]], axis=0)
-    np.testing.assert_allclose(lines[3].y, expected, atol=1e-5)
+    np.testing.assert_allclose(lines[3].y, expected, atol=5e-5)
     table = np.array([h.val_accuracy for h in histories[TITLES[1]]])
-    np.testing.assert_allclose(figure.data[-2].y, [*table.max(axis=0), *table.min(axis=0)[::-1]], atol=1e-5)
+    np.testing.assert_allclose(figure.data[-2].y, [*table.max(axis=0), *table.min(axis=0)[::-1]], atol=5e-5)
     assert all(t.visible is True for t in interactive.draw_curves(histories, []).data)
 
 
@@ -261,7 +258,9 @@ def test_a_prediction_of_no_class_has_its_column():
     matrix = metrics.confusion(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]))
     figure, _ = interactive.draw_confusion({"a": matrix}, "a")
     assert figure.data[0].x[-1] == "none"
-    assert np.array(figure.data[0].z)[2].tolist() == [0, 0, 0, 0, 1]
+    shares = np.array([share for share, _ in figure.data[0].customdata]).reshape(4, 5)
+    assert shares[2].tolist() == [0, 0, 0, 0, 1]
+    assert figure.data[0].base == tuple(np.repeat(range(4), 5))  # row by row
 
 
 @given(seed=st.integers(0, 30), wanted=st.sampled_from([0.5, 0.9, 0.99]))
@@ -314,17 +313,11 @@ def test_what_is_embedded_is_json_in_a_page_that_it_cannot_break(embedded):
         assert not re.search(r"https?://", html)
 
 
-def test_building_the_book_puts_the_script_of_the_installed_package_where_the_page_looks(
-    phantom_set, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(book, "STAGING", tmp_path / "staging")
-    study = Study(phantom_set, PROFILES["smoke"], Store(tmp_path / "runs"))
-    book._stage(study)
-    script = tmp_path / "staging" / "book" / interactive.PLACE
-    assert script.read_bytes() == interactive.runtime()
-    assert script.read_text(encoding="utf-8").startswith("/**\n* plotly.js v")
-    before = script.stat().st_mtime_ns
-    time.sleep(0.01)
-    book._stage(study)  # unchanged, so untouched
-    assert script.stat().st_mtime_ns == before
-    assert not (paths.BOOK / interactive.PLACE).exists()  # made when the book is built, never committed
+def test_what_is_not_ours_is_the_release_that_fits_the_installed_package_with_its_licence():
+    (script,) = EXPLORE.glob("*.min.js")
+    assert hashlib.sha256(script.read_bytes()).hexdigest() == SHA256
+    version = get_plotlyjs_version()
+    assert script.read_text(encoding="utf-8").startswith(f"/**\n* plotly.js (basic - minified) v{version}\n")
+    licences = (EXPLORE / "LICENSES.txt").read_text(encoding="utf-8")
+    assert f"{script.name} is the file of that name in plotly.js-basic-dist-min {version}" in licences
+    assert "MIT License" in licences

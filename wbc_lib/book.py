@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from wbc_lib import browser_model, downloads, interactive, lineage, paths, print_version
+from wbc_lib import browser_model, downloads, lineage, paths, print_version
 from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
 from wbc_lib.progress import NEVER_TRAIN
@@ -130,9 +130,6 @@ def _stage(study: Study) -> list[Chapter]:
     model = STAGING / "book" / browser_model.PLACE
     _write_if_changed(model, browser_model.export(study))
     wanted.add(model)
-    plotly = STAGING / "book" / interactive.PLACE
-    _write_if_changed(plotly, interactive.runtime())
-    wanted.add(plotly)
     parameters = {"DATA": study.named, "PROFILE": study.profile.name}
     chapters = []
     for page in pages:

@@ -50,31 +50,50 @@ def use_style() -> None:
 
 
 def show_as_png(figure: Figure) -> tuple[str, dict[str, int]] | None:
-    """Make a PNG in base64 of a figure without photos, of 256 colours, which are enough and weigh a third."""
-    if _holds_photos(figure):
-        return None
-    drawn = _draw(figure)
-    return _encode(drawn.quantize(method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE), "png", optimize=True)
+    """Make a PNG of a figure without photos: base64, and the ``width`` and ``height`` it is shown at, in pixels."""
+    return None if _holds_photos(figure) else encode_png(figure)
 
 
 def show_as_jpeg(figure: Figure) -> tuple[str, dict[str, int]] | None:
-    """Make a JPEG in base64 of a figure with photos: as a PNG it would weigh several times as much."""
+    """Make a JPEG of a figure with photos, likewise: as a PNG it would weigh several times as much."""
+    if not _holds_photos(figure):
+        return None
     # Thin lines in colour keep their edges if colour is sampled as finely as brightness.
-    return _encode(_draw(figure), "jpeg", quality=80, subsampling=0, optimize=True) if _holds_photos(figure) else None
+    return _encode(_draw(figure, 2), 2, "jpeg", quality=80, subsampling=0, optimize=True)
 
 
-def _draw(figure: Figure) -> Image.Image:
-    # With twice the pixels of the size it is shown at, for screens that have them.
+def encode_png(figure: Figure, scale: int = 2, colours: int = 256) -> tuple[str, dict[str, int]]:
+    """Make a PNG of few colours, which are enough for a chart and weigh a third.
+
+    Parameters
+    ----------
+    figure : Figure
+    scale : int
+        Pixels in either direction for each of the size it is shown at; fine screens have two.
+    colours : int
+        At most; 256 or fewer.
+
+    Returns
+    -------
+    tuple of str and dict
+        The PNG in base64; ``width`` and ``height`` it is shown at, in pixels.
+    """
+    drawn = _draw(figure, scale)
+    reduced = drawn.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return _encode(reduced, scale, "png", optimize=True)
+
+
+def _draw(figure: Figure, scale: int) -> Image.Image:
     drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=2 * figure.dpi, pil_kwargs={"compress_level": 1})
+    figure.savefig(drawn, format="png", dpi=scale * figure.dpi, pil_kwargs={"compress_level": 1})
     return Image.open(drawn).convert("RGB")
 
 
-def _encode(picture: Image.Image, form: str, **options: object) -> tuple[str, dict[str, int]]:
+def _encode(picture: Image.Image, scale: int, form: str, **options: object) -> tuple[str, dict[str, int]]:
     encoded = BytesIO()
     picture.save(encoded, form, **options)
     width, height = picture.size
-    return b64encode(encoded.getvalue()).decode("ascii"), {"width": width // 2, "height": height // 2}
+    return b64encode(encoded.getvalue()).decode("ascii"), {"width": width // scale, "height": height // scale}
 
 
 def _holds_photos(figure: Figure) -> bool:

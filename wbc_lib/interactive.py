@@ -1,11 +1,10 @@
 """Figures that answer to a hand: data in, a plotly Figure out, and the HTML that puts one on a page.
 
 What draws them in the browser is ``book/_static/explore``. Without scripts, and on paper, a still picture takes their
-place. Colours of the light theme stand in the figures; the page exchanges `INK`, `LINES` and `GREY` for its own.
+place. Colours of the light theme stand in the figures; the page exchanges `INK`, `LINES`, `GREY` and
+`BACKGROUND` for its own.
 """
 
-import base64
-import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,16 +16,13 @@ import plotly.graph_objects as go
 from IPython.display import HTML
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 
 from wbc_lib.calibration import Predictions
-from wbc_lib.figures import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, TRAINING, VALIDATION, new_figure, nice
+from wbc_lib.figures import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, TRAINING, VALIDATION, encode_png, new_figure, nice
 from wbc_lib.photos import CLASSES
 
-#: Where plotly's script goes, from the folder of the book's sources.
-PLACE = "_static/plotly/plotly.min.js"
-#: Of text and of grid lines.
-INK, LINES = TEST, "#E4E4E4"
+#: Of text, of grid lines, and of the page.
+INK, LINES, BACKGROUND = TEST, "#E4E4E4", "#FFFFFF"
 
 _COLOURS = (*CLASS_COLOURS.values(), TRAINING, BOX_COLOURS["RBC"], INK, GREY)
 #: Of lines and of points, as plotly and as matplotlib call them.
@@ -52,11 +48,6 @@ class Control:
     choices: tuple[Choice, ...]
     start: int = 0
     is_slider: bool = False
-
-
-def runtime() -> bytes:
-    """Plotly's own script as the installed package has it, for `PLACE`."""
-    return get_plotlyjs().encode("utf-8")
 
 
 def draw_curves(histories: Mapping[str, Sequence[pd.DataFrame]], shown: Collection[str]) -> go.Figure:
@@ -112,20 +103,28 @@ def draw_confusion(matrices: Mapping[str, NDArray[np.integer]], start: str) -> t
     for number, matrix in enumerate(matrices.values()):
         counts = matrix if matrix[:, -1].any() else matrix[:, : len(CLASSES)]
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        figure.add_heatmap(
-            x=[*_SHORT, "none"][: counts.shape[1]], y=_SHORT,
-            z=shares.round(6).tolist(), text=[[f"{n:,}" for n in row] for row in counts],
-            zmin=0, zmax=1, colorscale="Blues", showscale=False, xgap=2, ygap=2, visible=number == first,
-            texttemplate="%{text}", hovertemplate="true: %{y}<br>predicted: %{x}<br>%{text} images, "
-            "%{z:.1%} of the class<extra></extra>",
+        said = [*_SHORT, "none"][: counts.shape[1]]
+        true = np.repeat(_SHORT, len(said)).tolist()
+        # A cell is a bar of height one: the small plotly has no heat maps.
+        figure.add_bar(
+            x=said * len(_SHORT), y=[1] * counts.size, base=np.repeat(range(len(_SHORT)), len(said)).tolist(), width=1,
+            marker={"color": shares.ravel().round(4).tolist(), "cmin": 0, "cmax": 1, "colorscale": "Blues",
+                    "line": {"width": 2, "color": BACKGROUND}},
+            customdata=list(zip(shares.ravel().round(4).tolist(), true, strict=True)),
+            text=[f"{n:,}" for n in counts.ravel()], texttemplate="%{text}", textposition="inside", textangle=0,
+            insidetextanchor="middle", visible=number == first, showlegend=False,
+            hovertemplate="true: %{customdata[1]}<br>predicted: %{x}<br>%{text} images, "
+            "%{customdata[0]:.1%} of the class<extra></extra>",
         )  # fmt: skip
+    rows = {"tickvals": [i + 0.5 for i in range(len(_SHORT))], "ticktext": _SHORT, "range": [len(_SHORT), 0]}
     figure.update_layout(
+        barmode="overlay",
         xaxis={"title": "predicted", "showgrid": False},
-        yaxis={"title": "true", "autorange": "reversed", "showgrid": False},
+        yaxis={"title": "true", "showgrid": False} | rows,
     )
     n = len(titles)
     models = (Choice(t, traces={"visible": [i == k for i in range(n)]}) for k, t in enumerate(titles))
-    units = {"counts": "%{text}", "row percentages": "%{z:.1%}"}
+    units = {"counts": "%{text}", "row percentages": "%{customdata[0]:.1%}"}
     shown = (Choice(name, traces={"texttemplate": [text] * n}) for name, text in units.items())
     return figure, [Control("Model", tuple(models), first), Control("Shown as", tuple(shown))]
 
@@ -246,12 +245,13 @@ def embed(figure: go.Figure, still: Figure, alt: str, controls: Sequence[Control
 
     The types say what is what; `alt` tells in general terms what is to be seen.
     """
-    own = {"controls": [asdict(c) for c in controls], "colours": {"ink": INK, "lines": LINES, "muted": GREY}}
+    own = {
+        "controls": [asdict(c) for c in controls],
+        "colours": {"ink": INK, "lines": LINES, "background": BACKGROUND, "muted": GREY},
+    }
     content = json.loads(figure.to_json()) | own
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    picture = io.BytesIO()
-    still.savefig(picture, format="png", dpi=110, metadata={"Software": None})
-    source = f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
+    source = f"data:image/png;base64,{encode_png(still, scale=1, colours=64)[0]}"
     words = escape(alt, quote=True)
     return HTML(
         f'<div class="wbc-plot"><script type="application/json">{data}</script>'
@@ -278,4 +278,4 @@ def _style(number: int, kinds: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _plain(values: pd.Series) -> list[float | None]:
-    return [None if np.isnan(v) else round(float(v), 5) for v in values]
+    return [None if np.isnan(v) else round(float(v), 4) for v in values]

@@ -26,6 +26,7 @@
     return {
       [names.ink]: of("--pst-color-text-base"),
       [names.lines]: of("--pst-color-border"),
+      [names.background]: of("--pst-color-background"),
       [names.muted]: of("--pst-color-text-muted"),
     };
   };
@@ -96,7 +97,7 @@
     const redraw = () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(draw); };
 
     const bar = document.createElement("div");
-    bar.className = "wbc-plot-controls";
+    bar.className = "wbc-controls wbc-plot-controls";
     content.controls.forEach((control, i) => bar.append(...makeControl(control, state, i, redraw)));
     live.append(bar, plot);
     live.hidden = false;
