@@ -6,9 +6,10 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.train_tiny import TINY
-from wbc_lib import chapter, experiments
+from wbc_lib import calibration, chapter, experiments
 from wbc_lib.claims import DIFFERS, Claim
 from wbc_lib.errors import DataNotFoundError, RunError
+from wbc_lib.intervals import Interval
 from wbc_lib.runs import Store
 from wbc_lib.study import Study
 
@@ -27,6 +28,23 @@ def test_a_table_separates_thousands_marks_blanks_and_sets_words_to_the_left():
     html = chapter.show_table(table, {"share": "{:.1%}"}).to_html()
     assert "12,345" in html and "50.0%" in html and "–" in html
     assert html.count("text-align: left") == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "form", "is_whole"),
+    [
+        ("83.6% (79.6% to 87.4%)", None, True),
+        (Interval(0.836, 0.796, 0.874), calibration.write_interval, True),
+        (0.5, "{} (0.4 to 0.6)", True),
+        ("several cells", None, False),
+        ("mean over 3 seeds with their standard deviation", None, False),
+        (None, None, False),
+    ],
+)
+def test_short_figures_are_kept_on_one_line(cell, form, is_whole):
+    table = pd.DataFrame({"a": pd.Series([cell, "–"] if form is None else [cell], dtype=object)})
+    html = chapter.show_table(table, {"a": form} if form else None).to_html()
+    assert ("white-space: nowrap" in html) == is_whole
 
 
 def test_a_claim_that_differs_is_coloured_by_a_theme_variable():

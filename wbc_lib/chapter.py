@@ -3,7 +3,7 @@
 import html
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,10 @@ from wbc_lib.study import Study, open_study
 
 #: Grammars of web addresses, which jsonschema compiles for a second wherever nbformat is loaded, if it finds them.
 GRAMMARS = "rfc3987_syntax"
+
+_NO_BREAK = "; white-space: nowrap"
+#: Letters of a cell of a table that is kept on one line if there is a figure in it.
+_SHORT = 24
 
 
 def open_chapter(data: str = "", profile: str = "quick") -> Study:
@@ -100,8 +104,18 @@ def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *,
     if isinstance(table.index, pd.RangeIndex):
         styler = styler.hide(axis="index")
     words = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
-    left = {c: [{"selector": "", "props": "text-align: left"}] for c in words}
+    left = {
+        c: [{"selector": "", "props": f"text-align: left{_NO_BREAK * _holds_figures(table[c], chosen.get(c))}"}]
+        for c in words
+    }
     return styler.set_table_styles(left, overwrite=False)
+
+
+def _holds_figures(values: pd.Series, form: str | Callable[[Any], str] | None) -> bool:
+    # Such as an interval, which reads badly in two lines.
+    write = form if callable(form) else form.format if form else str
+    texts = [write(value) for value in values if not pd.api.types.is_scalar(value) or pd.notna(value)]
+    return max(map(len, texts), default=0) <= _SHORT and any(c.isdigit() for text in texts for c in text)
 
 
 def show_claims(claims: Sequence[Claim], *, is_cut: bool) -> Styler:

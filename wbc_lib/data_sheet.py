@@ -23,8 +23,7 @@ def count_photos(index: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, int]:
     -------
     dict
         ``photos``; ``rows`` of the label table, and of these ``blank`` and ``blank_missing`` (without a photo, too),
-        ``missing`` (labelled, without a photo), ``multi`` (several cells) and ``basophil`` (with a photo); ``train``
-        and ``test``, photos that went there; ``boxed`` photos, ``no_boxes`` and ``no_wbc`` (without any box, and of a
+        ``missing`` (labelled, without a photo) and ``basophil`` (with a photo); ``train`` and ``test``, photos that went there; ``boxed`` photos, ``no_boxes`` and ``no_wbc`` (without any box, and of a
         white cell); ``degenerate`` boxes.
     """
     blank = index.kind == "unlabelled"
@@ -34,7 +33,6 @@ def count_photos(index: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, int]:
         "blank": int(blank.sum()),
         "blank_missing": int((blank & ~index.has_photo).sum()),
         "missing": int((~blank & ~index.has_photo).sum()),
-        "multi": int((index.kind == "multi").sum()),
         "basophil": int((find_single(index).labels == _LEFT_OUT).sum()),
         "train": int((index.split == "TRAIN").sum()),
         "test": int((index.split == "TEST").sum()),

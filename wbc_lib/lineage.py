@@ -164,7 +164,7 @@ def list_runs(runs: Sequence[Run]) -> HTML:
     return HTML(f'<table class="wbc-table wbc-runs"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
-_COLUMNS = ("run", "seed", "epochs", "training", "validation", "TEST", "minutes", "finished", "settings")
+_COLUMNS = ("run", "seed", "epochs", "training", "validation", "TEST", "minutes", "settings")
 
 
 def _order(run: Run) -> tuple[str, int, int]:
@@ -178,8 +178,8 @@ def _write_row(run: Run) -> str:
         *(str(n) for n in (run.seed, run.epochs)),
         *(f"{share:.1%}" for share in (last.accuracy, last.val_accuracy, run.accuracy("test"))),
         f"{run.record['seconds'] / 60:.1f}",
-        escape(run.record["finished"][:10]),
-        f"<details><summary>show</summary><pre>{escape(json.dumps(run.record['config'], indent=1))}</pre></details>",
+        f"<details><summary>show</summary><p>Finished on {escape(run.record['finished'][:10])}.</p>"
+        f"<pre>{escape(json.dumps(run.record['config'], indent=1))}</pre></details>",
     ]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
