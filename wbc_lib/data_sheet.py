@@ -23,8 +23,9 @@ def count_photos(index: pd.DataFrame, boxes: pd.DataFrame) -> dict[str, int]:
     -------
     dict
         ``photos``; ``rows`` of the label table, and of these ``blank`` and ``blank_missing`` (without a photo, too),
-        ``missing`` (labelled, without a photo) and ``basophil`` (with a photo); ``train`` and ``test``, photos that went there; ``boxed`` photos, ``no_boxes`` and ``no_wbc`` (without any box, and of a
-        white cell); ``degenerate`` boxes.
+        ``missing`` (labelled, without a photo) and ``basophil`` (with a photo); ``train`` and ``test``, photos that
+        went there; ``boxed`` photos, ``no_boxes`` and ``no_wbc`` (without any box, and of a white cell);
+        ``degenerate`` boxes.
     """
     blank = index.kind == "unlabelled"
     return {
