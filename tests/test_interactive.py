@@ -316,7 +316,7 @@ def test_what_is_embedded_is_json_in_a_page_that_it_cannot_break(embedded):
 def test_what_is_not_ours_is_the_release_that_fits_the_installed_package_with_its_licence():
     (script,) = EXPLORE.glob("*.min.js")
     assert hashlib.sha256(script.read_bytes()).hexdigest() == SHA256
-    version = get_plotlyjs_version()
+    version = get_plotlyjs_version()  # if the package moved on: take the file of its version, and its hash
     assert script.read_text(encoding="utf-8").startswith(f"/**\n* plotly.js (basic - minified) v{version}\n")
     licences = (EXPLORE / "LICENSES.txt").read_text(encoding="utf-8")
     assert f"{script.name} is the file of that name in plotly.js-basic-dist-min {version}" in licences
