@@ -204,7 +204,9 @@ def test_a_run_of_another_folder_is_kept_by_copying_it_whole(tmp_path, store, ru
 
 
 def test_nothing_is_unpickled_and_no_model_is_stored():
-    words = r"pickle\b(?!=False)|safe_mode|load_model|(?<!picture)\.save\(|save_model|joblib|\beval\(|\bexec\(|yaml\.load\("
+    words = (
+        r"pickle\b(?!=False)|safe_mode|load_model|(?<!picture)\.save\(|save_model|joblib|\beval\(|\bexec\(|yaml\.load\("
+    )
     found = [
         f"{path.name}: {line.strip()}"
         for path in (paths.ROOT / "wbc_lib").glob("*.py")
