@@ -44,7 +44,13 @@ def test_a_table_separates_thousands_marks_blanks_and_sets_words_to_the_left():
 def test_short_figures_are_kept_on_one_line(cell, form, is_whole):
     table = pd.DataFrame({"a": pd.Series([cell, "–"] if form is None else [cell], dtype=object)})
     html = chapter.show_table(table, {"a": form} if form else None).to_html()
-    assert ("white-space: nowrap" in html) == is_whole
+    assert ("text-align: left;\n  white-space: nowrap" in html) == is_whole
+
+
+@pytest.mark.parametrize(("name", "is_whole"), [("seed 0", True), ("recall of the monocytes", False)])
+def test_short_names_of_rows_are_kept_on_one_line(name, is_whole):
+    html = chapter.show_table(pd.DataFrame({"n": [1]}, index=[name])).to_html()
+    assert ("tbody th" in html) == is_whole
 
 
 def test_a_claim_that_differs_is_coloured_by_a_theme_variable():

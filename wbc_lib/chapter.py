@@ -24,6 +24,8 @@ GRAMMARS = "rfc3987_syntax"
 _NO_BREAK = "; white-space: nowrap"
 #: Letters of a cell of a table that is kept on one line if there is a figure in it.
 _SHORT = 24
+#: Letters of a row's name that is kept on one line.
+_SHORT_NAME = 16
 
 
 def open_chapter(data: str = "", profile: str = "quick") -> Study:
@@ -108,7 +110,11 @@ def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *,
         c: [{"selector": "", "props": f"text-align: left{_NO_BREAK * _holds_figures(table[c], chosen.get(c))}"}]
         for c in words
     }
-    return styler.set_table_styles(left, overwrite=False)
+    styler = styler.set_table_styles(left, overwrite=False)
+    if max(map(len, map(str, table.index.get_level_values(0))), default=0) <= _SHORT_NAME:
+        rows = [{"selector": "tbody th", "props": "white-space: nowrap"}]
+        styler = styler.set_table_styles(rows, overwrite=False)
+    return styler
 
 
 def _holds_figures(values: pd.Series, form: str | Callable[[Any], str] | None) -> bool:
