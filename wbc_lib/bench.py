@@ -72,11 +72,11 @@ class Sizes:
     profile: str = ""
 
 
-#: For a check that everything runs; what it measures means nothing.
+#: For a check that everything runs; what it measures means nothing. Its pages link to each other only.
 SMALL = Sizes(
     training=(64, 96), side=64, products=2, shares=(0.5, 1.0), transfer=(16, 32), epochs=2, traced=2,
     drawn=8, asked=3, photos=(8, 24), per_view=16, compared=1, compared_photos=8,
-    pages=("book/how-made", "book/references"), profile="smoke",
+    pages=("book/how-made", "book/runs", "book/glossary", "book/references"), profile="smoke",
 )  # fmt: skip
 
 
