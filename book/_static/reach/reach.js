@@ -32,7 +32,7 @@
     document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
     // The corner of a table is no heading.
     document.querySelectorAll(".bd-article th").forEach((cell) => {
-      if (cell.textContent.trim() || cell.children.length) return;
+      if (cell.textContent.trim() || cell.querySelector("img, input, button")) return;
       const plain = document.createElement("td");
       [...cell.attributes].forEach(({ name, value }) => plain.setAttribute(name, value));
       cell.replaceWith(plain);
