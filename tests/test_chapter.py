@@ -6,7 +6,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.train_tiny import TINY
-from wbc_lib import calibration, chapter, experiments
+from wbc_lib import chapter, experiments
 from wbc_lib.claims import DIFFERS, Claim
 from wbc_lib.errors import DataNotFoundError, RunError
 from wbc_lib.intervals import Interval
@@ -33,9 +33,11 @@ def test_a_table_separates_thousands_marks_blanks_and_sets_words_to_the_left():
 @pytest.mark.parametrize(
     ("cell", "form", "is_whole"),
     [
-        ("83.6% (79.6% to 87.4%)", None, True),
-        (Interval(0.836, 0.796, 0.874), calibration.write_interval, True),
+        ("84.6% to 87.4%", None, True),
+        ("2026-11-23", None, True),
+        (Interval(0.836, 0.796, 0.874), lambda interval: f"{interval.estimate:.1%}", True),
         (0.5, "{} (0.4 to 0.6)", True),
+        ("83.6% (79.6% to 87.4%)", None, False),
         ("several cells", None, False),
         ("mean over 3 seeds with their standard deviation", None, False),
         (None, None, False),

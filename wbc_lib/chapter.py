@@ -23,7 +23,7 @@ GRAMMARS = "rfc3987_syntax"
 
 _NO_BREAK = "; white-space: nowrap"
 #: Letters of a cell of a table that is kept on one line if there is a figure in it.
-_SHORT = 24
+_SHORT = 16
 #: Letters of a row's name that is kept on one line.
 _SHORT_NAME = 16
 
