@@ -223,11 +223,14 @@ def test_what_a_page_offers_for_download_sees_to_the_library_and_the_page_does_n
         assert f"{Path(page).name}.ipynb" in text, page  # what its button offers
 
 
-def test_building_again_executes_nothing(site):
+def test_building_again_executes_nothing_but_brings_styles_up_to_date(site):
+    stale = paths.BUILD / "pages" / "_build" / "html" / "_static" / "wbc.css"
+    stale.write_text("")
     before = {p: p.stat().st_mtime_ns for p in (book.STAGING / "book").glob("*.ipynb")}
     command = [sys.executable, "-m", "wbc_lib.cli", "book", "--data", "phantoms", "--profile", "smoke"]
     subprocess.run([*command, "--output", site], capture_output=True, cwd=paths.ROOT, check=True)
     assert {p: p.stat().st_mtime_ns for p in (book.STAGING / "book").glob("*.ipynb")} == before
+    assert (site / "_static" / "wbc.css").read_bytes() == (paths.BOOK / "_static" / "wbc.css").read_bytes()
 
 
 def test_the_table_of_contents_and_the_files_agree():

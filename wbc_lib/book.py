@@ -248,6 +248,9 @@ def _make_pages(output: Path) -> Path:
             "The pages could not be built:\n" + "\n".join((warnings or text)[-12:]) + f"\n(all of it: {log})"
         )
     html = made / "_build" / "html"
+    static = STAGING / "book" / "_static"
+    for path in (p for p in static.rglob("*") if p.is_file()):  # Sphinx copies these only if some page is out of date
+        _write_if_changed(html / "_static" / path.relative_to(static), path.read_bytes())
     config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
     downloads.write_downloads(html, downloads.read_address(config))
     print_version.write(html, read_toc(), config["title"], paths.BUILD / "print")
