@@ -206,3 +206,25 @@ def test_without_a_shared_folder_a_lost_run_goes_on_from_its_state_at_the_url(st
     whole = make_job(dataclasses.replace(study, store=Store(tmp_path / "whole")), job.plan, threads=1)
     assert run_job(whole).status == DONE
     assert whole.store.find(whole.plan).record["files"]["weights.npz"] == run.record["files"]["weights.npz"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin a process")
+def test_trainings_side_by_side_have_cores_of_their_own(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+from wbc_lib.jobs import pin_to_cores
+held = pin_to_cores(1, Path(sys.argv[1]))
+print(len(held), sorted(os.sched_getaffinity(0)), flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": paths.ROOT}
+    cores = sorted(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        said = []
+        for _ in range(len(cores) + 1):
+            process = stack.enter_context(subprocess.Popen(command, **pipes))
+            stack.callback(process.kill)
+            said.append(process.stdout.readline().strip())
+    assert said == [f"1 [{core}]" for core in cores] + [f"0 {cores}"]

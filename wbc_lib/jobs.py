@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from wbc_lib import paths, remote
 from wbc_lib.errors import RunError, WbcError, WeightsError
@@ -112,6 +113,38 @@ def limit_threads(threads: int) -> dict[str, str]:
     return dict.fromkeys(_THREADS, str(threads)) if threads else {}
 
 
+def pin_to_cores(threads: int, folder: Path) -> list[FileLock]:
+    """Keep this process on as many free cores as it has threads, so that trainings side by side share no cache.
+
+    Parameters
+    ----------
+    threads : int
+    folder : Path
+        Where this machine's processes tell each other which cores are taken.
+
+    Returns
+    -------
+    list of FileLock
+        One for each core, held until the process ends; empty where the system cannot pin or too few cores are free.
+    """
+    if not threads or not hasattr(os, "sched_setaffinity"):
+        return []
+    taken: dict[int, FileLock] = {}
+    for core in sorted(os.sched_getaffinity(0)):
+        if len(taken) == threads:
+            break
+        lock = FileLock(folder / f"core-{core}.lock")
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
+            taken[core] = lock
+    if len(taken) < threads:
+        for lock in taken.values():
+            lock.release()
+        return []
+    os.sched_setaffinity(0, taken)
+    return list(taken.values())
+
+
 def run_job(job: Job, on_epoch: Callable[[dict[str, float]], None] | None = None) -> Outcome:
     """Train in a process of its own and wait for its end.
 
@@ -185,6 +218,9 @@ def read_history(checkpoint: Path) -> list[dict[str, float]]:
 def _main() -> None:
     job = Job(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
+    folder = Path(tempfile.gettempdir()) / f"wbc-cores-{os.getuid() if hasattr(os, 'getuid') else ''}"
+    folder.mkdir(exist_ok=True)
+    pinned = pin_to_cores(job.threads, folder)  # noqa: F841 (held for the life of the process)
     try:
         _train(job)
     except WeightsError as error:

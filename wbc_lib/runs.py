@@ -299,7 +299,12 @@ def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, A
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_sha256": _hash_code(),
         "libraries": {name: metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
-        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        "machine": {
+            "system": platform.system(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": _count_threads(),
+        },
     }
 
 
@@ -308,6 +313,11 @@ def _hash_code() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _count_threads() -> int:
+    # That TensorFlow used: the number decides the bits of a result, so `wbc runs retrain` needs it.
+    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or os.cpu_count() or 1
 
 
 def _processor() -> str:
