@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_lib import experiments, paper
+from wbc_lib import experiments, paper, paths
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.experiments import EXPERIMENTS, PROFILES, Network, Plan, Settings
 
@@ -21,6 +21,12 @@ OTHER = {
     "activity_l2": 0.5,
     "base": "vgg16",
     "base_weights": "random",
+    "base_pooling": "average",
+    "pool_after": "last",
+    "pool_dropout": 0.5,
+    "class_weights": True,
+    "photo_share": 0.5,
+    "passes": 2,
     "optimizer": "rmsprop",
     "learning_rate": 0.5,
     "batch_size": 7,
@@ -166,10 +172,8 @@ def test_a_name_with_variations_is_the_experiment_with_these_changes():
 
 
 def test_every_variation_changes_something_and_no_two_are_the_same():
-    keys = {
-        dataclasses.replace(PLAN, experiment=experiments.find_experiment(f"final+{v}")).key
-        for v in experiments.VARIATIONS
-    }
+    found = [experiments.find_experiment(f"final+{v}") for v in experiments.VARIATIONS]
+    keys = {Plan(experiment, experiment.epochs, PLAN.seed, PLAN.data_sha256).key for experiment in found}
     assert len(keys | {PLAN.key}) == len(experiments.VARIATIONS) + 1
 
 
@@ -182,3 +186,27 @@ def test_an_unknown_variation_is_named(name):
 def test_a_varied_plan_is_read_back():
     plan = Plan(experiments.find_experiment("final+painted+fold-2"), 8, 1, "d" * 64)
     assert experiments.read_plan("final+painted+fold-2", plan.config).key == plan.key
+
+
+@pytest.mark.parametrize("folder", sorted(paths.results().glob("*/run.json")), ids=lambda path: path.parent.name)
+def test_every_recorded_run_is_found_by_the_key_that_its_experiment_has_today(folder):
+    record = json.loads(folder.read_text())
+    config = record["config"]
+    assert experiments.read_plan(record["experiment"], config).key == record["key"]
+    experiment = experiments.find_experiment(record["experiment"])
+    assert Plan(experiment, config["epochs"], config["seed"], config["data_sha256"]).key == record["key"]
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("final+no-dropout", {"dropout": 0.0}),
+        ("final+no-penalty", {"kernel_l1": 0.0, "kernel_l2": 0.0}),
+        ("final+overfitting-head", {"dense": EXPERIMENTS["overfitting"].network.dense}),
+    ],
+)
+def test_an_ablation_changes_one_thing(name, change):
+    found = dataclasses.asdict(experiments.find_experiment(name))
+    final = dataclasses.asdict(EXPERIMENTS["final"])
+    assert {k: v for k, v in found["network"].items() if v != final["network"][k]} == change
+    assert found["settings"] == final["settings"] and found["epochs"] == final["epochs"]

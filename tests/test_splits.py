@@ -85,3 +85,20 @@ def test_every_fold_has_as_many_groups_of_each_class():
 def test_a_fold_that_is_not_there_is_refused(fold):
     with pytest.raises(ValueError, match="folds 1 to 5"):
         splits.split_by_group(np.ones(10, int), np.arange(10), fold, 5, seed=0)
+
+
+@given(st.integers(0, 20), st.sampled_from([1 / 8, 1 / 4, 1 / 2]))
+def test_a_share_of_the_photos_keeps_all_copies_and_is_part_of_a_larger_share(seed, share):
+    photos = np.repeat(np.arange(100), np.arange(100) % 7 + 1)
+    labels = photos % 4 + 1
+    chosen = splits.choose_share(labels, photos, share, seed)
+    larger = splits.choose_share(labels, photos, 2 * share, seed)
+    assert set(chosen) <= set(larger)
+    kept = np.unique(photos[chosen])
+    assert np.isin(photos, kept).sum() == len(chosen)
+    assert np.bincount(kept % 4).tolist() == [round(25 * share)] * 4
+
+
+def test_the_whole_share_is_every_row():
+    photos = np.array([3, 1, 2, 3, 1])
+    assert splits.choose_share(np.ones(5, int), photos, 1.0, 0).tolist() == [0, 1, 2, 3, 4]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
+from sklearn.utils.class_weight import compute_class_weight
 
 from wbc_lib import experiments, images, models, splits, training
 from wbc_lib.errors import UnknownNameError
@@ -345,3 +347,35 @@ def test_the_numerics_have_not_moved_without_their_version(tmp_path):
         np.testing.assert_allclose(values, recorded[name], rtol=1e-3, atol=1e-4, err_msg=moved)
     for name, values in pixels.items():
         np.testing.assert_allclose(values, recorded[name], atol=2, err_msg=moved)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=50))
+def test_class_weights_are_scikit_learns(labels):
+    labels = np.array(labels, np.int32)
+    weights = training._weigh_classes(Settings(class_weights=True), labels)
+    present = np.unique(labels)
+    assert np.allclose(weights[present], compute_class_weight("balanced", classes=present, y=labels))
+    assert training._weigh_classes(Settings(), labels) is None
+
+
+def test_the_weighted_loss_is_the_mean_of_the_weighted_losses():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(6, 5)).astype(np.float32), np.array([1, 1, 1, 1, 2, 3], np.int32)
+    weights = np.array([0, 0.5, 2, 2, 0], np.float32)
+    model = models.build(TINY.network, (12, 16, 3), Scale((1.0,) * 3, (0.0,) * 3))
+    penalties = float(sum(model.losses))
+    expected = (-log_softmax(logits, axis=1)[np.arange(6), labels] * weights[labels]).mean() + penalties
+    found = training._loss(model, training.tf.constant(logits), training.tf.constant(labels), weights)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_epoch_of_two_passes_takes_as_many_steps_as_two_epochs():
+    def iterations(passes: int, epochs: int, tmp_path: Path) -> list[int]:
+        experiment = experiments.vary(TINY, passes=passes, batch_size=15)  # 45 examples: three whole batches a pass
+        checkpoint = tmp_path / f"{passes}.npz"
+        training.fit(experiment, MATERIAL, epochs, 0, checkpoint=checkpoint)
+        with np.load(checkpoint) as file:  # the optimizer counts its steps in the one whole number that it keeps
+            return [int(v) for name, v in file.items() if name != "history" and v.ndim == 0 and v.dtype.kind == "i"]
+
+    with TemporaryDirectory() as folder:
+        assert iterations(2, 1, Path(folder)) == iterations(1, 2, Path(folder)) != []

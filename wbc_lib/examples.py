@@ -87,6 +87,8 @@ def gather(
     train, test = (
         np.flatnonzero(np.char.startswith(images.names, part) & (photo != _UNUSED)) for part in ("TRAIN/", "TEST/")
     )
+    if experiment.protocol == "test":
+        return Material(images.take(train), images.take(test), images.take(test))
     if not experiment.protocol.startswith("fold-"):
         split = _hold_back(data, experiment, images.labels[train], photo[train], seed)
         return Material(images.take(train[split.training]), images.take(train[split.validation]), images.take(test))
@@ -96,7 +98,10 @@ def gather(
     held_back = rows[split.validation]
     photos, first = np.unique(photo[held_back], return_index=True)
     originals = _read_photos(data, photos, images.labels[held_back[first]], experiment.input_shape)
-    return Material(images.take(rows[split.training]), images.take(held_back), originals)
+    learned = rows[split.training]
+    share = experiment.settings.photo_share
+    learned = learned[splits.choose_share(images.labels[learned], photo[learned], share, seed)]
+    return Material(images.take(learned), images.take(held_back), originals)
 
 
 def _hold_back(
@@ -125,7 +130,7 @@ def _augmented(
         from wbc_lib.features import load_features
 
         inputs = load_features(data, experiment, on_progress)
-    if experiment.material == "painted" or experiment.protocol != "random":
+    if experiment.material == "painted" or experiment.protocol not in ("random", "test"):
         table = provenance.read(data, on_progress)
         photo = table.photo.to_numpy()
         if experiment.material == "painted":

@@ -17,6 +17,11 @@ NUMERICS = 1
 N_FOLDS = 5
 
 
+def _added(default: Any) -> Any:
+    # A setting that came after the first runs were recorded: at its default it is left out of what is hashed.
+    return field(default=default, metadata={"added": True})
+
+
 def _plain(part: Any) -> None:
     # Equal settings must have one key: 0 is 0.0, and a number from an array is a number.
     for f in dataclasses.fields(part):
@@ -46,6 +51,12 @@ class Network:
     base_weights : str
         Where the frozen base's weights come from: "imagenet", "hed" (VGG16 trained on from ImageNet for edge
         detection) or "random".
+    base_pooling : str
+        What becomes of a frozen base's last maps: "flatten" or "average" (over each map).
+    pool_after : str
+        Which convolutions a 2x2 max-pooling follows: "each" or "last".
+    pool_dropout : float
+        Share of values dropped after the last max-pooling.
     """
 
     convolutions: tuple[int, ...] = (32, 64, 128)
@@ -56,6 +67,9 @@ class Network:
     activity_l2: float = 0.0
     base: str = ""
     base_weights: str = ""
+    base_pooling: str = _added("flatten")
+    pool_after: str = _added("each")
+    pool_dropout: float = _added(0.0)
 
     def __post_init__(self):
         _plain(self)
@@ -63,13 +77,33 @@ class Network:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the paper does not state, and every experiment needs."""
+    """What the paper does not state, and every experiment needs.
+
+    Attributes
+    ----------
+    optimizer : str
+        "adam", "rmsprop", "sgd" or "adadelta".
+    learning_rate : float
+    batch_size : int
+    normalisation : str
+        "[-1, 1]", "[0, 1]" or "standardised".
+    validation_share : float
+    class_weights : bool
+        Whether a class counts in the loss in inverse proportion to its number of training examples.
+    photo_share : float
+        Share of the source photos of each class that is trained on (with all their copies), in folds.
+    passes : int
+        Times that the training examples are gone through in what is counted as one epoch.
+    """
 
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     batch_size: int = 32
     normalisation: str = "[-1, 1]"
     validation_share: float = 0.2
+    class_weights: bool = _added(False)
+    photo_share: float = _added(1.0)
+    passes: int = _added(1)
 
     def __post_init__(self):
         _plain(self)
@@ -97,8 +131,9 @@ class Experiment:
         Height and width of the input.
     protocol : str
         How images are held back for validation: "random" (a random share, as in the paper), "by-photo" (no photo, nor
-        another photo of its field, is on both sides) or "fold-1" to "fold-5" (the same over TRAIN and TEST together;
-        the fold's photos themselves take the place of TEST).
+        another photo of its field, is on both sides), "fold-1" to "fold-5" (the same over TRAIN and TEST together;
+        the fold's photos themselves take the place of TEST) or "test" (TEST itself is the validation part, and all of
+        TRAIN is learned from: what the kernel did that the paper built on).
     in_paper : bool
         False for the controls that we add.
     """
@@ -171,6 +206,21 @@ EXPERIMENTS = {
         Experiment("vgg16-hed", "VGG16, edge detection, frozen", _transfer("vgg16", "hed"), in_paper=False),
         Experiment("vgg16-random", "VGG16, random, frozen", _transfer("vgg16", "random"), in_paper=False),
         Experiment("resnet50-random", "ResNet50, random, frozen", _transfer("resnet50", "random"), in_paper=False),
+        Experiment(
+            "efficientnet-lite0",
+            "EfficientNet-Lite0, ImageNet, frozen",
+            _transfer("efficientnet-lite0", "imagenet"),
+            in_paper=False,
+        ),
+        Experiment(
+            "kernel",
+            "The Kaggle kernel's settings",
+            # Its dropout is not published; these are the rates of Keras' example of that time.
+            Network(convolutions=(32, 64), dense=(128,), dropout=0.5, pool_after="last", pool_dropout=0.25),
+            settings=Settings(optimizer="adadelta", learning_rate=1.0, normalisation="[0, 1]"),
+            protocol="test",
+            in_paper=False,
+        ),
     )
 }
 
@@ -185,6 +235,19 @@ VARIATIONS = {
     "standardised": ("pixels standardised", {"normalisation": "standardised"}),
     "linear": ("a single linear layer", {"dense": ()}),
     "120x160": ("input of 120x160", {"input_shape": (120, 160)}),
+    "224x224": ("input of 224x224", {"input_shape": (224, 224), "base_pooling": "average"}),
+    "no-dropout": ("without dropout", {"dropout": 0.0}),
+    "no-penalty": ("without L1 and L2", {"kernel_l1": 0.0, "kernel_l2": 0.0}),
+    "overfitting-head": ("the overfitting model's dense layers", {"dense": _OVERFITTING.dense}),
+    "30-epochs": ("30 epochs", {"epochs": 30}),
+    "4-convolutions": ("one convolution more", {"convolutions": (32, 64, 128, 256)}),
+    "2-convolutions": ("one convolution fewer", {"convolutions": (32, 64)}),
+    "weighted": ("class weights", {"class_weights": True}),
+    "longer": ("ten times the epochs", {"epochs": 300}),
+    "adadelta-0.001": ("Adadelta at 0.001", {"optimizer": "adadelta", "learning_rate": 0.001}),
+    **{
+        f"photos-1-{n}": (f"1/{n} of the photos", {"photo_share": 1 / n, "passes": n}) for n in (2, 4, 8)
+    },  # as many steps as with all photos
 }
 
 
@@ -286,6 +349,10 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The plan as plain values, without what is only for readers."""
         described = dataclasses.asdict(self.experiment)
+        for name, part in (("network", self.experiment.network), ("settings", self.experiment.settings)):
+            for f in dataclasses.fields(part):
+                if f.metadata.get("added") and getattr(part, f.name) == f.default:
+                    del described[name][f.name]
         for label in ("name", "title", "in_paper"):
             del described[label]
         if described["protocol"] == "random":

@@ -39,12 +39,13 @@ def load_features(
     """
     network, shape = experiment.network, experiment.input_shape
     sha256 = read_manifest(data).sha256[:16]
-    name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}.npy"
+    name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}"
+    name += ".npy" if network.base_pooling == "flatten" else f"-{network.base_pooling}.npy"
     cached = paths.cache() / "features" / name
     if paths.read_array(cached) is None:
         from wbc_lib.models import build_base
 
-        base = build_base(network.base, network.base_weights, shape)
+        base = build_base(network.base, network.base_weights, shape, network.base_pooling)
         pixels = load_images(data, shape).pixels
         with paths.new_array(cached, (len(pixels), base.output_shape[1]), np.float32) as features:
             for start in range(0, len(pixels), _BATCH):

@@ -68,7 +68,12 @@ def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -
         x = layers.Rescaling(np.float32(scale.factor), np.float32(scale.offset), name="normalisation")(x)
         for filters in network.convolutions:
             x = layers.Conv2D(filters, 3, activation="relu")(x)
+            if network.pool_after == "each":
+                x = layers.MaxPooling2D(2)(x)
+        if network.pool_after == "last":
             x = layers.MaxPooling2D(2)(x)
+        if network.pool_dropout:
+            x = layers.Dropout(network.pool_dropout)(x)
         x = layers.Flatten()(x)
     penalty = (network.kernel_l1, network.kernel_l2)
     for units in network.dense:
@@ -101,17 +106,19 @@ def describe_layers(model: keras.Model) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "output_shape", "parameters"])
 
 
-def build_base(base: str, weights: str, input_shape: tuple[int, int]) -> keras.Model:
+def build_base(base: str, weights: str, input_shape: tuple[int, int], pooling: str = "flatten") -> keras.Model:
     """Build a frozen convolutional base that takes raw RGB pixels, 0 to 255, and prepares them itself.
 
     Parameters
     ----------
     base : str
-        "vgg16" or "resnet50".
+        "vgg16", "resnet50" or "efficientnet-lite0".
     weights : str
         "imagenet", "hed" (VGG16 only) or "random" (seed 0).
     input_shape : tuple of int
         Height and width.
+    pooling : str
+        "flatten", or "average" over each of the last maps.
 
     Raises
     ------
@@ -119,13 +126,23 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int]) -> keras.M
         If the weights are not here and cannot be fetched, or are not the published ones.
     """
     makers = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}
-    if base not in makers:
-        raise UnknownNameError(f"There is no base {base!r}; choose one of: {', '.join(makers)}.")
+    if base not in (*makers, "efficientnet-lite0"):
+        raise UnknownNameError(f"There is no base {base!r}; choose one of: {', '.join(makers)}, efficientnet-lite0.")
     if weights not in {"imagenet", "random", *(("hed",) if base == "vgg16" else ())}:
         raise UnknownNameError(
             f"There are no weights {weights!r} of {base}; choose one of: imagenet, random, hed (vgg16)."
         )
     keras.utils.set_random_seed(0)
+    reduce = layers.GlobalAveragePooling2D() if pooling == "average" else layers.Flatten()
+    inputs = keras.Input((*input_shape, 3))
+    if base == "efficientnet-lite0":
+        from wbc_lib import efficientnet
+
+        model = efficientnet.build(input_shape)
+        if weights == "imagenet":
+            efficientnet.load_imagenet(model)
+        model.trainable = False
+        return keras.Model(inputs, reduce(model(inputs, training=False)))
     options = {"include_top": False, "input_shape": (*input_shape, 3)}
     if weights == "imagenet":
         model = _fetch_imagenet(base, makers[base], options)
@@ -135,9 +152,8 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int]) -> keras.M
         _load_hed(model)
     model.trainable = False
     mean = _HED_MEAN_BGR if weights == "hed" else _IMAGENET_MEAN_BGR
-    inputs = keras.Input((*input_shape, 3))
     prepared = layers.Rescaling(1.0, -np.float32(mean))(inputs[..., ::-1])
-    return keras.Model(inputs, layers.Flatten()(model(prepared, training=False)))
+    return keras.Model(inputs, reduce(model(prepared, training=False)))
 
 
 def _fetch_imagenet(base: str, maker: Callable[..., keras.Model], options: dict[str, object]) -> keras.Model:

@@ -99,3 +99,31 @@ def undersample(labels: NDArray[np.integer], seed: int) -> NDArray[np.int64]:
     classes, counts = np.unique(labels, return_counts=True)
     chosen = [rng.choice(np.flatnonzero(labels == c), counts.min(), replace=False) for c in classes]
     return np.sort(np.concatenate(chosen))
+
+
+def choose_share(
+    labels: NDArray[np.integer], photos: NDArray[np.integer], share: float, seed: int
+) -> NDArray[np.int64]:
+    """Choose the rows of a share of each class's photos; a smaller share is part of a larger one.
+
+    Parameters
+    ----------
+    labels, photos : ndarray of int, shape (rows,)
+        A photo counts for the label of its first row.
+    share : float
+        0 to 1; at least one photo of each class is chosen.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers, ascending.
+    """
+    names, first = np.unique(photos, return_index=True)
+    of_photo = labels[first]
+    order = np.random.default_rng([seed, 2]).permutation(len(names))
+    chosen = []
+    for label in np.unique(of_photo):
+        mine = order[of_photo[order] == label]
+        chosen.extend(mine[: max(1, round(share * len(mine)))])
+    return np.flatnonzero(np.isin(photos, names[chosen]))

@@ -22,6 +22,7 @@ from wbc_lib.examples import Examples, Material
 from wbc_lib.experiments import Experiment, Settings
 from wbc_lib.images import Scale, choose_scale
 from wbc_lib.models import keras, tf
+from wbc_lib.photos import N_OUTPUTS
 
 #: Steps between two reports of progress: one call into the graph.
 _STEPS_PER_CALL = 25
@@ -104,14 +105,16 @@ def fit(
     optimizer.build(model.trainable_variables)
     state = [*model.variables, *optimizer.variables]
     history = _restore(checkpoint, state) if checkpoint and checkpoint.exists() else []
-    run_steps = _make_steps(model, optimizer)
+    run_steps = _make_steps(model, optimizer, _weigh_classes(experiment.settings, material.training.labels))
     score = _make_scorer(model)
     inputs, labels = tf.constant(pixels), tf.constant(material.training.labels)
     for epoch in range(len(history) + 1, epochs + 1):
         started = time.perf_counter()
         if experiment.augment:
             inputs = tf.constant(augment(pixels, np.random.default_rng([seed, epoch, 1])))
-        order = np.random.default_rng([seed, epoch]).permutation(len(pixels)).astype(np.int32)
+        rng = np.random.default_rng([seed, epoch])
+        order = np.concatenate([rng.permutation(len(pixels)) for _ in range(experiment.settings.passes)])
+        order = order.astype(np.int32)
         loss = correct = seen = 0.0
         for batches in _batches(order, experiment.settings.batch_size):
             step_loss, step_correct = run_steps(inputs, labels, batches)
@@ -139,7 +142,9 @@ def fit(
 
 def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
     """Make the optimizer that the settings name."""
-    makers = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop, "sgd": keras.optimizers.SGD}
+    optimizers = keras.optimizers
+    makers = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}
+    makers["adadelta"] = optimizers.Adadelta
     if settings.optimizer not in makers:
         raise UnknownNameError(f"There is no optimizer {settings.optimizer!r}; choose one of: {', '.join(makers)}.")
     return makers[settings.optimizer](settings.learning_rate)
@@ -180,7 +185,18 @@ def _batches(order: NDArray[np.int32], batch_size: int) -> list[NDArray[np.int32
     return parts + ([rest[None]] if len(rest) else [])
 
 
-def _make_steps(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable:
+def _weigh_classes(settings: Settings, labels: NDArray[np.int32]) -> NDArray[np.float32] | None:
+    # By label, as scikit-learn's class_weight="balanced"; None where all count alike.
+    if not settings.class_weights:
+        return None
+    counts = np.bincount(labels, minlength=N_OUTPUTS)
+    present = counts > 0
+    return np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0).astype(np.float32)
+
+
+def _make_steps(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, class_weights: NDArray[np.float32] | None
+) -> Callable:
     # Many steps in one call, over an array that lives in the graph: no queue, no copy, no Python between steps.
     variables = model.trainable_variables
 
@@ -188,7 +204,7 @@ def _make_steps(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Ca
         x, y = tf.cast(tf.gather(inputs, rows), tf.float32), tf.gather(labels, rows)
         with tf.GradientTape() as tape:
             logits = model(x, training=True)
-            loss = _loss(model, logits, y)
+            loss = _loss(model, logits, y, class_weights)
         gradients = tape.gradient(loss, [v.value for v in variables])
         optimizer.apply(gradients, variables)
         n = tf.cast(tf.size(rows), tf.float32)
@@ -226,8 +242,13 @@ def _make_scorer(model: keras.Model) -> Callable[[Examples], tuple[float, float]
     return score
 
 
-def _loss(model: keras.Model, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    data_loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+def _loss(
+    model: keras.Model, logits: tf.Tensor, labels: tf.Tensor, class_weights: NDArray[np.float32] | None = None
+) -> tf.Tensor:
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if class_weights is not None:
+        losses *= tf.gather(tf.constant(class_weights), labels)
+    data_loss = tf.reduce_mean(losses)
     return tf.add_n([data_loss, *model.losses])
 
 
