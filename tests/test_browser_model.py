@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests import test_book
-from wbc_lib import book, browser_model, experiments, images, paths, photos, prediction
+from wbc_lib import book, browser_model, experiments, images, paths, photos, pictures, prediction
 from wbc_lib.errors import RunError
 from wbc_lib.experiments import PROFILES, Plan
 from wbc_lib.runs import Store
@@ -133,7 +133,7 @@ def test_equal_pixels_give_equal_probabilities_however_odd_the_picture(do, run, 
         cv2.imwrite(str(tmp_path / f"{i}.png"), noise)
         files.append(tmp_path / f"{i}.png")
     pixels, found = read_and_ask(do, files)
-    assert np.array_equal(pixels, [prediction.read_picture(f) for f in files])
+    assert np.array_equal(pixels, [pictures.read_picture(f) for f in files])
     assert np.abs(found - probabilities(run, files)).max() < 1e-4
 
 
@@ -146,7 +146,7 @@ def test_other_pictures_are_cut_and_averaged_alike(do, tmp_path, phantom_set):
             files.append(tmp_path / f"{size[0]}x{size[1]}{ending}")
             cv2.imwrite(str(files[-1]), cv2.resize(source, size)[..., ::-1], options)
     for file, pixels in zip(files, read_and_ask(do, files)[0], strict=True):
-        off = np.abs(pixels - prediction.read_picture(file).astype(int))
+        off = np.abs(pixels - pictures.read_picture(file).astype(int))
         assert off.max() <= (2 if file.suffix == ".jpg" else 1), file
         assert off.mean() < 0.25, file
 

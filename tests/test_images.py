@@ -4,6 +4,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -121,38 +122,33 @@ def test_an_image_is_turned_as_its_exif_data_say(phantom_set, tmp_path, orientat
     assert np.abs(found - expected).mean() < 1
 
 
-def frame(width: int, height: int) -> bytes:
-    sampling = bytes([3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1])
-    return b"\xff\xc0\x00\x11\x08" + height.to_bytes(2) + width.to_bytes(2) + sampling
-
-
-@pytest.mark.parametrize(
-    "before, expected",
-    [
-        (b"", (320, 240)),
-        (b"\xff\xfe\x00\x15" + frame(1, 2), (320, 240)),
-        (b"\xff\xff\xff", (320, 240)),
-        (frame(9, 9), (9, 9)),
-        (b"\xff\xd0\x00\x15" + frame(1, 2), None),
-        (frame(20000, 20000), None),
-        (b"\x00", None),
-    ],
-    ids=["plain", "a frame in a comment", "padding", "two frames", "a bare marker", "a bomb", "no marker"],
-)
-def test_the_size_is_that_of_the_frame_which_libjpeg_would_take(before, expected):
-    content = b"\xff\xd8" + before + frame(320, 240) + b"\xff\xd9"
-    if expected:
-        assert images.jpeg_size(content, "a") == (*expected, 3)
-    else:
-        with pytest.raises(BadDataError, match="^a: "):
-            images.jpeg_size(content, "a")
-
-
-def test_nothing_is_decoded_before_its_size_is_known(tmp_path, monkeypatch):
+def test_nothing_is_decoded_before_its_size_is_known(phantom_set, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", None)
-    (tmp_path / "bomb.jpeg").write_bytes(b"\xff\xd8" + frame(20000, 20000) + b"\xff\xd9")
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
+    content = phantom_set.image_path(photos.list_images(phantom_set).image[0]).read_bytes()
+    size = content.index(b"\xff\xc0") + 5
+    (tmp_path / "bomb.jpeg").write_bytes(content[:size] + (20000).to_bytes(2) * 2 + content[size + 4 :])
     with pytest.raises(BadDataError, match="20000x20000"):
         images.read_image(tmp_path / "bomb.jpeg")
+
+
+def test_damage_inside_is_refused_and_what_lies_behind_the_end_is_not(phantom_set, tmp_path, capfd):
+    content = phantom_set.image_path(photos.list_images(phantom_set).image[0]).read_bytes()
+    middle = len(content) // 2
+    path = tmp_path / "a.jpeg"
+    for damaged in (content[:middle] + bytes(300) + content[middle + 300 :], content[:middle] + b"\xff\xd9"):
+        path.write_bytes(damaged)
+        with pytest.raises(BadDataError, match=r"a\.jpeg: is damaged inside"):
+            images.read_small(path)
+    path.write_bytes(content[:-2])
+    with pytest.raises(BadDataError, match="ends too early"):
+        images.read_small(path)
+    path.write_bytes(content)
+    expected = images.read_small(path)
+    for rest in (b"\xff\xda", bytes(5000), content[:middle]):
+        path.write_bytes(content + rest)
+        np.testing.assert_array_equal(images.read_small(path), expected)
+    assert capfd.readouterr().err == ""
 
 
 def test_an_image_of_another_size_is_refused(tmp_path):

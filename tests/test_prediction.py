@@ -5,8 +5,6 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from tests.test_cli import wbc  # noqa: F401 - a fixture
@@ -41,12 +39,6 @@ def picture(phantom_set):
     """A phantom of TEST."""
     listed = photos.list_images(phantom_set)
     return phantom_set.image_path(listed.image[listed.split == "TEST"].iloc[0])
-
-
-def write(path, image, ending=".png"):
-    _, encoded = cv2.imencode(ending, image[..., ::-1])
-    path.write_bytes(encoded.tobytes())
-    return path
 
 
 def test_the_recorded_predictions_come_out_again_from_the_files(study, run, phantom_set):
@@ -110,51 +102,6 @@ def test_the_longest_training_is_asked_and_of_seeds_the_first(study, monkeypatch
     assert prediction.find_run(study.store, "0" * 64) is None
 
 
-@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".webp", ".jpg"])
-def test_any_picture_is_cut_to_its_middle_and_averaged(tmp_path, picture, ending):
-    wide = np.zeros((480, 1000, 3), np.uint8)  # what is beyond 4:3 is not looked at
-    wide[:, 180:820] = cv2.resize(images.read_image(picture), (640, 480), interpolation=cv2.INTER_LINEAR)
-    read = prediction.read_picture(write(tmp_path / f"a{ending}", wide, ending))
-    expected = wide[:, 180:820].reshape(60, 8, 80, 8, 3).mean(axis=(1, 3))  # the definition, in plain numpy
-    assert read.shape == (60, 80, 3)
-    off = np.abs(read - expected)
-    assert off.max() <= 0.5 if ending in {".png", ".tif", ".bmp"} else off.mean() < 3
-
-
-@given(height=st.integers(20, 400), width=st.integers(20, 400), rows=st.integers(1, 60), columns=st.integers(1, 80))
-def test_a_cut_is_in_the_middle_as_large_as_can_be_and_of_the_right_proportions(height, width, rows, columns):
-    at = np.indices((height, width)).transpose(1, 2, 0)
-    part = prediction.cut(at, (rows, columns))
-    if not part.size:
-        return
-    h, w = part.shape[:2]
-    assert h == height or w == width
-    assert abs(h * columns - w * rows) < max(rows, columns)
-    (top, left), (bottom, right) = part[0, 0], part[-1, -1]
-    assert 0 <= (height - 1 - bottom) - top <= 1
-    assert 0 <= (width - 1 - right) - left <= 1
-
-
-def test_a_photo_that_lies_on_its_side_is_turned_by_what_its_exif_data_say(tmp_path, picture):
-    upright = Image.fromarray(images.read_image(picture))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees to the right
-    lying = upright.transpose(Image.Transpose.ROTATE_90)
-    lying.save(tmp_path / "a.jpg", quality=100, subsampling=0, exif=exif)
-    read = prediction.read_picture(tmp_path / "a.jpg")
-    assert np.abs(read.astype(int) - images.shrink(np.asarray(upright)).astype(int)).mean() < 2
-
-
-def test_grey_deep_and_transparent_pictures_are_read(tmp_path):
-    grey = np.full((240, 320), 90, np.uint8)
-    cv2.imwrite(str(tmp_path / "grey.png"), grey)
-    cv2.imwrite(str(tmp_path / "deep.png"), grey.astype(np.uint16) * 257)
-    cv2.imwrite(str(tmp_path / "clear.png"), cv2.merge([grey, grey, grey, np.full_like(grey, 255)]))
-    Image.fromarray(grey).save(tmp_path / "grey.jpg")
-    for name in ("grey.png", "deep.png", "clear.png", "grey.jpg"):
-        assert np.abs(prediction.read_picture(tmp_path / name).astype(int) - 90).max() <= 1, name
-
-
 def png_header(width, height):
     """A PNG that is all promise."""
     content = io.BytesIO()
@@ -196,37 +143,6 @@ def test_what_cannot_be_read_is_a_sentence_and_the_others_go_on(run, tmp_path, p
             assert answer.path == picture and answer.probabilities.sum() == pytest.approx(1)
 
 
-def test_a_name_that_a_terminal_would_obey_is_not_printed_as_it_is(tmp_path):
-    with pytest.raises(BadDataError) as error:
-        prediction.read_picture(tmp_path / "a\x1b[2Jb.png")
-    assert "\x1b" not in str(error.value)
-
-
-def test_pictures_are_found_by_file_folder_and_pattern_each_once(tmp_path):
-    for name in ("b.png", "a.JPG", "deep/c.tiff", "deep/.hidden.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "empty").mkdir()
-
-    def find(*names):
-        found, problems = prediction.find_pictures([str(tmp_path / name) for name in names])
-        return [str(p.relative_to(tmp_path)) for p in found], problems
-
-    assert find(".") == (["a.JPG", "b.png", "deep/c.tiff"], [])
-    assert find("b.png", ".") == (["b.png", "a.JPG", "deep/c.tiff"], [])
-    assert find("*.png", "**/*.tiff") == (["b.png", "deep/c.tiff"], [])
-    assert find("notes.txt") == (["notes.txt"], [])  # named, so meant: reading it will say what is wrong
-    found, problems = find("nope.png", "*.webp", "empty", "b.png", "\0", "x" * 5000)
-    assert found == ["b.png"] and len(problems) == 5
-    assert [p.rsplit(": ", 1)[1][:14] for p in problems[:3]] == ["there is no su", "there is no su", "holds no pictu"]
-
-
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
-    (tmp_path / "a[1].png").touch()
-    (tmp_path / "a1.png").touch()
-    assert prediction.find_pictures([str(tmp_path / "a[1].png")]) == ([tmp_path / "a[1].png"], [])
-
-
 def test_maps_go_to_a_file_or_to_a_folder_each_to_a_place_of_its_own(tmp_path):
     several = [tmp_path / name for name in ("x/a.png", "y/a.png", "a-map.jpg", "z/a.jpg")]
     names = [p.name for p in prediction.map_paths(tmp_path / "maps", several)]
@@ -266,7 +182,10 @@ def test_the_command_answers_writes_maps_and_goes_on_after_a_bad_file(wbc, study
     assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == ["0-map.png", "1-map.png"]
     assert images.cv2.imread(str(tmp_path / "maps/0-map.png")).std() > 10
 
+    assert "Passed over" not in done.stderr
+
     (tmp_path / "in/2.jpg").write_text("hello")
+    (tmp_path / "in/3.heic").touch()
     done = wbc("predict", tmp_path / "in", tmp_path / "nope", "--json", "--run", run.name, "--accuracy", 0.9)
     assert done.returncode == 1
     said = json.loads(done.stdout)
@@ -277,6 +196,7 @@ def test_the_command_answers_writes_maps_and_goes_on_after_a_bad_file(wbc, study
     expected = np.exp(logits) / np.exp(logits).sum()
     assert list(said["images"][0]["probabilities"]) == ["NONE", *photos.CLASSES]
     assert list(said["images"][0]["probabilities"].values()) == pytest.approx(expected, abs=1e-6)
+    assert said["passed_over"] == [str(tmp_path / "in/3.heic")] and "Passed over 1 " in done.stderr
     assert len(said["problems"]) == 2 and all(problem in done.stderr for problem in said["problems"])
 
 

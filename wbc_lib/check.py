@@ -1,21 +1,15 @@
 """Check a data set file by file: every fault is one line that names the file and the remedy."""
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from wbc_lib.errors import BadDataError, WbcError
-from wbc_lib.images import decode, jpeg_size
+from wbc_lib.errors import BadDataError, WbcError, printable
+from wbc_lib.images import decode_jpeg, jpeg_size, one_thread
 from wbc_lib.manifest import Manifest, data_files, read_manifest, read_published
 from wbc_lib.photos import (
     CLASSES,
@@ -34,9 +28,6 @@ from wbc_lib.photos import (
 
 #: A set that differs from the published one in more files is another one, not a damaged one.
 _MAX_NAMED = 200
-#: Fewer files than this are decoded sooner than other processes are started.
-_FEW = 2000
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -89,12 +80,7 @@ def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) 
     except BadDataError as error:
         manifest = None
         problems = problems or [str(error)]
-    return Outcome(counts, len(photos), [_printable(p) for p in problems], None if problems else manifest)
-
-
-def _printable(text: str) -> str:
-    # A file's name may hold what a terminal would obey.
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return Outcome(counts, len(photos), [printable(p) for p in problems], None if problems else manifest)
 
 
 def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:
@@ -115,55 +101,25 @@ def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:
     remedy = "restore it from the archive"
     wanted = f"{size[0]}x{size[1]}"
     try:
-        content = read_file(path)
-        width, height, channels = jpeg_size(content, path)
+        width, height, channels = jpeg_size(content := read_file(path), path)
         if (width, height) != size:
             return f"{path}: is {width}x{height} instead of {wanted}; {remedy}."
         if channels != 3:
             return f"{path}: has {channels} channels instead of 3; {remedy}."
-        image, complaint = _decode_and_listen(content, path)
+        half = decode_jpeg(content, path, remedy, reduce=True)
     except BadDataError as error:
         return str(error)
-    if complaint:
-        return f"{path}: is damaged inside ({complaint}); {remedy}."
-    if image.shape[:2] != size[::-1]:
+    if half.shape[1::-1] != (width // 2, height // 2):
         return f"{path}: is to be shown turned (by its EXIF data) instead of {wanted}; {remedy}."
     return None
 
 
-def _decode_and_listen(content: bytes, path: Path) -> tuple[NDArray[np.uint8], str]:
-    # libjpeg paints over damage in the compressed data and OpenCV passes it for an image. The only trace is a line that
-    # libjpeg writes straight to the terminal.
-    ear, mouth = os.pipe()
-    kept = os.dup(2)
-    os.dup2(mouth, 2)
-    try:
-        image = decode(content, path)
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(mouth)  # with the last writer gone, reading ends
-        heard = os.read(ear, 4096).decode(errors="replace")
-        os.close(ear)
-    # A progress bar may have been drawn meanwhile.
-    return image, next((line.strip() for line in heard.splitlines() if "JPEG" in line), "")
-
-
 def _check_jpegs(work: list[tuple[Path, tuple[int, int]]]) -> Generator[str | None, None, None]:
-    # Processes, not threads: what is listened to belongs to the whole process.
-    if len(work) < _FEW:
-        yield from (check_jpeg(*item) for item in work)
-        return
-    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        yield from pool.map(check_jpeg, *zip(*work, strict=True), chunksize=_CHUNK)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
-    cv2.setNumThreads(1)
+    with one_thread(), ThreadPoolExecutor(2) as pool:
+        try:
+            yield from pool.map(check_jpeg, *zip(*work, strict=True))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _compare(data: DataSet, manifest: Manifest, known: str) -> list[str]:

@@ -120,10 +120,12 @@ def predict(
     should show one white cell in a field about six red cells wide. Exits 1 if a picture cannot be read.
     """
     from wbc_lib import prediction
+    from wbc_lib.pictures import find_pictures
 
-    pictures, problems = prediction.find_pictures(images)
+    found = find_pictures(images)
+    pictures, problems = found.pictures, list(found.problems)
     maps = prediction.map_paths(map_to, pictures) if map_to else []
-    report: dict[str, object] = {"images": (said := [])}
+    report: dict[str, object] = {"images": (said := []), "passed_over": list(map(str, found.passed_over))}
     lines = []
     if pictures:
         asked = find_one_run(run) if run else prediction.find_run(Store(paths.results(), paths.cache() / "runs"))
@@ -148,7 +150,7 @@ def predict(
     # Not before the bar is through, which would take it for its own.
     if as_json or lines:
         typer.echo(json.dumps(report | {"problems": problems}, indent=1) if as_json else "\n".join(lines))
-    for sentence in problems:
+    for sentence in filter(None, (*problems, found.describe_passed_over())):
         typer.echo(sentence, err=True)
     if problems:
         raise typer.Exit(1)

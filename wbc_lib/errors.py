@@ -1,6 +1,11 @@
 """The errors a user may meet; each message names the thing and the remedy."""
 
 
+def printable(text: object) -> str:
+    """Text with escapes for what a terminal would obey, as the name of a file may hold."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
 class WbcError(Exception):
     """Base of all errors that the command line prints as one sentence."""
 

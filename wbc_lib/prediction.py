@@ -3,17 +3,11 @@
 TensorFlow is loaded by the functions that need it.
 """
 
-import glob
-import io
-import os
-import stat
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -22,12 +16,12 @@ from wbc_lib import paths, saliency
 from wbc_lib.attention_figures import draw_panels
 from wbc_lib.attention_views import Panel
 from wbc_lib.calibration import Predictions, find_threshold
-from wbc_lib.errors import BadDataError, UnknownNameError
+from wbc_lib.errors import BadDataError, UnknownNameError, printable
 from wbc_lib.experiments import PROFILES, Plan, find_experiment
 from wbc_lib.figures import nice
-from wbc_lib.images import INPUT_SHAPE, decode, shrink
 from wbc_lib.manifest import PUBLISHED_SHA256
-from wbc_lib.photos import CLASSES, IMAGE_SIZE
+from wbc_lib.photos import CLASSES
+from wbc_lib.pictures import ENDINGS, read_picture
 from wbc_lib.runs import Run, Store
 
 if TYPE_CHECKING:
@@ -36,13 +30,7 @@ if TYPE_CHECKING:
 DISCLAIMER = "This is a teaching example and no medical device: no diagnosis may rest on it."
 #: How many of the decided validation images are to be right, unless said otherwise.
 ACCURACY = 0.99
-#: Endings of the files that are taken from a folder.
-ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
-# Room for a large camera's picture without compression; what is larger shows no single cell.
-_MAX_BYTES = 200_000_000
 _BATCH = 256
 
 
@@ -87,7 +75,7 @@ class Prediction:
     def describe(self) -> str:
         """One line for the command line."""
         doubt = "; would rather abstain" if self.abstains else ""
-        return f"{_show(self.path)}: {_name(self.cell)}, {self.probability:.1%}{doubt}"
+        return f"{printable(self.path)}: {_name(self.cell)}, {self.probability:.1%}{doubt}"
 
     def as_plain(self) -> dict[str, Any]:
         """As values that JSON can hold."""
@@ -144,133 +132,6 @@ def describe_basis(run: Run, threshold: float, accuracy: float) -> str:
     right = f"{accuracy:.0%} of its validation images are right"
     rule = f"abstains below {threshold:.1%}: at or above, {right}" if threshold <= 1 else f"abstains: never {right}"
     return f"{run.name} {rule}. {DISCLAIMER}"
-
-
-def find_pictures(names: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Find the pictures that are meant by names of files, folders (all pictures below them) or patterns.
-
-    Returns
-    -------
-    pictures : list of Path
-        Each once: in the order of the names, within a folder or pattern by name.
-    problems : list of str
-        A sentence for every name that means none.
-    """
-    found: dict[Path, None] = {}
-    problems = []
-    for name in names:
-        place = Path(name)
-        matches = _match(name)
-        pictures = [p for match in matches for p in (_below(match) if match.is_dir() else [match])]
-        if not matches:
-            problems.append(f"{_show(place)}: there is no such file or folder.")
-        elif not pictures:
-            problems.append(f"{_show(place)}: holds no picture ({', '.join(ENDINGS)}).")
-        found |= dict.fromkeys(pictures)
-    return list(found), problems
-
-
-def _match(name: str) -> list[Path]:
-    try:
-        if Path(name).exists():
-            return [Path(name)]
-        return [Path(p) for p in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 - may start at the root
-    except (OSError, ValueError):  # a name too long, a NUL
-        return []
-
-
-def _below(folder: Path) -> list[Path]:
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(ENDINGS) and not name.startswith(".")
-    )
-
-
-def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
-    """Read any JPEG, PNG, TIFF, BMP or WebP at the network's size.
-
-    A JPEG of 320x240, as the data set has, is decoded at half size and averaged (`images.read_small`): the very pixels
-    that a training sees. Of any other picture the middle, cut to the network's proportions (4:3), is averaged down.
-    EXIF turns are applied; transparency and colour profiles are ignored.
-
-    Parameters
-    ----------
-    path : Path
-    shape : tuple of int
-        Height and width of the network's input.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, RGB)
-
-    Raises
-    ------
-    BadDataError
-        If it cannot be read or decoded, or is smaller than the network's input.
-    """
-    content = _read(path)
-    is_jpeg, size = _examine(content, path)
-    if is_jpeg and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
-        raise BadDataError(f"{_show(path)}: ends too early; take another copy.")
-    if is_jpeg and size == IMAGE_SIZE:
-        half = decode(content, _show(path), reduce=True)
-        if half.shape[1::-1] == (IMAGE_SIZE[0] // 2, IMAGE_SIZE[1] // 2):  # else its EXIF data turn it
-            return shrink(half, shape)
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise BadDataError(f"{_show(path)}: cannot be decoded; take another copy.")
-    middle = cut(image, shape)
-    if middle.shape[0] < shape[0] or middle.shape[1] < shape[1]:
-        raise BadDataError(
-            f"{_show(path)}: {image.shape[1]}x{image.shape[0]} is too small; "
-            f"the network looks at {shape[1]}x{shape[0]} pixels."
-        )
-    return shrink(middle, shape)
-
-
-def cut(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut the middle out of an image, as large as can be with the proportions of `shape` (height, width)."""
-    height, width = image.shape[:2]
-    rows = min(height, width * shape[0] // shape[1])
-    columns = min(width, height * shape[1] // shape[0])
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return image[top : top + rows, left : left + columns]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
-            raise BadDataError(f"{_show(path)}: is no file.")
-        if found.st_size > _MAX_BYTES:
-            raise BadDataError(f"{_show(path)}: {found.st_size:,} bytes are too many for a picture of a cell.")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise BadDataError(f"{_show(path)}: cannot be read ({reason}).") from error
-
-
-def _examine(content: bytes, path: Path) -> tuple[bool, tuple[int, int]]:
-    # Whether it is a JPEG, and its stored size, both off its header: nothing is decoded yet.
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                return image.format in {"JPEG", "MPO"}, image.size
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        limit = f"{Image.MAX_IMAGE_PIXELS:,}"
-        raise BadDataError(f"{_show(path)}: has more than {limit} pixels; cut out the part with the cell.") from error
-    except Exception as error:  # Pillow passes on whatever a header made it meet
-        raise BadDataError(
-            f"{_show(path)}: is no picture that can be read; give a JPEG, PNG, TIFF, BMP or WebP file."
-        ) from error
 
 
 def classify(
@@ -389,8 +250,3 @@ def map_paths(target: Path, pictures: Sequence[Path]) -> list[Path]:
 
 def _name(cell: str) -> str:
     return nice(cell) if cell else "None of the four"
-
-
-def _show(path: Path) -> str:
-    # A file's name may hold what a terminal would obey.
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
