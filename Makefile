@@ -6,12 +6,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WBC    := $(BIN)/wbc
 
+# The shell reads them from its environment, where a space or a quote in one does no harm.
+export DATA PROFILE TORCH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: book test test-slow bench lint format lock clean
 
 book: $(VENV)/ready
-	@$(WBC) book $(if $(DATA),--data $(DATA)) $(if $(PROFILE),--profile $(PROFILE))
+	@$(WBC) book $${DATA:+--data "$$DATA"} $${PROFILE:+--profile "$$PROFILE"}
 
 test: $(VENV)/ready
 	@$(BIN)/python -m pytest
@@ -21,7 +23,7 @@ test-slow: $(VENV)/ready
 
 # Leave the machine idle; TORCH=PYTHON names an interpreter that has PyTorch.
 bench: $(VENV)/ready
-	@$(WBC) bench --record $(if $(DATA),--data $(DATA)) $(if $(TORCH),--torch $(TORCH))
+	@$(WBC) bench --record $${DATA:+--data "$$DATA"} $${TORCH:+--torch "$$TORCH"}
 
 lint: $(VENV)/ready
 	@$(BIN)/ruff format --check .
@@ -43,9 +45,9 @@ clean:
 
 # The environment is ready once this file is newer than what it was made from.
 $(VENV)/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	@echo "Setting up $(VENV) (once; about 2 GB, a few minutes)"
-	@$(PYTHON) -m venv $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wbc_lib import check, manifest, photos
+from wbc_lib.errors import BadDataError
 
 
 def jpeg(shape=(240, 320, 3)) -> bytes:
@@ -72,8 +73,50 @@ def test_a_photo_of_another_size_is_named(phantom_copy):
 
 
 def test_a_file_that_is_no_image_is_named_where_images_are(phantom_copy):
-    (phantom_copy.augmented / "TRAIN" / "MONOCYTE" / "notes.txt").write_text("mine")
-    assert ["notes.txt: is no JPEG" in p for p in check.check(phantom_copy).problems] == [True]
+    folder = phantom_copy.augmented / "TRAIN" / "MONOCYTE"
+    first = photos.list_images(phantom_copy).query("split == 'TRAIN' and cell == 'MONOCYTE'").image.iloc[0]
+    image = phantom_copy.image_path(first)
+    photo = phantom_copy.photo_path(photos.list_photos(phantom_copy)[0])
+    boxes = phantom_copy.annotation_path(photos.list_annotations(phantom_copy)[0])
+    before = check.check(phantom_copy)
+    others = [
+        folder / "notes.txt",
+        image.with_name(f"{image.stem} (1).jpeg"),
+        image.with_name("Thumbs.db"),
+        image.with_suffix(".JPEG"),
+        photo.with_name(f"{photo.stem} (1).jpg"),
+        photo.with_name("BloodImage_1.jpg"),
+        photo.with_suffix(".xml"),
+        boxes.with_name(f"{boxes.stem} - Copy.xml"),
+    ]
+    for other in others:
+        other.write_bytes(image.read_bytes())
+    found = check.check(phantom_copy)
+    for other in others:
+        assert [str(other) in p and "remove it" in p for p in found.problems].count(True) == 1, other
+    assert len(found.problems) == len(others)
+    assert found.counts.equals(before.counts) and found.n_photos == before.n_photos
+    for other in others:  # what is advised helps
+        other.unlink()
+    assert check.check(phantom_copy).problems == before.problems == []
+
+
+@pytest.mark.parametrize("half", ["raw", "augmented"])
+def test_boxes_and_folders_that_are_missing_or_files_are_named(phantom_copy, half):
+    folder = phantom_copy.raw / "Annotations" if half == "raw" else phantom_copy.augmented / "TEST" / "MONOCYTE"
+    shutil.move(folder, phantom_copy.root / "aside")
+    assert [str(folder) in p and "is missing" in p for p in check.check(phantom_copy).problems] == [True]
+    with pytest.raises(BadDataError, match="is missing"):
+        manifest.read_manifest(phantom_copy)
+    folder.write_text("")
+    assert [str(folder) in p and "instead of a folder" in p for p in check.check(phantom_copy).problems] == [True]
+    folder.unlink()
+    shutil.move(phantom_copy.root / "aside", folder.with_name(folder.name.capitalize() + "s"))
+    folder.with_name(folder.name.capitalize() + "s").rename(folder.with_name(folder.name.swapcase()))
+    [problem] = check.check(phantom_copy).problems
+    assert f"should be called {folder.name}; rename it" in problem
+    folder.with_name(folder.name.swapcase()).rename(folder)
+    assert check.check(phantom_copy).problems == []
 
 
 def test_a_malformed_row_of_the_labels_is_named_with_its_line(phantom_copy):
@@ -88,7 +131,7 @@ def test_what_claims_to_be_real_must_have_the_published_counts(phantom_copy):
     (phantom_copy.root / photos.PHANTOM_MARK).unlink()
     problems = check.check(photos.open_folder(phantom_copy.root)).problems
     assert len(problems) == 3 * 4 + 1 + 1
-    assert any("TRAIN/MONOCYTE: holds 40 files instead of 2478" in p for p in problems)
+    assert any("TRAIN/MONOCYTE: holds 40 images instead of 2478" in p for p in problems)
     assert any("JPEGImages: holds" in p and "instead of 367" in p for p in problems)
     assert "files are not the published ones" in problems[-1]
 

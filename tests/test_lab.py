@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from wbc_lib import cli, lab, paths
-from wbc_lib.errors import LabError, UnknownNameError
+from wbc_lib.errors import LabError, ProjectError, UnknownNameError
 from wbc_lib.progress import NEVER_TRAIN
 
 
@@ -103,7 +103,7 @@ def test_a_chapter_that_is_not_there_is_told_with_those_that_are():
 
 def test_without_the_book_the_command_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BOOK", tmp_path / "none")
-    with pytest.raises(LabError, match="checkout"):
+    with pytest.raises(ProjectError, match="checkout"):
         lab.list_chapters()
 
 

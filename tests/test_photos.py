@@ -166,6 +166,39 @@ def test_what_is_not_there_is_said_with_the_remedy(tmp_path):
         photos.open_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "wrong, right",
+    [
+        ("dataset2-master/images/Train", "dataset2-master/images/TRAIN"),
+        ("dataset2-master/Images", "dataset2-master/images"),
+        ("Dataset2-Master", "dataset2-master"),
+        ("dataset-master/jpegimages", "dataset-master/JPEGImages"),
+        ("DATASET-MASTER", "dataset-master"),
+    ],
+)
+def test_a_folder_named_in_another_case_is_told_and_renaming_it_helps(tmp_path, wrong, right):
+    (tmp_path / "dataset-master/JPEGImages").mkdir(parents=True)
+    (tmp_path / "dataset2-master/images/TRAIN").mkdir(parents=True)
+    (tmp_path / right).rename(tmp_path / wrong)
+    name = right.rsplit("/", maxsplit=1)[-1]
+    with pytest.raises(DataNotFoundError, match=f"{tmp_path / wrong} should be called {name}; rename it"):
+        photos.open_folder(tmp_path)
+    (tmp_path / wrong).rename(tmp_path / right)
+    photos.open_folder(tmp_path)
+
+
+def test_a_copy_of_an_image_or_photo_is_not_taken_for_one(phantom_copy):
+    images, numbers = photos.list_images(phantom_copy), photos.list_photos(phantom_copy)
+    image, photo = phantom_copy.image_path(images.image[0]), phantom_copy.photo_path(numbers[0])
+    for original, look in ((image, photos.list_images), (photo, photos.list_photos)):
+        copy = original.with_name(f"{original.stem} (1){original.suffix}")
+        shutil.copy(original, copy)
+        with pytest.raises(BadDataError, match=r"\(1\).*has no name of this set; remove it"):
+            look(phantom_copy)
+        copy.unlink()
+        look(phantom_copy)
+
+
 def test_a_named_folder_beats_the_environment_which_beats_the_cache(tmp_path, monkeypatch):
     for name in ("named", "environment", "cache/blood-cells"):
         (tmp_path / name / "dataset-master/JPEGImages").mkdir(parents=True)
@@ -234,7 +267,7 @@ def test_what_is_no_file_of_a_data_set_is_not_opened(tmp_path, make, complaint):
 @pytest.mark.parametrize("name", [b"\xff.jpeg", "é.jpeg".encode(), b"a\nb.jpeg"])
 def test_an_image_whose_name_would_not_survive_in_a_table_is_refused(phantom_copy, name):
     (phantom_copy.augmented / "TEST" / "MONOCYTE" / os.fsdecode(name)).write_bytes(b"x")
-    with pytest.raises(BadDataError, match=r"TEST/MONOCYTE holds '.*', which is no name of this set") as caught:
+    with pytest.raises(BadDataError, match=r"TEST/MONOCYTE/'.*has no name of this set; remove it") as caught:
         photos.list_images(phantom_copy)
     assert str(caught.value).isprintable()
 

@@ -9,8 +9,8 @@ from wbc_lib import paths
 
 #: From the ground up; a room imports only from rooms before it.
 ORDER = """
-    errors paths archive photos manifest smears phantoms images check registration lineup provenance fields cells
-    shared_cells evidence recipe data_sheet splits paper experiments designs efficientnet models features examples
+    errors paths archive folders photos manifest smears phantoms images check registration lineup provenance fields
+    cells shared_cells evidence recipe data_sheet splits paper experiments designs efficientnet models features examples
     training runs progress study verify remote jobs scaleout scaling capacity capacity_words metrics intervals
     photo_scores certainty crossvalidation new_photo_words leakage calibration conformal trust counting claims figures
     saliency occlusion attention attention_views attention_words attention_figures certainty_figures provenance_figures
@@ -19,7 +19,7 @@ ORDER = """
     crowds contenders torch_contender data_contenders book_contenders bench_record bench aims bench_figures
     data_commands run_commands lab_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
-FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if p.stem != "__init__"}
+FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if not p.stem.startswith("__")}
 
 
 def imports(tree: ast.AST) -> set[str]:

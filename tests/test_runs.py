@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from wbc_lib import paths, runs
-from wbc_lib.errors import RunError
+from wbc_lib.errors import PlaceError, RunError
 from wbc_lib.examples import Examples, Material
 from wbc_lib.experiments import EXPERIMENTS, Plan
 from wbc_lib.images import Scale
@@ -147,20 +148,58 @@ def test_a_full_disk_leaves_the_store_intact_and_the_training_kept(store, run, f
     assert not store.checkpoint(other).exists()
 
 
-def test_a_store_where_there_is_a_file_is_named(tmp_path):
+def test_a_store_where_there_is_a_file_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     blocked = Store(tmp_path / "file" / "runs")
-    with pytest.raises(RunError, match="could not be written to"):
+    with pytest.raises(RunError, match="could not be written.*a file is where a folder should be"):
         blocked.write(PLAN, FITTED, MATERIAL, keep_weights=False)
-    with pytest.raises(RunError, match="cannot be written to.*WBC_CACHE"), blocked.lock(PLAN):
-        pass
+    for variable in ("WBC_CACHE", "WBC_RESULTS"):
+        monkeypatch.setenv(variable, str(tmp_path / "file"))
+        with pytest.raises(RunError, match=f"file.*{variable}"), blocked.lock(PLAN):
+            pass
+        monkeypatch.delenv(variable)
+
+
+def deny(monkeypatch, folder):
+    """Let a folder be one that may not be looked into; tests may run as root, who may."""
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+def test_a_folder_that_may_not_be_read_is_said_and_those_that_may_are_read_all_the_same(
+    tmp_path, store, run, monkeypatch
+):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+    both = Store(tmp_path / "cache", *store.roots)
+    deny(monkeypatch, tmp_path / "cache")
+    assert both.find(PLAN) == run
+    assert [r.name for r in both.whole()] == [run.name]
+    assert ["WBC_CACHE" in sentence for sentence in both.damaged()] == [True]
+    with pytest.raises(PlaceError, match="WBC_CACHE"):  # it may be there: to say that it is not recorded would be wrong
+        both.find(Plan(EXPERIMENTS["final"], 2, 1, "d" * 64))
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "other"))
+    assert Store(tmp_path / "other", *store.roots).damaged() == []
+
+
+def test_a_run_that_may_not_be_read_is_not_called_damaged(store, run, monkeypatch):
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(runs, "hash_file", refuse)
+    assert ["may not be read" in s and "rights" in s for s in store.damaged()] == [True]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_store_that_may_only_be_read_is_named(store, run):
     store.roots[0].chmod(0o555)
     try:
-        with pytest.raises(RunError, match="could not be written to"):
+        with pytest.raises(RunError, match="could not be written"):
             store.write(Plan(EXPERIMENTS["final"], 2, 1, "d" * 64), FITTED, MATERIAL, keep_weights=False)
         assert store.find(PLAN).record == run.record
     finally:

@@ -15,7 +15,7 @@ import pytest
 from tests.train_tiny import TINY
 from wbc_lib import examples, experiments, paths, provenance, study
 from wbc_lib.designs import DESIGNS
-from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WeightsError
+from wbc_lib.errors import DataNotFoundError, PlaceError, RunError, UnknownNameError, WeightsError
 from wbc_lib.manifest import PUBLISHED_SHA256
 from wbc_lib.runs import Store, read
 from wbc_lib.study import RECORDED, Study, open_study, prefer_recorded
@@ -121,7 +121,7 @@ def test_a_store_that_cannot_be_written_to_is_named(phantom_set, tmp_path, monke
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
     (tmp_path / "file").write_text("")
     blocked = Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "file" / "runs"))
-    with pytest.raises(RunError, match="cannot be written to"):
+    with pytest.raises(PlaceError, match="a file is where a folder should be"):
         blocked.run("tiny")
 
 

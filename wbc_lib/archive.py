@@ -61,8 +61,31 @@ def unpack(archive: Path) -> Path:
             name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
             return _top(_unpack(file, archive, paths.cache() / "archives" / name))
     except (*_UNREADABLE, UnicodeDecodeError) as error:
+        if what := _other_kind(archive):
+            raise BadDataError(f"{archive} is {what}") from error
         reason = str(error).rstrip(".") or type(error).__name__
         raise BadDataError(f"{archive} is no readable zip ({reason:.200}); download it again.") from error
+
+
+def _other_kind(file: Path) -> str:
+    # What a file is that is taken for a zip, and what to do about it; "" if it is none of these.
+    with file.open("rb") as opened:
+        start = opened.read(512)
+    tar = "unpack it with `tar -xf` and name the folder that comes out of it."
+    beginnings = {
+        b"\x1f\x8b": f"packed by gzip (.tgz, .tar.gz), not a zip; {tar}",
+        b"BZh": f"packed by bzip2 (.tar.bz2), not a zip; {tar}",
+        b"\xfd7zXZ": f"packed by xz (.tar.xz), not a zip; {tar}",
+        b"\x28\xb5\x2f\xfd": f"packed by zstd (.tar.zst), not a zip; {tar}",
+        b"7z\xbc\xaf": "packed by 7-Zip, not a zip; unpack it with that and name the folder that comes out of it.",
+        b"Rar!": "packed by RAR, not a zip; unpack it with that and name the folder that comes out of it.",
+        b"\xff\xd8\xff": "a JPEG, not the data set; name the folder or the zip that the whole set is in.",
+    }
+    if start[257:262] == b"ustar":
+        return f"a tar, not a zip; {tar}"
+    if start.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        return "a web page, not a zip; download the archive itself, signed in at kaggle.com if it asks for that."
+    return next((what for beginning, what in beginnings.items() if start.startswith(beginning)), "")
 
 
 class _Cautious(io.BufferedReader):
@@ -87,26 +110,31 @@ def _unpack(file: _Cautious, archive: Path, target: Path) -> Path:
         members = [m for m in packed.infolist() if not m.is_dir()]
         if _is_whole(target, members):
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        paths.sweep(target.parent, ".", ".tmp")
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-        try:
-            for member in members:
-                path = temporary / member.filename
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # No more than the stated size is unpacked, and it must have the stated checksum.
-                with packed.open(member) as source, path.open("xb") as copy:
-                    shutil.copyfileobj(source, copy)
-            temporary.chmod(0o755)
-            shutil.rmtree(target, ignore_errors=True)
-            try:
-                temporary.rename(target)
-            except OSError:
-                if not _is_whole(target, members):
-                    raise  # else another process was quicker
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with paths.named(target):
+            _write_members(packed, members, target)
     return target
+
+
+def _write_members(packed: zipfile.ZipFile, members: list[zipfile.ZipInfo], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    paths.sweep(target.parent, ".", ".tmp")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        for member in members:
+            path = temporary / member.filename
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # No more than the stated size is unpacked, and it must have the stated checksum.
+            with packed.open(member) as source, path.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+        temporary.chmod(0o755)
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not _is_whole(target, members):
+                raise  # else another process was quicker
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _look_over(members: list[zipfile.ZipInfo], archive: Path) -> None:

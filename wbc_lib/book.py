@@ -257,9 +257,13 @@ def _make_pages(output: Path) -> Path:
     if output.resolve() != html.resolve():
         fresh = output.with_name(output.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(html, fresh)
-        shutil.rmtree(output, ignore_errors=True)
-        fresh.replace(output)
+        with paths.place(output, "name another folder with --output"):
+            try:
+                shutil.copytree(html, fresh)
+                shutil.rmtree(output, ignore_errors=True)
+                fresh.replace(output)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
     return output / "index.html"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from wbc_lib.errors import BadDataError, WbcError, printable
+from wbc_lib.folders import Contents
 from wbc_lib.images import decode_jpeg, jpeg_size, one_thread
 from wbc_lib.manifest import Manifest, data_files, read_manifest, read_published
 from wbc_lib.photos import (
@@ -19,9 +20,9 @@ from wbc_lib.photos import (
     PUBLISHED_PHOTOS,
     SPLITS,
     DataSet,
-    list_annotations,
-    list_photos,
+    look_through,
     parse_boxes,
+    photo_number,
     read_file,
     read_labels,
 )
@@ -61,12 +62,15 @@ def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) 
     on_progress : callable, optional
         Called with (images done, images in all).
     """
-    folders = {(split, cell): _jpegs(data.augmented / split / cell) for split in SPLITS for cell in CLASSES}
-    counts = pd.DataFrame({cell: [len(folders[split, cell] or ()) for split in SPLITS] for cell in CLASSES}, SPLITS)
-    photos = list_photos(data)
-    problems = _check_counts(data, folders, len(photos)) + _check_tables(data, photos)
-    work = [(path, IMAGE_SIZE) for paths in folders.values() for path in paths or ()]
-    work += [(data.photo_path(photo), PHOTO_SIZE) for photo in photos]
+    found, problems = look_through(data)
+    images = {(split, cell): found[f"{split}/{cell}"].names for split in SPLITS for cell in CLASSES}
+    counts = pd.DataFrame({cell: [len(images[split, cell]) for split in SPLITS] for cell in CLASSES}, SPLITS)
+    photos = [data.raw / "JPEGImages" / name for name in found["JPEGImages"].names]
+    problems += _check_counts(data, counts, len(photos)) + _check_tables(data, found)
+    work = [
+        (data.image_path(f"{split}/{cell}/{n}"), IMAGE_SIZE) for (split, cell), names in images.items() for n in names
+    ]
+    work += [(photo, PHOTO_SIZE) for photo in photos]
     with closing(_check_jpegs(work)) as results:
         for done, problem in enumerate(results, start=1):
             if problem:
@@ -138,39 +142,33 @@ def _compare(data: DataSet, manifest: Manifest, known: str) -> list[str]:
     return problems
 
 
-def _jpegs(folder: Path) -> list[Path] | None:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else None
-
-
-def _check_counts(data: DataSet, folders: dict[tuple[str, str], list[Path] | None], n_photos: int) -> list[str]:
+def _check_counts(data: DataSet, counts: pd.DataFrame, n_photos: int) -> list[str]:
+    if data.is_phantom:
+        return []
     problems = []
-    for (split, cell), paths in folders.items():
-        folder = data.augmented / split / cell
-        if paths is None:
-            problems.append(f"{folder}: the folder is missing; unpack the archive again.")
-        elif not paths:
-            problems.append(f"{folder}: the folder is empty; unpack the archive again.")
-        elif not data.is_phantom and len(paths) != PUBLISHED_COUNTS[split][cell]:
-            wanted = PUBLISHED_COUNTS[split][cell]
-            problems.append(f"{folder}: holds {len(paths)} files instead of {wanted}; unpack the archive again.")
-    if not data.is_phantom and n_photos != PUBLISHED_PHOTOS:
+    for split, wanted in PUBLISHED_COUNTS.items():
+        for cell, n in wanted.items():
+            if counts.loc[split, cell] not in (0, n):  # an empty folder is told already
+                folder, held = data.augmented / split / cell, counts.loc[split, cell]
+                problems.append(f"{folder}: holds {held} images instead of {n}; unpack the archive again.")
+    if n_photos not in (0, PUBLISHED_PHOTOS):
         folder = data.raw / "JPEGImages"
         problems.append(f"{folder}: holds {n_photos} photos instead of {PUBLISHED_PHOTOS}; unpack the archive again.")
     return problems
 
 
-def _check_tables(data: DataSet, photos: list[int]) -> list[str]:
+def _check_tables(data: DataSet, found: dict[str, Contents]) -> list[str]:
     problems: list[str] = []
     try:
         labels = read_labels(data)
     except WbcError as error:
         problems.append(str(error))
     else:
-        unlisted = [photo for photo in photos if photo not in labels]
-        problems += [f"{data.photo_path(p)}: has no row in labels.csv; restore the published table." for p in unlisted]
-    boxed = list_annotations(data)
-    for photo in boxed:
-        path = data.annotation_path(photo)
+        photos = [data.raw / "JPEGImages" / name for name in found["JPEGImages"].names]
+        unlisted = [photo for photo in photos if photo_number(photo) not in labels]
+        problems += [f"{photo}: has no row in labels.csv; restore the published table." for photo in unlisted]
+    for name in found["Annotations"].names:
+        path = data.raw / "Annotations" / name
         try:
             if parse_boxes(read_file(path), str(path)).empty:
                 problems.append(f"{path}: holds no box; restore it from the archive.")

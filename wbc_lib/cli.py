@@ -1,14 +1,14 @@
 """The `wbc` command."""
 
 import json
+import os
 import sys
 from contextlib import nullcontext
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 from wbc_lib import data_commands, lab_commands, paths, progress, run_commands
 from wbc_lib.data_commands import Data
@@ -16,7 +16,7 @@ from wbc_lib.designs import DESIGNS, find_design
 from wbc_lib.errors import BenchError, DataNotFoundError, RunError, UnknownNameError, WbcError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment
 from wbc_lib.progress import console
-from wbc_lib.run_commands import ProfileName, find_one_run
+from wbc_lib.run_commands import AsJson, ProfileName, find_one_run
 from wbc_lib.runs import Store
 from wbc_lib.scaleout import Cluster, train_on
 from wbc_lib.study import Study, open_study, prefer_recorded
@@ -25,6 +25,23 @@ app = typer.Typer(help="White blood cells, classified again: data, trainings, an
 app.add_typer(data_commands.app, name="data")
 app.add_typer(run_commands.app, name="runs")
 app.command("lab")(lab_commands.open_lab)
+
+_OTHER_OUTPUT = "name another folder with --output"
+
+
+def _say_version(is_wanted: bool) -> None:
+    if is_wanted:
+        progress.write_out(f"wbc {metadata.version('wbc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _begin(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -37,13 +54,19 @@ def book(
     output: Annotated[Path, typer.Option(help="Folder for the finished site.")] = paths.BUILD / "html",
     train: Annotated[
         bool | None,
-        typer.Option(help="Train runs that are missing, or show them as not run. Default: the latter for paper only."),
+        typer.Option(
+            help="Train runs that are missing, or show those that are recorded: at least one of each experiment but "
+            "those on a ready-made base. Default: the latter for paper only."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Chapters executed at a time.")] = 2,
 ) -> None:
     """Build the book; ends with the address of its front page."""
+    paths.require_project("`wbc book`")
     from wbc_lib.book import build_book
 
+    paths.require_writable(paths.BUILD)
+    paths.require_writable(output.absolute().parent, _OTHER_OUTPUT)
     study = open_study(data, profile or "paper")
     if not profile:
         study = prefer_recorded(study)
@@ -53,13 +76,15 @@ def book(
         if study.profile.name == "smoke":
             for name in DESIGNS:
                 _train_design(study, name)
+    _require_runs(study)
     with progress.bar("Chapters") as on_progress:
 
         def on_chapter(name: str, done: int, total: int) -> None:
             on_progress(done, total)
             console.print(f"  {done:2d}/{total} {name}", highlight=False)
 
-        page = build_book(study, output, jobs=jobs, on_chapter=on_chapter)
+        with paths.named(paths.BUILD):
+            page = build_book(study, output, jobs=jobs, on_chapter=on_chapter)
     console.print(f"The book is ready: {page}", soft_wrap=True, highlight=False)
 
 
@@ -108,7 +133,7 @@ def predict(
     accuracy: Annotated[
         float, typer.Option(min=0.5, max=1, help="Of validation images it does not abstain on, this share is right.")
     ] = 0.99,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     map_to: Annotated[
         Path | None, typer.Option("--map", help="Show where it looks: a .png or .svg file to write, or a folder.")
     ] = None,
@@ -145,11 +170,12 @@ def predict(
                 said.append(answer.as_plain())
                 lines.append(answer.describe())
                 if maps:
-                    prediction.write_map(answer, maps[i])
+                    with paths.place(maps[i], "name another file or folder with --map"):
+                        prediction.write_map(answer, maps[i])
                     said[-1]["map"] = str(maps[i])
     # Not before the bar is through, which would take it for its own.
     if as_json or lines:
-        typer.echo(json.dumps(report | {"problems": problems}, indent=1) if as_json else "\n".join(lines))
+        progress.write_out(json.dumps(report | {"problems": problems}, indent=1) if as_json else "\n".join(lines))
     for sentence in filter(None, (*problems, found.describe_passed_over())):
         typer.echo(sentence, err=True)
     if problems:
@@ -188,27 +214,22 @@ def bench(
         if record:
             bench_record.write_part(found[part])
     rows = aims.tabulate(found).query("part in @found", local_dict={"found": list(found)}).reset_index()
-    table = Table(*rows.columns)
-    for row in rows.itertuples(index=False):
-        table.add_row(*row)
-    Console().print(table)
+    progress.print_tables(rows.to_dict("records"))
 
 
 @app.command()
-def experiments() -> None:
+def experiments(as_json: AsJson = False) -> None:
     """List the experiments of the registry, their variations, and the designs made of them."""
-    table = Table(Column("name", no_wrap=True), "title", "epochs", "material", "in the paper")
-    for e in EXPERIMENTS.values():
-        table.add_row(e.name, e.title, str(e.epochs), e.material, "yes" if e.in_paper else "our control")
-    progress.console.print(table)
-    variations = Table(Column("variation", no_wrap=True), "what it changes")
-    for name, (words, _) in VARIATIONS.items():
-        variations.add_row(f"+{name}", words)
-    progress.console.print(variations)
-    designs = Table(Column("design", no_wrap=True), "its question", "runs", "profile")
-    for d in DESIGNS.values():
-        designs.add_row(d.name, d.title, str(sum(map(len, d.seeds.values()))), d.profile)
-    progress.console.print(designs)
+    registry = [
+        {"name": e.name, "title": e.title, "epochs": e.epochs, "material": e.material, "in the paper": e.in_paper}
+        for e in EXPERIMENTS.values()
+    ]
+    variations = [{"variation": f"+{name}", "what it changes": words} for name, (words, _) in VARIATIONS.items()]
+    designs = [
+        {"design": d.name, "its question": d.title, "runs": sum(map(len, d.seeds.values())), "profile": d.profile}
+        for d in DESIGNS.values()
+    ]
+    progress.print_tables(registry, variations, designs, as_json=as_json)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -226,6 +247,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def _open_to_train(data: str | None, profile: str, record: bool) -> Study:
+    if record and not os.environ.get("WBC_RESULTS"):
+        paths.require_project("`wbc train --record`")
     study = open_study(data, profile, record=record)
     if study.results_of:
         raise DataNotFoundError(
@@ -237,9 +260,21 @@ def _open_to_train(data: str | None, profile: str, record: bool) -> Study:
 
 def _say_basis(study: Study) -> None:
     published = ", the published files bit for bit" if study.manifest.is_published else ""
-    typer.echo(f"Working with {study.data.title}{published}: {study.data.root}")
+    typer.echo(f"Working with {study.data.title}{published}: {study.data.root}", err=True)
     if study.results_of:
-        typer.echo("No photos were found: results are those recorded on the published photos, nothing is trained.")
+        said = "No photos were found: results are those recorded on the published photos, nothing is trained."
+        typer.echo(said, err=True)
+
+
+def _require_runs(study: Study) -> None:
+    # Networks on a ready-made base, whose weights not every machine can fetch, may be missing; pages say so.
+    lacking = [e.name for e in EXPERIMENTS.values() if not e.network.base and not study.recorded(e.name)]
+    if lacking:
+        remedy = "say --train" if not study.results_of else "leave out --profile, or name the photos with --data"
+        raise RunError(
+            f"The book needs a run of each experiment; at profile {study.profile.name} none is recorded of "
+            f"{', '.join(lacking)}; {remedy}."
+        )
 
 
 def _train_design(study: Study, name: str, cluster: Cluster | None = None) -> None:
@@ -277,8 +312,9 @@ def _train_missing(study: Study, wanted: list[tuple[str, int]], cluster: Cluster
 
 def main() -> None:
     """Run the command line; what a user can mend is told in one sentence."""
+    paths.settle_home()
     try:
-        app()
+        app(prog_name="wbc")
     except SystemExit as done:
         if done.code == 130:
             console.print("Stopped; what had finished is kept.")
@@ -287,10 +323,7 @@ def main() -> None:
         console.print(str(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
     except OSError as error:
-        place = error.filename or "A file"
-        console.print(
-            f"{place}: {error.strerror or error}; make room, or name other folders with WBC_CACHE and --output."
-        )
+        console.print(paths.explain(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("Stopped; what had finished is kept.")

@@ -1,13 +1,12 @@
 """The commands of ``wbc data``: find the photos, check them, draw a stand-in."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from wbc_lib import photos, progress
-from wbc_lib.progress import console
+from wbc_lib import paths, photos, progress
 
 app = typer.Typer(help="The photos: find, check, or draw a stand-in.", no_args_is_help=True)
 
@@ -23,7 +22,7 @@ Folder = Annotated[str | None, typer.Option("--data", help="Folder of the photos
 @app.command("where")
 def data_where(data: Folder = None) -> None:
     """Print the folder of the photos that would be used."""
-    typer.echo(photos.find(data).root)
+    progress.write_out(photos.find(data).root)
 
 
 @app.command("check")
@@ -34,18 +33,18 @@ def data_check(data: Folder = None) -> None:
     found = photos.find(data)
     with progress.bar("Checking") as on_progress:
         outcome = check(found, on_progress)
-    table = Table("split", *(photos.CLASSES), "in all")
-    for split, row in outcome.counts.iterrows():
-        table.add_row(split, *(f"{n:,}" for n in row), f"{row.sum():,}")
-    console.print(table)
+    counts = outcome.counts.assign(**{"in all": outcome.counts.sum(axis=1)}).rename_axis("split").reset_index()
+    progress.print_tables(counts.to_dict("records"))
     for problem in outcome.problems:
         typer.echo(problem, err=True)
     if outcome.manifest:
         same = "the published files, bit for bit" if outcome.manifest.is_published else "not the published files"
-        typer.echo(f"manifest sha256 {outcome.manifest.sha256} ({same})")
+        progress.write_out(f"manifest sha256 {outcome.manifest.sha256} ({same})")
     if outcome.problems:
         raise typer.Exit(1)
-    typer.echo(f"{found.root}: {outcome.counts.to_numpy().sum():,} images and {outcome.n_photos} photos, all readable")
+    progress.write_out(
+        f"{found.root}: {outcome.counts.to_numpy().sum():,} images and {outcome.n_photos} photos, all readable"
+    )
 
 
 @app.command("phantoms")
@@ -58,6 +57,6 @@ def data_phantoms(
     """Draw a synthetic stand-in for the data set, in the same layout."""
     from wbc_lib.phantoms import write_phantoms
 
-    with progress.bar("Drawing phantoms") as on_progress:
+    with paths.place(folder, "name another folder"), progress.bar("Drawing phantoms") as on_progress:
         write_phantoms(folder, seed=seed, scale=scale, copies=copies, on_progress=on_progress)
-    typer.echo(f"Phantoms are in {folder}; use them with --data {folder}")
+    typer.echo(f"Phantoms are in {folder}; use them with --data {shlex.quote(str(folder))}", err=True)

@@ -10,6 +10,14 @@ class WbcError(Exception):
     """Base of all errors that the command line prints as one sentence."""
 
 
+class PlaceError(WbcError):
+    """A file or folder cannot be read or written."""
+
+
+class ProjectError(WbcError):
+    """The library is installed without the project's folder, which a command needs."""
+
+
 class DataNotFoundError(WbcError):
     """The data set is nowhere to be found."""
 

@@ -44,11 +44,10 @@ def list_chapters() -> list[str]:
 
     Raises
     ------
-    LabError
+    ProjectError
         If only the library is installed, without the book.
     """
-    if not paths.BOOK.is_dir():
-        raise LabError("The chapters are not installed with the library; run `wbc lab` in a checkout of the project.")
+    paths.require_project("`wbc lab`")
     pages = (Path(page) for page in read_toc())
     return [page.name for page in pages if (paths.BOOK / f"{page.name}.ipynb").is_file()]
 
@@ -113,9 +112,7 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
             written.append(name)
         paths.write_text(record, json.dumps(known, indent=1))
     except OSError as error:
-        raise LabError(
-            f"The chapters cannot be laid out in {folder} ({error.strerror}); name another folder with --folder."
-        ) from error
+        raise LabError(paths.explain(error, folder, "name another folder with --folder")) from error
     return LaidOut(tuple(written), tuple(kept), tuple(outdated))
 
 

@@ -38,17 +38,18 @@ def open_lab(
     if not profile:
         study = prefer_recorded(study)
     laid_out = lab.lay_out(folder, study.profile.name)
-    typer.echo(f"Chapters: {folder.resolve()}; data: {study.data.title}; profile: {study.profile.name}")
+    said = [f"Chapters: {folder.resolve()}; data: {study.data.title}; profile: {study.profile.name}"]
     if study.results_of:
-        typer.echo("There are no photos: results are those recorded on the published ones, and nothing can be trained.")
-        typer.echo("To train, name their folder with --data, or say --data phantoms.")
+        said += [
+            "There are no photos: results are those recorded on the published ones, and nothing can be trained.",
+            "To train, name their folder with --data, or say --data phantoms.",
+        ]
     if laid_out.kept:
-        typer.echo(f"Kept as they are, for they were changed here: {', '.join(laid_out.kept)}.")
+        said.append(f"Kept as they are, for they were changed here: {', '.join(laid_out.kept)}.")
     if laid_out.outdated:
-        typer.echo(
-            f"Of these the book has newer versions: {', '.join(laid_out.outdated)}; "
-            "rename yours to have them copied as well."
-        )
+        newer = ", ".join(laid_out.outdated)
+        said.append(f"Of these the book has newer versions: {newer}; rename yours to have them copied as well.")
+    typer.echo("\n".join(said), err=True)
     kernels = lab.kernel_folder()
     lab.write_kernel(kernels)
     os.execve(command[0], command, lab.environment(study.named, kernels))

@@ -1,8 +1,10 @@
 """The networks, built from their description, and the frozen bases with their weights."""
 
+import contextlib
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,7 +168,8 @@ def _fetch_imagenet(base: str, maker: Callable[..., keras.Model], options: dict[
         model.load_weights(path)
         return model
     try:
-        return maker(weights="imagenet", **options)
+        with contextlib.redirect_stdout(sys.stderr):  # Keras tells of its downloads
+            return maker(weights="imagenet", **options)
     except Exception as error:  # Keras passes on whatever its download met
         raise WeightsError(
             f"The ImageNet weights of {base} could not be fetched; put Keras Applications' {name} in WBC_WEIGHTS."

@@ -1,5 +1,7 @@
-"""Where things are, and how files are written: whole or not at all."""
+"""Where things are, how files are written (whole or not at all), and what to do about a place that cannot be used."""
 
+import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -12,9 +14,15 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from wbc_lib.errors import PlaceError, ProjectError
+
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
-BUILD = ROOT / "_build"
+#: Where the book is made (``WBC_BUILD``, by default ``_build/`` of the project).
+BUILD = Path(os.environ.get("WBC_BUILD") or ROOT / "_build").absolute()
+
+#: Stands for the stream where a path is named.
+STANDARD_OUTPUT = Path("standard output")
 
 #: Seconds after which a temporary file is taken for a killed process's: no write takes a day.
 _STALE = 24 * 60 * 60
@@ -28,6 +36,146 @@ def cache() -> Path:
 def results() -> Path:
     """Folder of the recorded runs (``WBC_RESULTS``, by default ``results/`` of the project)."""
     return Path(os.environ.get("WBC_RESULTS") or ROOT / "results")
+
+
+def settle_home() -> None:
+    """Give a user who has no home, as an unknown id in a container, one in the temporary folder.
+
+    Jupyter, Matplotlib and the cache's default would else fail, or write into a folder called ``~``.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it finds a place of its own if it may not write there
+    with suppress(RuntimeError):
+        Path.home()
+        return
+    try:
+        home = Path(tempfile.gettempdir()) / f"wbc-home-{os.getuid()}"
+        with suppress(FileExistsError):
+            home.mkdir(mode=0o700)
+        # Jupyter runs what lies in a home: one that somebody else made is not taken.
+        is_mine = home.is_dir() and not home.is_symlink() and home.stat().st_uid == os.getuid()
+        os.environ["HOME"] = str(home) if is_mine else tempfile.mkdtemp(prefix="wbc-home-")
+    except OSError:
+        os.environ["HOME"] = "/"  # whatever must be written fails there, with a sentence
+
+
+def require_project(what: str) -> None:
+    """Make sure that the project's folder is there, and not the library alone.
+
+    Parameters
+    ----------
+    what : str
+        What needs it, such as "`wbc book`".
+
+    Raises
+    ------
+    ProjectError
+        If it is not.
+    """
+    if not BOOK.is_dir():
+        raise ProjectError(
+            f"{what} needs the project's folder, of which only the library is installed here ({ROOT / 'wbc_lib'}); "
+            "run `pip install --editable .` in a checkout of the project."
+        )
+
+
+def require_writable(folder: Path, remedy: str = "") -> None:
+    """Make sure, before long work, that its outcome can be written to a folder; the folder is made if need be.
+
+    Parameters
+    ----------
+    folder : Path
+    remedy : str
+        As `place` takes it.
+
+    Raises
+    ------
+    PlaceError
+        If it cannot.
+    """
+    with place(folder, remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an `OSError` of the body name `path`: a write on a full disk names none, or a temporary file beside it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(path.parent):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def place(path: Path, remedy: str = "") -> Iterator[None]:
+    """Say what place it is, and what can be done, if the body cannot read or write there.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder that the body uses.
+    remedy : str
+        What the user can do, such as "name another file with --map". By default `explain` finds it.
+
+    Raises
+    ------
+    PlaceError
+        In place of any `OSError` of the body.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PlaceError(explain(error, path, remedy)) from error
+
+
+def explain(error: OSError, path: Path | None = None, remedy: str = "") -> str:
+    """One sentence about an error of the system: the place, the reason, and what to do about a place like this.
+
+    Parameters
+    ----------
+    error : OSError
+    path : Path, optional
+        The place that was used, if it is known; else the one that `error` names.
+    remedy : str
+        What the user can do. By default it follows from what the place is: cache, results, and so on.
+    """
+    if isinstance(error, shutil.Error):  # holds a triple for every file
+        number, reason = errno.EIO, str(error.args[0][0][2] if error.args and error.args[0] else "it cannot be copied")
+        reason = next((os.strerror(n) for n in errno.errorcode if os.strerror(n) in reason), reason)
+        number = next((n for n in errno.errorcode if os.strerror(n) == reason), errno.EIO)
+    else:
+        number, reason = error.errno, error.strerror or str(error) or type(error).__name__
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    at = path or named
+    if at is None:
+        return f"A file cannot be read or written ({reason}); make room, or free what is in use."
+    if number in (errno.EEXIST, errno.ENOTDIR):
+        file = next((p for p in (at, *at.parents) if p.is_file()), at)
+        reason = "a file is where a folder should be" + (f": {file}" if file != at else "")
+    first = "make room there, or " if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return f"{at} cannot be used ({reason}); {first}{remedy or _remedy(at)}."
+
+
+def _remedy(path: Path) -> str:
+    if path == STANDARD_OUTPUT:
+        return "send it elsewhere"
+    places = {
+        cache(): "name another folder with WBC_CACHE",
+        results(): "name another folder with WBC_RESULTS",
+        BUILD: "name another folder with WBC_BUILD",
+        ROOT: "make a copy of the project that is yours, and work there",
+        Path(tempfile.gettempdir()): "name another folder with TMPDIR",
+        Path.home(): "name another folder with HOME",
+    }
+    absolute = path.absolute()
+    within = [at for at in places if absolute.is_relative_to(at.absolute())]
+    # Of nested places the innermost counts: the cache may lie in the home. What fails may also be a folder on the way.
+    innermost = max(within, key=lambda at: len(at.absolute().parts), default=None)
+    if innermost in (None, Path.home()):
+        innermost = next((at for at in places if at.absolute().is_relative_to(absolute)), innermost)
+    return places[innermost] if innermost else "see to its owner and its rights, or name another"
 
 
 @contextmanager
@@ -44,20 +192,26 @@ def written_whole(target: Path) -> Iterator[Path]:
     Path
         An existing empty file in the same folder. If the body raises, it is removed and `target` is untouched. If
         the process is killed it stays, and is removed when the same file is written a day or more later.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names `target`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target.parent, f".{target.name}.", ".tmp")
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent, f".{target.name}.", ".tmp")
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, beginning: str, ending: str = "") -> None:

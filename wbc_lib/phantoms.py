@@ -105,19 +105,20 @@ def write_phantoms(
     folder, note = Path(folder), _note(seed, scale, copies)
     if os.path.lexists(folder):
         return _open_existing(folder, note)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
-        _write(_layout(temporary), seed, scale, copies, on_progress)
-        paths.write_text(temporary / photos.PHANTOM_MARK, note)
+    with paths.named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
         try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise  # else someone else was quicker: judge what they wrote
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            temporary.chmod(0o755)
+            _write(_layout(temporary), seed, scale, copies, on_progress)
+            paths.write_text(temporary / photos.PHANTOM_MARK, note)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise  # else someone else was quicker: judge what they wrote
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return _open_existing(folder, note)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from wbc_lib import archive, paths
+from wbc_lib import archive, folders, paths
 from wbc_lib.errors import BadDataError, DataNotFoundError
 
 KAGGLE_NAME = "paultimothymooney/blood-cells"
@@ -35,7 +35,12 @@ PHANTOM_MARK = "PHANTOMS.txt"
 #: No file of the published set reaches a tenth of this.
 MAX_BYTES = 2_000_000
 
-_PHOTO_NAME = re.compile(r"BloodImage_(\d{5})\.(?:jpg|xml)")
+_PHOTO_NAME = re.compile(r"BloodImage_(\d{5})\.jpg", re.ASCII)
+_BOXES_NAME = re.compile(r"BloodImage_(\d{5})\.xml", re.ASCII)
+_IMAGE_NAME = re.compile(r"_\d+_\d+\.jpeg", re.ASCII)
+#: Where the two halves lie in the archive, and where users put them.
+_RAW = ("dataset-master/dataset-master", "dataset-master", ".")
+_AUGMENTED = ("dataset2-master/dataset2-master/images", "dataset2-master/images", "images", ".")
 _HOW_TO_GET = (
     "give its folder (or zip) with --data DIR or WBC_DATA (download: kaggle.com/datasets/" + KAGGLE_NAME + "), "
     "or draw a stand-in with `wbc data phantoms DIR`"
@@ -114,10 +119,12 @@ def open_folder(folder: str | Path) -> DataSet:
         root = archive.unpack(root)
     elif not is_folder:
         raise DataNotFoundError(f"There is no folder {str(root)!r:.300}; {_HOW_TO_GET}.")
-    raw = _first_with(root, "JPEGImages", ("dataset-master/dataset-master", "dataset-master", "."))
-    augmented = _first_with(
-        root, "TRAIN", ("dataset2-master/dataset2-master/images", "dataset2-master/images", "images", ".")
-    )
+    raw, augmented = _first_with(root, "JPEGImages", _RAW), _first_with(root, "TRAIN", _AUGMENTED)
+    ways = [f"{c}/JPEGImages" for c in _RAW if raw is None] + [f"{c}/TRAIN" for c in _AUGMENTED if augmented is None]
+    for way in ways:
+        if misnamed := folders.find_other_case(root, way):
+            wanted = next(part for part in way.split("/") if part.lower() == misnamed.name.lower())
+            raise DataNotFoundError(f"{misnamed} should be called {wanted}; rename it.")
     if raw is None and augmented is None:
         raise DataNotFoundError(f"{root} holds no blood-cell data set; {_HOW_TO_GET}.")
     if raw is None:
@@ -179,13 +186,13 @@ def list_images(data: DataSet) -> pd.DataFrame:
     Raises
     ------
     BadDataError
-        If a class folder of TRAIN or TEST is missing or empty.
+        If a class folder is missing or empty, or holds a picture that is not named like one of the set.
     """
     rows = []
     for split in SPLITS:
         for cell in CLASSES:
             folder = data.augmented / split / cell
-            names = sorted(_files(folder, (".jpeg", ".jpg")))
+            names = folders.list_names(folder, _IMAGE_NAME)
             if not names:
                 raise BadDataError(f"{folder} holds no image; unpack the archive again.")
             rows += [(f"{split}/{cell}/{name}", split, cell, LABELS[cell]) for name in names]
@@ -193,32 +200,44 @@ def list_images(data: DataSet) -> pd.DataFrame:
 
 
 def list_photos(data: DataSet) -> list[int]:
-    """Numbers of the source photos on disk, ascending."""
-    return _numbers(data.raw / "JPEGImages")
+    """Numbers of the source photos on disk, ascending; raises `BadDataError` like `list_images`."""
+    return [photo_number(Path(name)) for name in folders.list_names(data.raw / "JPEGImages", _PHOTO_NAME)]
 
 
 def list_annotations(data: DataSet) -> list[int]:
-    """Numbers of the photos that have a box file, ascending."""
-    return _numbers(data.raw / "Annotations")
+    """Numbers of the photos that have a box file, ascending; raises `BadDataError` like `list_images`."""
+    return [photo_number(Path(name)) for name in folders.list_names(data.raw / "Annotations", _BOXES_NAME)]
 
 
-def _files(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    if not folder.is_dir():
-        return []
-    try:
-        with os.scandir(folder) as entries:
-            names = [e.name for e in entries if e.name.lower().endswith(endings) and not e.name.startswith(".")]
-    except OSError as error:
-        raise BadDataError(f"{folder} cannot be listed ({error.strerror}); unpack the archive again.") from error
-    for name in names:  # hashes, tables and runs are written by these names
-        if not (name.isascii() and name.isprintable()):
-            raise BadDataError(f"{folder} holds {name!a:.200}, which is no name of this set; remove or rename it.")
-    return names
+def photo_number(path: Path) -> int:
+    """Number of the photo that a file of ``JPEGImages`` or ``Annotations`` is, or belongs to."""
+    return int(path.stem.removeprefix("BloodImage_"))
 
 
-def _numbers(folder: Path) -> list[int]:
-    matches = (_PHOTO_NAME.fullmatch(name) for name in _files(folder, (".jpg", ".xml")))
-    return sorted(int(m[1]) for m in matches if m)
+def look_through(data: DataSet) -> tuple[dict[str, folders.Contents], list[str]]:
+    """Look into every folder of a data set, whatever is in it.
+
+    Returns
+    -------
+    contents : dict
+        By the folder: ``TRAIN/MONOCYTE`` and so on, ``JPEGImages``, ``Annotations``. One that is missing has no names.
+    problems : list of str
+        A sentence for each folder that is missing or empty, and for each entry that is no file of the set.
+    """
+    places = {f"{split}/{cell}": (data.augmented, _IMAGE_NAME) for split in SPLITS for cell in CLASSES}
+    places |= {"JPEGImages": (data.raw, _PHOTO_NAME), "Annotations": (data.raw, _BOXES_NAME)}
+    found, problems = {}, []
+    for place, (root, pattern) in places.items():
+        try:
+            found[place] = folders.look_into(root / place, pattern)
+        except BadDataError as error:
+            found[place] = folders.Contents([], [], [])
+            problems.append(str(error))
+            continue
+        if not found[place].names:
+            problems.append(f"{root / place}: the folder is empty; unpack the archive again.")
+        problems += found[place].doubtful + found[place].foreign
+    return found, problems
 
 
 def read_file(path: Path) -> bytes:

@@ -1,12 +1,13 @@
 """How long work shows itself: a bar in a terminal, a growing curve in a notebook, silence elsewhere."""
 
 import html
+import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column, Table
+
+from wbc_lib import paths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +33,42 @@ NEVER_TRAIN = "WBC_NEVER_TRAIN"
 _MOMENT = 0.5
 #: Messages and bars go to standard error, so that what a command prints can be piped.
 console = Console(stderr=True)
+
+
+def write_out(text: str) -> None:
+    """Print what a command was asked for to standard output."""
+    with paths.named(paths.STANDARD_OUTPUT):
+        print(text, flush=True)
+
+
+def print_tables(*tables: Sequence[Mapping[str, Any]], as_json: bool = False) -> None:
+    """Print tables, as what a command was asked for, to standard output: whole where that is no terminal.
+
+    Parameters
+    ----------
+    *tables
+        Rows by the name of the column; the first column names the row and is never cut.
+    as_json : bool
+        Whether to print JSON: a list of rows, or a list of such lists if there are several tables.
+    """
+    if as_json:
+        write_out(json.dumps(tables[0] if len(tables) == 1 else tables, indent=1))
+        return
+    # A file and a pipe have no width.
+    output = Console() if sys.stdout.isatty() else Console(width=10_000)
+    for rows in tables:
+        first, *others = rows[0] if rows else ["nothing"]
+        table = Table(Column(first, no_wrap=True), *others)
+        for row in rows:
+            table.add_row(*map(_show, row.values()))
+        with paths.named(paths.STANDARD_OUTPUT):
+            output.print(table)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def is_live() -> bool:

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from wbc_lib import paths, photos
+from wbc_lib import paths, photos, progress
 from wbc_lib.data_commands import Data
-from wbc_lib.errors import UnknownNameError
+from wbc_lib.errors import RunError, UnknownNameError
 from wbc_lib.experiments import EXPERIMENTS
-from wbc_lib.progress import console
 from wbc_lib.runs import Run, Store
 from wbc_lib.study import open_study
 
@@ -20,22 +18,19 @@ app = typer.Typer(help="The recorded runs.", no_args_is_help=True)
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), quick (minutes) or paper (hours).")]
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 @app.command("list")
-def runs_list() -> None:
-    """List the recorded runs."""
+def runs_list(as_json: AsJson = False) -> None:
+    """List the recorded runs, with the best accuracies in training and on validation, and the last one on TEST."""
     store = Store(paths.results(), paths.cache() / "runs")
-    table = Table("run", "training", "validation", "TEST", "minutes")
+    rows = []
     for run in store.whole():
         best = run.history[["accuracy", "val_accuracy"]].max()
-        minutes = f"{run.record['seconds'] / 60:.1f}"
-        table.add_row(
-            run.name,
-            f"{best.accuracy:.3f}",
-            f"{best.val_accuracy:.3f}",
-            f"{run.accuracy('test'):.3f}",
-            minutes,
-        )
-    console.print(table)
+        accuracies = {"training": best.accuracy, "validation": best.val_accuracy, "TEST": run.accuracy("test")}
+        rows.append({"run": run.name} | accuracies | {"minutes": round(run.record["seconds"] / 60, 1)})
+    progress.print_tables(rows, as_json=as_json)
     for sentence in store.damaged():
         typer.echo(sentence, err=True)
     if store.damaged():
@@ -46,7 +41,7 @@ def runs_list() -> None:
 def runs_show(name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")]) -> None:
     """Print what is recorded of a run."""
     for run in find_runs(name):
-        typer.echo(json.dumps(run.record, indent=1))
+        progress.write_out(json.dumps(run.record, indent=1))
 
 
 @app.command("chart")
@@ -63,8 +58,8 @@ def runs_chart(
     study = open_study(data, profile, may_train=False)
     figures.use_style()
     figure = figures.draw_summary(claims.summarise({name: study.recorded(name) for name in EXPERIMENTS}))
-    with paths.written_whole(file) as temporary:
-        figure.savefig(temporary, format=file.suffix.removeprefix(".") or "png")
+    with paths.place(file, "name another file"), paths.written_whole(file) as temporary:
+        figure.savefig(temporary, format=file.suffix.removeprefix("."))
 
 
 @app.command("verify")
@@ -80,12 +75,17 @@ def runs_verify(
     runs = store.whole() if everything else find_runs(name)
     found = photos.find(data)
     failed = store.damaged()
+    if not runs and not failed:
+        raise RunError(
+            f"{paths.results()} holds no run, so there is nothing to verify; name another folder with WBC_RESULTS, or "
+            "record a run with `wbc train NAME --record`."
+        )
     for run in runs:
         if "weights.npz" not in run.record["files"]:
-            typer.echo(f"{run.name}: files are as recorded (no weights to score)")
+            progress.write_out(f"{run.name}: files are as recorded (no weights to score)")
             continue
         comparison = rescore(run, found)
-        typer.echo(str(comparison))
+        progress.write_out(str(comparison))
         if comparison.largest > LOGIT_TOLERANCE:
             failed.append(f"{run.name}: the recorded predictions do not come out; see above.")
     for sentence in failed:
@@ -105,7 +105,7 @@ def runs_retrain(
     found = photos.find(data)
     comparisons = [retrain(run, found) for run in find_runs(name)]
     for comparison in comparisons:
-        typer.echo(str(comparison))
+        progress.write_out(str(comparison))
     if any(abs(c.recorded - c.repeated) > RETRAIN_TOLERANCE for c in comparisons):
         typer.echo(f"TEST accuracies lie more than {RETRAIN_TOLERANCE} apart.", err=True)
         raise typer.Exit(1)

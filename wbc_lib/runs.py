@@ -24,7 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.errors import RunError
+from wbc_lib.errors import PlaceError, RunError
 from wbc_lib.experiments import Plan
 from wbc_lib.manifest import hash_file
 
@@ -128,7 +128,10 @@ class Run:
             If this run was recorded without them.
         """
         if "weights.npz" not in self.record["files"]:
-            raise RunError(f"{self.name} was recorded without weights; train it again with `wbc runs retrain`.")
+            raise RunError(
+                f"{self.name} was recorded without weights; only runs of the experiment final keep theirs, and "
+                "`wbc train final` makes one."
+            )
         with np.load(self.folder / "weights.npz", allow_pickle=False) as file:
             return [file[name] for name in sorted(file.files)]
 
@@ -146,12 +149,22 @@ class Store:
         ------
         RunError
             If it is here but damaged.
+        PlaceError
+            If it is nowhere, and one of the folders cannot be read.
         """
+        unread = None
         for root in self.roots:
-            for folder in sorted(root.glob(f"*-{plan.key[:12]}")):
+            try:
+                folders = [folder for folder in _list_folders(root) if folder.name.endswith(f"-{plan.key[:12]}")]
+            except OSError as error:  # it may be in another
+                unread = PlaceError(paths.explain(error, root))
+                continue
+            for folder in folders:
                 run = read(folder)
                 if run.key == plan.key:
                     return run
+        if unread:
+            raise unread
         return None
 
     def whole(self) -> list[Run]:
@@ -159,11 +172,16 @@ class Store:
         return [run for run, problem in self._examined() if problem is None]
 
     def damaged(self) -> list[str]:
-        """A sentence for every damaged run."""
+        """A sentence for every damaged run, and for every folder that cannot be read."""
         return [problem for _, problem in self._examined() if problem]
 
     def _examined(self) -> "Iterator[tuple[Run | None, str | None]]":
-        found = {p.parent.name: p.parent for root in self.roots[::-1] for p in root.glob("[!.]*/run.json")}
+        found: dict[str, Path] = {}
+        for root in self.roots[::-1]:
+            try:
+                found |= {folder.name: folder for folder in _list_folders(root) if _holds_record(folder)}
+            except OSError as error:
+                yield None, paths.explain(error, root)
         for name in sorted(found):  # a run that is in several folders is one run
             try:
                 yield read(found[name]), None
@@ -183,9 +201,7 @@ class Store:
             lock = FileLock(folder / f"{plan.key}.lock")
             lock.acquire()
         except OSError as error:
-            raise RunError(
-                f"{self.roots[0]} cannot be written to ({error.strerror}); set WBC_CACHE elsewhere."
-            ) from error
+            raise RunError(paths.explain(error, self.roots[0])) from error
         try:
             yield
         finally:
@@ -196,14 +212,15 @@ class Store:
         root = self.roots[0]
         if run.folder.parent == root:
             return run
-        root.mkdir(parents=True, exist_ok=True)
-        paths.sweep(root, _UNFINISHED)
-        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
-        try:
-            shutil.copytree(run.folder, temporary, dirs_exist_ok=True)
-            temporary.replace(root / run.name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with paths.place(root):
+            root.mkdir(parents=True, exist_ok=True)
+            paths.sweep(root, _UNFINISHED)
+            temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
+            try:
+                shutil.copytree(run.folder, temporary, dirs_exist_ok=True)
+                temporary.replace(root / run.name)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         return read(root / run.name)
 
     def write(self, plan: Plan, fitted: "Fitted", material: "Material", *, keep_weights: bool) -> Run:
@@ -233,8 +250,8 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
         except OSError as error:
             raise RunError(
-                f"{target.name} could not be written to {root} ({error.strerror}); make room and ask again: "
-                "the training itself is kept."
+                f"{target.name} could not be written. {paths.explain(error, root)} The training itself is kept, for "
+                "when it is asked for again."
             ) from error
         self.checkpoint(plan).unlink(missing_ok=True)
         return read(target)
@@ -255,15 +272,36 @@ def read(folder: Path) -> Run:
         if record["format"] != _FORMAT or _seal(record) != sealed:
             raise ValueError
         files = record["files"]
+        for name, digest in files.items():
+            path = folder / name
+            if not path.is_file():
+                raise RunError(f"Run {folder.name} lacks its {name}; {remedy}.")
+            if hash_file(path) != digest:
+                raise RunError(f"{name} of run {folder.name} is not what was recorded; {remedy}.")
+    except PermissionError as error:
+        raise RunError(f"The record of run {folder.name} may not be read; see to the rights of {folder}.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"The record of run {folder.name} is damaged; {remedy}.") from error
-    for name, digest in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise RunError(f"Run {folder.name} lacks its {name}; {remedy}.")
-        if hash_file(path) != digest:
-            raise RunError(f"{name} of run {folder.name} is not what was recorded; {remedy}.")
     return Run(folder, record)
+
+
+def _list_folders(root: Path) -> list[Path]:
+    # Unlike a glob, which finds nothing where it may not look.
+    try:
+        with os.scandir(root) as entries:
+            return sorted(root / entry.name for entry in entries if not entry.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _holds_record(folder: Path) -> bool:
+    try:
+        (folder / "run.json").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # `read` says why
+        return True
+    return True
 
 
 def _seal(record: dict[str, Any]) -> str:

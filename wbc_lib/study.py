@@ -184,8 +184,8 @@ class Study:
                 fitted = fit(experiment, material, plan.epochs, plan.seed, checkpoint=checkpoint, on_step=on_step)
         except OSError as error:
             raise RunError(
-                f"The training of '{title}' could not keep its state ({error.strerror}); make room in "
-                f"{checkpoint.parent} and ask again: it goes on from its last finished epoch."
+                f"The training of '{title}' could not keep its state. {paths.explain(error, checkpoint.parent)} Where "
+                "there is room made, it goes on from its last finished epoch."
             ) from error
         return self.store.write(plan, fitted, material, keep_weights=_keeps_weights(experiment))
 
