@@ -1,10 +1,7 @@
 """Check a data set file by file: every fault is one line that names the file and the remedy."""
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wbc_lib import stopping
 from wbc_lib.errors import BadDataError, WbcError
 from wbc_lib.images import decode, jpeg_size
 from wbc_lib.manifest import Manifest, data_files, read_manifest, read_published
@@ -76,12 +74,14 @@ def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) 
     problems = _check_counts(data, folders, len(photos)) + _check_tables(data, photos)
     work = [(path, IMAGE_SIZE) for paths in folders.values() for path in paths or ()]
     work += [(data.photo_path(photo), PHOTO_SIZE) for photo in photos]
+    found = []
     with closing(_check_jpegs(work)) as results:
         for done, problem in enumerate(results, start=1):
             if problem:
-                problems.append(problem)
+                found.append(problem)
             if on_progress and (done % 100 == 0 or done == len(work)):
                 on_progress(done, len(work))
+    problems += sorted(found)
     try:
         manifest = read_manifest(data, anew=True)
         if not (data.is_phantom or manifest.is_published):
@@ -154,16 +154,14 @@ def _check_jpegs(work: list[tuple[Path, tuple[int, int]]]) -> Generator[str | No
     if len(work) < _FEW:
         yield from (check_jpeg(*item) for item in work)
         return
-    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        yield from pool.map(check_jpeg, *zip(*work, strict=True), chunksize=_CHUNK)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    chunks = (work[i : i + _CHUNK] for i in range(0, len(work), _CHUNK))
+    with closing(stopping.work_in_processes(_check_chunk, chunks, 2, cv2.setNumThreads, (1,))) as results:
+        for _, problems in results:
+            yield from problems
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
-    cv2.setNumThreads(1)
+def _check_chunk(chunk: list[tuple[Path, tuple[int, int]]]) -> list[str | None]:
+    return [check_jpeg(*item) for item in chunk]
 
 
 def _compare(data: DataSet, manifest: Manifest, known: str) -> list[str]:
