@@ -1,6 +1,19 @@
-"""`python -m wbc_lib` is the `wbc` command."""
+"""The `wbc` command, loaded so that Ctrl-C is answered from the first moment."""
 
-from wbc_lib.cli import main
+import os
+import signal
+
+
+def main() -> None:
+    """Load and run the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            # Nothing has begun yet that would have to be put in order.
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+    from wbc_lib import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

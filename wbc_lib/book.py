@@ -5,17 +5,16 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from subprocess import STDOUT
 
 import yaml
 
-from wbc_lib import browser_model, downloads, lineage, paths, print_version
+from wbc_lib import browser_model, downloads, lineage, paths, print_version, stopping
 from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
 from wbc_lib.progress import NEVER_TRAIN
@@ -24,7 +23,15 @@ from wbc_lib.study import Study
 #: Pages are made from here; nothing in ``book/`` is ever written to.
 STAGING = paths.BUILD / "executed"
 _SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png", ".txt")
-_JUPYTER_BOOK = f"import sys; sys.modules[{GRAMMARS!r}] = None; from jupyter_book.cli.main import main; main()"
+_JUPYTER_BOOK = f"""
+import sys
+from wbc_lib import stopping
+stopping.end_with_stdin()
+sys.modules[{GRAMMARS!r}] = None
+from jupyter_book.cli.main import main
+main()
+"""
+_MEMORY = "most often for lack of memory; close other programs or build with --jobs 1. What had finished is kept."
 #: Times that a kernel is started before it is given up.
 _STARTS = 3
 _CONFIG, _TOC = "_config.yml", "_toc.yml"
@@ -94,16 +101,12 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
     os.environ[NEVER_TRAIN] = "1"
     if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Each chapter's own kernel does the work; a spawned process keeps papermill's event loops apart.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        # The longest first, as far as their text tells: one that takes long is not to be left over at the end.
-        stale.sort(key=lambda c: c.source.stat().st_size, reverse=True)
-        waiting = {pool.submit(execute, c): c for c in stale}
-        for future in as_completed(waiting):
-            chapter = waiting[future]
-            problem = future.result()
+    # The longest first, as far as their text tells: one that takes long is not to be left over at the end.
+    stale.sort(key=lambda c: c.source.stat().st_size, reverse=True)
+    # Each chapter's own kernel does the work; a process of its own keeps papermill's event loops apart.
+    with closing(stopping.work_in_processes(execute, stale, jobs)) as results:
+        for chapter, problem in results:
             if problem:
-                pool.shutdown(cancel_futures=True)
                 raise BookError(problem)
             _mark_current(chapter, study)
             done += 1
@@ -168,8 +171,10 @@ def execute(chapter: Chapter) -> str | None:
     sys.modules.setdefault(GRAMMARS, None)
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     temporary = chapter.target.with_name(f".{chapter.name}.tmp.ipynb")
+    begun: list[nbformat.NotebookNode] = []
     try:
         for attempt in range(_STARTS):
             try:
@@ -177,8 +182,12 @@ def execute(chapter: Chapter) -> str | None:
                     chapter.source, temporary, parameters=chapter.parameters, cwd=paths.ROOT, progress_bar=False,
                     kernel_name="python3", log_output=False, request_save_on_cell_execute=False,
                     extra_arguments=["--IPKernelApp.log_level=50"],
+                    on_cell_execute=lambda cell, **_: begun.append(cell),
                 )  # fmt: skip
                 break
+            except DeadKernelError:
+                number = sum("injected-parameters" not in cell.metadata.get("tags", []) for cell in begun)
+                return f"Chapter {chapter.name}, cell {number}: its kernel was killed, {_MEMORY}"
             except RuntimeError as error:
                 # Seen once, of two kernels that started at once; why was not found out, and a second start has helped.
                 if "Kernel died before replying" not in str(error):
@@ -240,7 +249,9 @@ def _make_pages(output: Path) -> Path:
     command += ["--warningiserror", "--keep-going", "--quiet"]
     log = paths.BUILD / "pages.log"
     with log.open("w", encoding="utf-8") as file:
-        failed = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        failed = stopping.run(command, stdout=file, stderr=STDOUT)
+    if failed < 0:
+        raise BookError(f"The pages could not be built: Jupyter Book was killed, {_MEMORY}")
     if failed:
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()
         warnings = [line for line in text if "WARNING" in line or "ERROR" in line or "Error" in line]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from wbc_lib import data_commands, lab_commands, paths, progress, run_commands
+from wbc_lib import data_commands, lab_commands, paths, progress, run_commands, stopping
 from wbc_lib.data_commands import Data
 from wbc_lib.designs import DESIGNS, find_design
 from wbc_lib.errors import BenchError, DataNotFoundError, RunError, UnknownNameError, WbcError, WeightsError
@@ -313,21 +313,19 @@ def _train_missing(study: Study, wanted: list[tuple[str, int]], cluster: Cluster
 def main() -> None:
     """Run the command line; what a user can mend is told in one sentence."""
     paths.settle_home()
+    with stopping.heeded():
+        _run()
+
+
+def _run() -> None:
     try:
         app(prog_name="wbc")
-    except SystemExit as done:
-        if done.code == 130:
-            console.print("Stopped; what had finished is kept.")
-        raise
     except WbcError as error:
         console.print(str(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
     except OSError as error:
         console.print(paths.explain(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("Stopped; what had finished is kept.")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

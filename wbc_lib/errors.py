@@ -42,6 +42,10 @@ class BookError(WbcError):
     """A chapter failed, or the pages could not be built."""
 
 
+class KilledError(WbcError):
+    """A process that worked for a command was killed."""
+
+
 class LabError(WbcError):
     """The chapters cannot be laid out to work in, or JupyterLab cannot be started."""
 

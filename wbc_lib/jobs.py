@@ -1,15 +1,15 @@
 """One training as a job: a process of its own, its share of the cores, its progress told, its end known for sure.
 
-The process reads its job from standard input and ends when that is closed, which happens however the one who started it
-comes to its end. So no training outlives its worker to run beside the one that takes its place.
+The process reads its job from standard input and ends when that is closed (see `stopping`). So no training outlives its
+worker to run beside the one that takes its place.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from wbc_lib import paths, remote
+from wbc_lib import paths, remote, stopping
 from wbc_lib.errors import RunError, WbcError, WeightsError
 from wbc_lib.experiments import Plan, find_profile, read_plan
 from wbc_lib.photos import open_folder
@@ -171,7 +171,7 @@ def run_job(job: Job, on_epoch: Callable[[dict[str, float]], None] | None = None
     seconds = time.perf_counter() - started
     if code:
         status = IMPOSSIBLE if code == _EXIT_IMPOSSIBLE else FAILED
-        return Outcome(status, seconds=seconds, log=said + (f"\nKilled by signal {-code}." if code < 0 else ""))
+        return Outcome(status, seconds=seconds, log=said + _say_killed(code))
     run = store.find(plan)
     if run is None:
         raise RunError(f"{store.roots[0]} does not hold the run of {job.name} that was just written to it.")
@@ -181,10 +181,17 @@ def run_job(job: Job, on_epoch: Callable[[dict[str, float]], None] | None = None
     return Outcome(DONE, run.name, seconds, said)
 
 
+def _say_killed(code: int) -> str:
+    if code >= 0:
+        return ""
+    return f"\nKilled by signal {-code}" + (", most often for lack of memory." if code == -signal.SIGKILL else ".")
+
+
 def _watch(job: Job, checkpoint: Path, log: IO[str], on_epoch: Callable[[dict[str, float]], None]) -> int:
     environment = os.environ | limit_threads(job.threads)
     command = [sys.executable, "-m", "wbc_lib.jobs"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, text=True) as child:
+    options = {"stdout": log, "stderr": log, "env": environment, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, **options) as child:
         try:
             try:
                 child.stdin.write(json.dumps(asdict(job)) + "\n")
@@ -217,7 +224,7 @@ def read_history(checkpoint: Path) -> list[dict[str, float]]:
 
 def _main() -> None:
     job = Job(**json.loads(sys.stdin.readline()))
-    threading.Thread(target=_end_with_the_worker, daemon=True).start()
+    stopping.end_with_stdin()
     folder = Path(tempfile.gettempdir()) / f"wbc-cores-{os.getuid() if hasattr(os, 'getuid') else ''}"
     folder.mkdir(exist_ok=True)
     pinned = pin_to_cores(job.threads, folder)  # noqa: F841 (held for the life of the process)
@@ -228,12 +235,6 @@ def _main() -> None:
         sys.exit(_EXIT_IMPOSSIBLE)
     except WbcError as error:
         sys.exit(str(error))
-
-
-def _end_with_the_worker() -> None:
-    while os.read(sys.stdin.fileno(), 1):  # not through the buffer, whose lock the interpreter wants when it ends
-        pass
-    os._exit(1)  # at once, as if killed: what an end at any moment leaves is in order
 
 
 def _train(job: Job) -> None:

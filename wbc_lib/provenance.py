@@ -7,12 +7,10 @@ affine map. Where two of them fit nearly as well, as two photos of the same fiel
 
 import gzip
 import io
-import multiprocessing
 import shutil
-import signal
 import zlib
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from wbc_lib import paths
+from wbc_lib import paths, stopping
 from wbc_lib.errors import BadDataError, DataNotFoundError
 from wbc_lib.images import one_thread, read_image
 from wbc_lib.lineup import Lineup, Source, identify, line_up, read_reduced, read_source, to_grey
@@ -246,14 +244,13 @@ _tracer: _Tracer | None = None
 
 def _start_worker(data: DataSet, sources: dict[str, list[Source]]) -> None:
     global _tracer  # noqa: PLW0603 - a process of a pool has no other place to keep its state
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool; workers finish their chunk
     cv2.setNumThreads(1)
     _tracer = _prepare(data, sources)
 
 
-def _trace_in_worker(chunk: pd.DataFrame) -> str:
+def _trace_in_worker(chunk: tuple[Path, pd.DataFrame]) -> str:
     assert _tracer is not None
-    return _tracer.trace(chunk)
+    return _tracer.trace(chunk[1])
 
 
 def _work(data: DataSet, chunks: dict[Path, pd.DataFrame], jobs: int) -> Generator[tuple[Path, str], None, None]:
@@ -268,10 +265,7 @@ def _work(data: DataSet, chunks: dict[Path, pd.DataFrame], jobs: int) -> Generat
                 table = tracer.trace(chunk)
             yield path, table
         return
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (data, sources))
-    try:
-        waiting = {pool.submit(_trace_in_worker, chunk): path for path, chunk in chunks.items()}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    results = stopping.work_in_processes(_trace_in_worker, chunks.items(), jobs, _start_worker, (data, sources))
+    with closing(results):
+        for (path, _), table in results:
+            yield path, table

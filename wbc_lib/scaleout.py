@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from wbc_lib import paths, remote
+from wbc_lib import paths, remote, stopping
 from wbc_lib.errors import RunError
 from wbc_lib.experiments import Plan, find_experiment
 from wbc_lib.jobs import DONE, FAILED, IMPOSSIBLE, Job, Outcome, make_job, run_job
@@ -129,10 +129,11 @@ def connect(cluster: Cluster) -> Iterator["Client"]:
     with contextlib.ExitStack() as stack:
         if not cluster.scheduler:
             # Memory is not watched: what fills it is the process that trains, not the worker.
-            local = LocalCluster(
-                n_workers=cluster.workers, threads_per_worker=1, processes=True, memory_limit=0,
-                host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL,
-            )  # fmt: skip
+            with stopping.deaf_children():
+                local = LocalCluster(
+                    n_workers=cluster.workers, threads_per_worker=1, processes=True, memory_limit=0,
+                    host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL,
+                )  # fmt: skip
             stack.enter_context(local)
         try:
             client = Client(cluster.scheduler or local, timeout=_PATIENCE)

@@ -1,0 +1,362 @@
+"""Real processes and real signals: nothing else shows what is left behind."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from wbc_lib import paths, stopping
+from wbc_lib.errors import KilledError
+from wbc_lib.jobs import read_history
+from wbc_lib.runs import Store
+
+#: Seconds within which everything is to have ended.
+LIMIT = 5
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+BOTH = pytest.mark.parametrize("number", CODES, ids=lambda n: n.name)
+
+
+@dataclass
+class Ended:
+    code: int
+    errors: str
+    seconds: float
+    #: Command lines of all processes that it had started, and of those that are left.
+    had: list[str]
+    left: list[str]
+
+
+running: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on_after_a_test_that_failed():
+    yield
+    while running:
+        running.pop().kill()
+
+
+class Command:
+    """The `wbc` command in a session of its own, as a terminal would have started it."""
+
+    def __init__(self, *arguments: object, first: str = "", environment: dict[str, str] | None = None):
+        # Where tests run in the background, a child would inherit that it is deaf to Ctrl-C.
+        code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + first
+        code += f"\nsys.argv = {['wbc', *map(str, arguments)]!r}\nfrom wbc_lib.__main__ import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=paths.ROOT, start_new_session=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=os.environ | (environment or {}),
+        )  # fmt: skip
+        self._root = psutil.Process(self._process.pid)
+        running.append(self._process)
+
+    def wait_for(self, condition, seconds: float = 120):
+        ends = time.monotonic() + seconds
+        while not (found := condition()):
+            assert self._process.poll() is None, self._process.communicate()
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        return found
+
+    def started(self, word: str = "") -> list[psutil.Process]:
+        found = []
+        for child in self._root.children(recursive=True):
+            with suppress(psutil.Error):
+                found += [child] if word in " ".join(child.cmdline()) else []
+        return found
+
+    def stop(self, number: signal.Signals, times: int = 1) -> Ended:
+        """Send a signal: SIGINT to the whole group, as a terminal does, SIGTERM to the command alone."""
+        children = {child: " ".join(child.cmdline()) for child in self.started()}
+        begun = time.monotonic()
+        for i in range(times):
+            time.sleep(0.2 * bool(i))
+            with suppress(ProcessLookupError):
+                (os.killpg if number == signal.SIGINT else os.kill)(self._process.pid, number)
+        _, errors = self._process.communicate(timeout=60)
+        seconds = time.monotonic() - begun
+        _, alive = psutil.wait_procs(list(children), timeout=max(0, LIMIT - seconds))
+        left = [children[child] for child in alive]
+        for child in alive:
+            child.kill()
+        return Ended(self._process.returncode, errors, seconds, list(children.values()), left)
+
+
+def assert_stopped(ended: Ended, number: signal.Signals) -> None:
+    assert ended.code == CODES[number], ended.errors
+    assert ended.seconds < LIMIT
+    assert ended.left == []
+    assert "Traceback" not in ended.errors and "Exception" not in ended.errors
+    assert len([line for line in ended.errors.splitlines() if "Stopped" in line]) == 1
+
+
+@pytest.fixture
+def small_book(tmp_path, phantom_set) -> str:
+    """A book of one quick chapter and five that take ten minutes each; returns the code that puts it in place."""
+    root = tmp_path / "project"
+    (root / "book" / "_static").mkdir(parents=True)
+    shutil.copy(paths.ROOT / "_config.yml", root)
+    slow = [f"slow-{i}" for i in range(5)]
+    chapters = [{"file": f"book/{name}"} for name in slow]
+    (root / "_toc.yml").write_text(json.dumps({"format": "jb-book", "root": "book/quick", "chapters": chapters}))
+    sources = {"quick": f"{'#' * 1000}\n1 + 1"}  # the longest comes first
+    for name in slow:
+        sources[name] = f"import pathlib, time\npathlib.Path({str(tmp_path / name)!r}).touch()\ntime.sleep(600)"
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    for name, source in sources.items():
+        parameters = nbformat.v4.new_code_cell('DATA = ""\nPROFILE = "quick"', metadata={"tags": ["parameters"]})
+        cells = [parameters, nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "book" / f"{name}.ipynb")
+    return f"""
+from pathlib import Path
+from wbc_lib import paths
+paths.ROOT = Path({str(root)!r})
+paths.BOOK, paths.BUILD = paths.ROOT / "book", paths.ROOT / "_build"
+from wbc_lib import cli
+cli._train_missing = lambda *_: None
+"""
+
+
+def begin_to_build(small_book: str, tmp_path: Path) -> Command:
+    """Build until the quick chapter is done and two of the slow ones are under way."""
+    for path in tmp_path.glob("slow-*"):
+        path.unlink()
+    build = Command("book", "--data", "phantoms", "--profile", "smoke", first=small_book)
+    done = tmp_path / "project" / "_build" / "executed" / "book" / "quick.key"
+    build.wait_for(lambda: done.exists() and len(list(tmp_path.glob("slow-*"))) == 2)
+    return build
+
+
+def test_a_build_ends_at_once_at_ctrl_c_or_sigterm_and_what_had_finished_is_not_made_again(small_book, tmp_path):
+    quick = tmp_path / "project" / "_build" / "executed" / "book" / "quick.ipynb"
+    made = []
+    for number, times in ((signal.SIGINT, 3), (signal.SIGTERM, 1)):
+        ended = begin_to_build(small_book, tmp_path).stop(number, times)
+        assert_stopped(ended, number)
+        assert len([command for command in ended.had if "ipykernel" in command]) == 2
+        assert len(list(tmp_path.glob("slow-*"))) == 2  # nothing new was begun
+        assert sorted(p.name for p in quick.parent.glob("*.key")) == ["quick.key"]
+        made.append(quick.stat().st_mtime_ns)
+    assert made[0] == made[1]
+
+
+@pytest.mark.slow
+def test_a_build_that_is_killed_leaves_no_process_either(small_book, tmp_path):
+    ended = begin_to_build(small_book, tmp_path).stop(signal.SIGKILL)
+    assert ended.code == -signal.SIGKILL and ended.left == []
+
+
+def test_a_kernel_that_is_killed_is_told_of_in_one_sentence(small_book, tmp_path):
+    build = begin_to_build(small_book, tmp_path)
+    build.started("ipykernel")[0].kill()
+    _, errors = build._process.communicate(timeout=60)
+    sentence = errors.strip().splitlines()[-1]
+    assert build._process.returncode == 1
+    assert "Traceback" not in errors and "DeadKernelError" not in errors
+    assert all(words in sentence for words in ("Chapter slow-", "cell 2", "killed", "memory", "--jobs 1"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_told_of_in_one_sentence(small_book, tmp_path):
+    build = begin_to_build(small_book, tmp_path)
+    build.started("spawn_main")[0].kill()
+    _, errors = build._process.communicate(timeout=60)
+    assert build._process.returncode == 1
+    assert "Traceback" not in errors and "killed" in errors.strip().splitlines()[-1]
+
+
+def test_jupyter_book_ends_with_the_build(tmp_path):
+    code = "from wbc_lib import stopping; import time; stopping.end_with_stdin(); print(flush=True); time.sleep(600)"
+    parent = f"import sys; from wbc_lib import stopping; stopping.run([sys.executable, '-c', {code!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=paths.ROOT, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    (child,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert psutil.wait_procs([child], timeout=LIMIT)[1] == []
+
+
+@pytest.fixture
+def places(tmp_path) -> dict[str, str]:
+    return {"WBC_CACHE": str(tmp_path / "cache"), "WBC_RESULTS": str(tmp_path / "results")}
+
+
+#: An experiment that takes long, with short epochs.
+LONG = """
+import dataclasses
+from tests.train_tiny import TINY
+from wbc_lib import experiments
+experiments.EXPERIMENTS["final"] = dataclasses.replace(TINY, name="final", epochs=5000)
+"""
+
+
+@BOTH
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--workers", 2]], ids=["alone", "on workers"])
+def test_a_training_that_is_stopped_goes_on_from_its_checkpoint(phantom_set, tmp_path, places, number, options):
+    arguments = ["train", "final", "--profile", "paper", "--seeds", "0-1", "--data", phantom_set.root, *options]
+    behind = []
+    for _ in range(2):
+        training = Command(*arguments, first=LONG, environment=places)
+
+        def has_gone_on() -> bool:
+            files = sorted((tmp_path / "cache" / "runs" / ".unfinished").glob("*.npz"))
+            found = [len(read_history(file)) for file in files]
+            return max(found, default=0) > 3 + max(behind, default=0)
+
+        training.wait_for(has_gone_on)
+        ended = training.stop(number, 3)
+        assert_stopped(ended, number)
+        files = (tmp_path / "cache" / "runs" / ".unfinished").glob("*.npz")
+        behind.append(max(len(read_history(file)) for file in files))
+    assert behind[1] > behind[0] > 0
+    assert Store(tmp_path / "cache" / "runs").whole() == []
+
+
+@BOTH
+@pytest.mark.slow
+def test_tracing_that_is_stopped_keeps_what_it_has_traced(phantom_set, tmp_path, places, number):
+    first = "from wbc_lib import provenance; provenance._CHUNK = 2\n"
+    first += "from wbc_lib import cli; cli.app.command('trace')(lambda data: study(data))\n"
+    first += "def study(data): provenance.trace(cli.open_study(data, 'smoke').data)\n"
+    first += "cli.app.registered_commands[-1].callback.__annotations__ = {'data': str}"
+    tracing = Command("trace", phantom_set.root, first=first, environment=places)
+
+    def traced() -> list[Path]:
+        return list((tmp_path / "cache").rglob("chunks/*.csv"))
+
+    tracing.wait_for(lambda: len(traced()) >= 2)
+    ended = tracing.stop(number, 3)
+    assert_stopped(ended, number)
+    assert len([command for command in ended.had if "spawn_main" in command]) == 2
+    assert len(traced()) >= 2
+
+
+@BOTH
+def test_a_download_that_does_not_come_can_be_stopped(tmp_path, places, number):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(0)
+        nowhere = {"HTTPS_PROXY": f"http://127.0.0.1:{silent.getsockname()[1]}", "NO_PROXY": "", "no_proxy": ""}
+        nowhere |= {"KAGGLEHUB_CACHE": str(tmp_path / "hub"), "https_proxy": nowhere["HTTPS_PROXY"]}
+        download = Command("data", "where", environment=places | nowhere)
+
+        def is_asked() -> bool:
+            with suppress(BlockingIOError):
+                asked.append(silent.accept()[0])
+            return bool(asked)
+
+        asked: list[socket.socket] = []
+        download.wait_for(is_asked)
+        assert_stopped(download.stop(number, 3), number)
+        asked[0].close()
+
+
+@BOTH
+@pytest.mark.slow
+def test_predict_that_is_stopped_leaves_the_maps_it_has_drawn(phantom_set, tmp_path, number):
+    picture = next(phantom_set.augmented.glob("TEST/*/*"))
+    (tmp_path / "pictures").mkdir()
+    for i in range(500):
+        (tmp_path / "pictures" / f"{i:03d}.jpeg").symlink_to(picture)
+    recorded = {"WBC_RESULTS": str(paths.ROOT / "results")}
+    asked = Command("predict", tmp_path / "pictures", "--map", tmp_path / "maps", environment=recorded)
+    asked.wait_for(lambda: len(list(tmp_path.glob("maps/[!.]*"))) > 1)
+    assert_stopped(asked.stop(number, 3), number)
+    maps = list((tmp_path / "maps").iterdir())
+    assert 1 < len(maps) < 500
+    assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in maps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM] * 6, ids=lambda n: n.name)
+def test_a_stop_at_any_moment_of_loading_is_quiet(phantom_set, number, request):
+    picture = next(phantom_set.augmented.glob("TEST/*/*"))
+    asked = Command("predict", picture, environment={"WBC_RESULTS": str(paths.ROOT / "results")})
+    time.sleep(0.3 + 0.5 * request.node.callspec.indices["number"])
+    ended = asked.stop(number, 3)
+    assert ended.code in (CODES[number], 0) and ended.seconds < LIMIT
+    assert "Traceback" not in ended.errors
+
+
+STUBBORN = {
+    "outside of Python": "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
+    "swallowed": """
+while True:
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+""",
+    "made into another": """
+try:
+    time.sleep(60)
+except BaseException:
+    raise ImportError("a library's own words")
+""",
+}
+
+
+@pytest.mark.parametrize("body", STUBBORN.values(), ids=STUBBORN)
+def test_work_that_does_not_hear_of_the_stop_ends_too(body):
+    first = f"""
+import time
+from wbc_lib import cli
+def work():
+    print("begun", file=sys.stderr, flush=True)
+    exec({body!r})
+cli.app = work
+"""
+    command = Command(first=first)
+    command._process.stderr.readline()
+    time.sleep(0.5)
+    assert_stopped(command.stop(signal.SIGTERM, 3), signal.SIGTERM)
+
+
+def test_who_was_started_deaf_to_ctrl_c_stays_so():
+    code = """
+import signal, time
+from wbc_lib import stopping
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with stopping.heeded():
+    signal.raise_signal(signal.SIGINT)
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_without_a_signal_everything_is_as_before():
+    before = [signal.getsignal(number) for number in stopping.SIGNALS]
+    threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError), stopping.heeded():
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+    time.sleep(0.5)
+    assert threading.active_count() == threads
+
+
+def kill_oneself(item: int) -> int:
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item**2
+
+
+def test_processes_do_all_their_work_and_one_that_is_killed_is_an_error():
+    assert dict(stopping.work_in_processes(abs, range(-5, 0), 2)) == {i: -i for i in range(-5, 0)}
+    with pytest.raises(KilledError, match="memory"):
+        list(stopping.work_in_processes(kill_oneself, range(5), 1))
+    assert multiprocessing.active_children() == []
