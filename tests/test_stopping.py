@@ -63,7 +63,7 @@ class Command:
         self._root = psutil.Process(self._process.pid)
         running.append(self._process)
 
-    def wait_for(self, condition, seconds: float = 120):
+    def wait_for(self, condition, seconds: float = 300):
         ends = time.monotonic() + seconds
         while not (found := condition()):
             assert self._process.poll() is None, self._process.communicate()

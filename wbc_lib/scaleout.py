@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from wbc_lib import paths, remote, stopping
@@ -27,7 +28,7 @@ from wbc_lib.runs import Run, Store, read
 from wbc_lib.study import Study
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
 #: Times that a failed training is tried again.
 RETRIES = 2
@@ -139,7 +140,21 @@ def connect(cluster: Cluster) -> Iterator["Client"]:
             client = Client(cluster.scheduler or local, timeout=_PATIENCE)
         except (OSError, ValueError) as error:
             raise RunError(f"No dask scheduler answers at {cluster.scheduler} ({error}); start one there.") from error
-        yield stack.enter_context(client)
+        stack.enter_context(client)
+        try:
+            yield client
+        except BaseException:
+            if not cluster.scheduler:
+                _kill_workers(local)
+            raise
+
+
+def _kill_workers(local: "LocalCluster") -> None:
+    # Asked to close, a worker would wait for its training to end.
+    for nanny in local.workers.values():
+        nanny.auto_restart = False
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(nanny.pid).kill()
 
 
 def _inspect(client: "Client", cluster: Cluster, study: Study) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -97,7 +98,9 @@ def deaf_children() -> Iterator[None]:
     is_main = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(n, lambda n, _: waiting.append(n)) for n in SIGNALS} if is_main else {}
     has_mask = hasattr(signal, "pthread_sigmask")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if has_mask else set()
+    if has_mask:
+        resource_tracker.ensure_running()  # its start would take the mask off
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
