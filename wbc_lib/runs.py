@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from wbc_lib.training import Fitted
 
 _FORMAT = 1
-#: How the names of folders begin that are not runs yet.
-_UNFINISHED = ".run-"
+#: Names of runs' folders, so that one whose record is lost is still known for one.
+_NAME = re.compile(r"[^.].*-e\d+-s\d+-[0-9a-f]{12}")
 _LIBRARIES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 
 
@@ -154,6 +154,16 @@ class Store:
                     return run
         return None
 
+    def read_all(self, beginning: str = "") -> list[Run]:
+        """All runs whose names begin so, by name.
+
+        Raises
+        ------
+        RunError
+            If one of them is damaged.
+        """
+        return [read(folder) for folder in self._list_folders() if folder.name.startswith(beginning)]
+
     def whole(self) -> list[Run]:
         """All whole runs, by name; damaged ones are left out (`damaged` tells them)."""
         return [run for run, problem in self._examined() if problem is None]
@@ -163,12 +173,16 @@ class Store:
         return [problem for _, problem in self._examined() if problem]
 
     def _examined(self) -> "Iterator[tuple[Run | None, str | None]]":
-        found = {p.parent.name: p.parent for root in self.roots[::-1] for p in root.glob("[!.]*/run.json")}
-        for name in sorted(found):  # a run that is in several folders is one run
+        for folder in self._list_folders():
             try:
-                yield read(found[name]), None
+                yield read(folder), None
             except RunError as error:
                 yield None, str(error)
+
+    def _list_folders(self) -> list[Path]:
+        folders = [p for root in self.roots[::-1] for p in root.glob("[!.]*/")]
+        found = {p.name: p for p in folders if _NAME.fullmatch(p.name) or (p / "run.json").exists()}
+        return [found[name] for name in sorted(found)]  # a run that is in several folders is one run
 
     def checkpoint(self, plan: Plan) -> Path:
         """Where an unfinished training of this plan keeps its state."""
@@ -196,15 +210,15 @@ class Store:
         root = self.roots[0]
         if run.folder.parent == root:
             return run
-        root.mkdir(parents=True, exist_ok=True)
-        paths.sweep(root, _UNFINISHED)
-        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
-        try:
+        target = root / run.name
+        with paths.temporary_folder(target) as temporary:
             shutil.copytree(run.folder, temporary, dirs_exist_ok=True)
-            temporary.replace(root / run.name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return read(root / run.name)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise  # else another process was quicker
+        return read(target)
 
     def write(self, plan: Plan, fitted: "Fitted", material: "Material", *, keep_weights: bool) -> Run:
         """Record a finished training, whole or not at all.
@@ -217,20 +231,13 @@ class Store:
         root = self.roots[0]
         target = root / f"{plan.experiment.name}-e{plan.epochs}-s{plan.seed}-{plan.key[:12]}"
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            paths.sweep(root, _UNFINISHED)
-            temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
-            try:
+            with paths.temporary_folder(target) as temporary:
                 _write_files(temporary, fitted, material, keep_weights)
                 record = _describe(plan, fitted, material)
                 record["files"] = {p.name: hash_file(p) for p in sorted(temporary.iterdir())}
                 record["sha256"] = _seal(record)
                 paths.write_text(temporary / "run.json", json.dumps(record, indent=1) + "\n")
-                temporary.chmod(0o755)
-                shutil.rmtree(target, ignore_errors=True)
-                temporary.replace(target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.rename(target)
         except OSError as error:
             raise RunError(
                 f"{target.name} could not be written to {root} ({error.strerror}); make room and ask again: "
