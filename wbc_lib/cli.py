@@ -29,6 +29,7 @@ app.command("lab")(lab_commands.open_lab)
 
 @app.command()
 def book(
+    context: typer.Context,
     data: Data = None,
     profile: Annotated[
         str,
@@ -42,8 +43,10 @@ def book(
     jobs: Annotated[int, typer.Option(min=1, help="Chapters executed at a time.")] = 2,
 ) -> None:
     """Build the book; ends with the address of its front page."""
+    from wbc_lib import site
     from wbc_lib.book import build_book
 
+    output = context.with_resource(site.claim(output))
     study = open_study(data, profile or "paper")
     if not profile:
         study = prefer_recorded(study)
@@ -275,6 +278,7 @@ def _train_missing(study: Study, wanted: list[tuple[str, int]], cluster: Cluster
 
 def main() -> None:
     """Run the command line; what a user can mend is told in one sentence."""
+    paths.make_absolute()
     try:
         app()
     except SystemExit as done:
