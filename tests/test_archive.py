@@ -142,10 +142,13 @@ def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
         out.writestr("x", "x")
     place = paths.cache() / "archives"
-    for name, age in ((".old.abc.tmp", 2), (".young.abc.tmp", 0)):
+    name = archive.unpack(tmp_path / "a.zip").name
+    shutil.rmtree(place)
+    old, young, other = f".{name}.abcd1234.wbc.tmp", f".{name}.abcd5678.wbc.tmp", ".other.abc.tmp"
+    for name, age in ((old, 2), (young, 0), (other, 2)):
         (place / name).mkdir(parents=True)
         (place / name / "x").write_text("half")
         then = time.time() - age * 24 * 60 * 60
         os.utime(place / name, (then, then))
     folder = archive.unpack(tmp_path / "a.zip")
-    assert unpacked() == {folder, place / ".young.abc.tmp"}
+    assert unpacked() == {folder, place / young, place / other}

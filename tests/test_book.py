@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -11,6 +12,10 @@ import pytest
 
 from wbc_lib import book, book_contenders, paths
 from wbc_lib.downloads import SETUP
+from wbc_lib.experiments import PROFILES
+from wbc_lib.runs import Store
+from wbc_lib.site import find_faults
+from wbc_lib.study import Study
 
 PAGES = book.read_toc()
 CHAPTERS = sorted(paths.BOOK.glob("*.ipynb"))
@@ -189,7 +194,7 @@ def test_every_page_on_phantoms_says_so_at_its_top(site, browser):
 
 
 def test_pages_hold_no_error_no_broken_link_and_no_image_without_words(site):
-    assert book.missing_pages(site) == []
+    assert find_faults(site, PAGES) == []
     for page in PAGES:
         path = site / f"{page}.html"
         text = path.read_text(encoding="utf-8")
@@ -231,6 +236,52 @@ def test_building_again_executes_nothing_but_brings_styles_up_to_date(site):
     subprocess.run([*command, "--output", site], capture_output=True, cwd=paths.ROOT, check=True)
     assert {p: p.stat().st_mtime_ns for p in (book.STAGING / "book").glob("*.ipynb")} == before
     assert (site / "_static" / "wbc.css").read_bytes() == (paths.BOOK / "_static" / "wbc.css").read_bytes()
+
+
+@pytest.fixture
+def surroundings(phantom_set, tmp_path, monkeypatch):
+    """A study with results of its own, and the hash of all that its chapters would read."""
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "results"))
+    for name in ("bench/arrays.json", "final-e1-s0-0123456789ab/run.json", "attention/a.csv.gz", "scaling/deep/a.json"):
+        paths.write_text(tmp_path / "results" / name, "1")
+    study = Study(phantom_set, PROFILES["smoke"], Store(tmp_path / "runs", tmp_path / "results"))
+    return tmp_path / "results", lambda: book._hash_surroundings(study)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda results: (results / "bench/arrays.json").write_text("2"),
+        lambda results: (results / "attention/a.csv.gz").unlink(),
+        lambda results: (results / "final-e1-s0-0123456789ab/run.json").write_text("2"),
+        lambda results: (results / "scaling/deep/a.json").write_text("2"),
+        lambda results: (results / "bench/new.json").write_text(""),
+        lambda results: (results / "bench/arrays.json").rename(results / "bench/book.json"),
+        lambda results: (results.parent / "runs").mkdir() or (results.parent / "runs" / "file").write_text("1"),
+    ],
+)
+def test_a_chapter_is_executed_anew_once_anything_changes_that_it_may_read(surroundings, change):
+    results, hash_all = surroundings
+    before = hash_all()
+    change(results)
+    assert hash_all() != before
+
+
+def test_what_nobody_reads_makes_no_chapter_be_executed_anew(surroundings):
+    results, hash_all = surroundings
+    before = hash_all()
+    paths.write_text(results / ".unfinished" / "state.npz", "1")
+    paths.write_text(results / "bench" / ".arrays.json.abcd1234.wbc.tmp", "1")
+    assert hash_all() == before
+
+
+def test_what_changes_while_a_chapter_is_executed_makes_it_be_executed_again(tmp_path):
+    chapter = book.Chapter(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {}, "", "key at the start")
+    chapter.target.write_text("executed")
+    assert not book._is_current(chapter)
+    book._mark_current(chapter)
+    assert book._is_current(chapter)
+    assert not book._is_current(dataclasses.replace(chapter, key="key now"))
 
 
 def test_the_table_of_contents_and_the_files_agree():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.test_interactive import chromium  # noqa: F401 - a fixture
 from wbc_lib import gallery, paths, prediction
+from wbc_lib.errors import BadDataError
 from wbc_lib.experiments import PROFILES
 from wbc_lib.figures import nice
 from wbc_lib.photos import CLASSES, index_photos
@@ -106,7 +107,7 @@ def test_boxes_are_shares_of_the_photo(study):
         assert 0 <= left < left + width <= 100.2 and 0 <= top < top + height <= 100.2
 
 
-def test_maps_are_of_what_the_network_says_of_each_photo_and_unreadable_ones_have_none(study, tmp_path):
+def test_maps_are_of_what_the_network_says_of_each_photo_and_a_damaged_one_is_an_error(study, tmp_path):
     run = prediction.find_run(Store(paths.ROOT / "results"))
     index = index_photos(study.data)
     photos = [int(p) for p in index.index[index.has_photo][:3]]
@@ -114,14 +115,18 @@ def test_maps_are_of_what_the_network_says_of_each_photo_and_unreadable_ones_hav
     for photo in photos:
         lent.photo_path(photo).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(study.data.photo_path(photo), lent.photo_path(photo))
-    lent.photo_path(photos[1]).write_bytes(b"no picture")
     found = gallery.map_attention(run, lent, photos)
-    assert list(found) == [photos[0], photos[2]]
+    assert list(found) == photos
     for photo, told in found.items():
         (alone,) = prediction.classify(run, [study.data.photo_path(photo)], 0.0, with_attention=True)
         assert told["said"] == nice(alone.cell)
         blocks = alone.attention.reshape(15, 4, 20, 4).mean(axis=(1, 3))
         np.testing.assert_allclose(told["values"], (100 * blocks / blocks.max()).ravel(), atol=0.6)
+    assert list(gallery.read_pictures(lent, photos)) == photos
+    lent.photo_path(photos[1]).write_bytes(b"no picture")
+    for show in (lambda: gallery.map_attention(run, lent, photos), lambda: gallery.read_pictures(lent, photos)):
+        with pytest.raises(BadDataError, match=lent.photo_path(photos[1]).name):
+            show()
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def test_every_link_of_a_fold_has_its_anchor_in_the_list(phantom_set, tmp_path, 
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
     study = Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path))
     run = study.run("tiny")
-    table = lineage.list_runs(study.store.whole()).data
+    table = lineage.list_runs(study.store.read_all()).data
     assert f'id="{lineage.ANCHOR}{run.name}"' in table
     assert f"#{lineage.ANCHOR}{run.name}" in lineage.fold([lineage.describe(run)], "")
     assert f"{run.accuracy('test'):.1%}" in table and study.manifest.sha256 in table

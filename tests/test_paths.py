@@ -34,10 +34,13 @@ def leave(path, days: float):
 
 
 def test_what_a_killed_process_left_of_a_file_goes_when_the_file_is_written_a_day_later(tmp_path):
-    old = leave(tmp_path / ".file.abcd1234.tmp", 2)
+    old = leave(tmp_path / ".file.abcd1234.wbc.tmp", 2)
     kept = [
-        leave(tmp_path / ".file.efgh5678.tmp", 0.5),  # perhaps still being written
-        leave(tmp_path / ".other.abcd1234.tmp", 2),
+        leave(tmp_path / ".file.efgh5678.wbc.tmp", 0.5),  # perhaps still being written
+        leave(tmp_path / ".other.abcd1234.wbc.tmp", 2),
+        leave(tmp_path / ".file.abcd1234.tmp", 2),  # another program's
+        leave(tmp_path / ".file.mine.wbc.tmp", 2),
+        leave(tmp_path / ".file.old.abcd1234.wbc.tmp", 2),
         leave(tmp_path / "file.tmp", 2),
         leave(tmp_path / ".file.txt", 2),
     ]
@@ -46,16 +49,39 @@ def test_what_a_killed_process_left_of_a_file_goes_when_the_file_is_written_a_da
     assert set(tmp_path.iterdir()) == {*kept, tmp_path / "file"}
 
 
+def test_the_names_that_are_swept_are_those_that_temporary_files_have(tmp_path):
+    with paths.temporary_folder(tmp_path / "a"), paths.written_whole(tmp_path / "b") as file:
+        file.write_text("b")
+        for path in tmp_path.iterdir():
+            os.utime(path, (0, 0))
+        for name in "ab":
+            paths.sweep(tmp_path / name)
+        assert list(tmp_path.iterdir()) == []
+        file.write_text("again")
+
+
+def test_a_temporary_folder_is_gone_whatever_happens_and_what_was_renamed_stays(tmp_path):
+    target = tmp_path / "sub" / "a"
+    with paths.temporary_folder(target) as folder:
+        (folder / "file").write_text("whole")
+        folder.rename(target)
+    with pytest.raises(KeyboardInterrupt), paths.temporary_folder(target) as folder:
+        (folder / "file").write_text("half")
+        raise KeyboardInterrupt
+    assert [p.read_text() for p in target.parent.rglob("*") if p.is_file()] == ["whole"]
+
+
 def test_folders_are_swept_with_what_is_in_them_but_nothing_that_a_link_leads_to(tmp_path):
     (tmp_path / "mine").mkdir()
     leave(tmp_path / "mine" / "file", 2)
-    (tmp_path / ".run-1").mkdir()
-    leave(tmp_path / ".run-1" / "file", 2)
-    (tmp_path / ".run-2").symlink_to(tmp_path / "mine")
+    old, link = (tmp_path / f".run.abcd123{n}.wbc.tmp" for n in (1, 2))
+    old.mkdir()
+    leave(old / "file", 2)
+    link.symlink_to(tmp_path / "mine")
     then = time.time() - 2 * 24 * 60 * 60
-    os.utime(tmp_path / ".run-1", (then, then))
-    os.utime(tmp_path / ".run-2", (then, then), follow_symlinks=False)
-    paths.sweep(tmp_path, ".run-")
+    os.utime(old, (then, then))
+    os.utime(link, (then, then), follow_symlinks=False)
+    paths.sweep(tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     assert (tmp_path / "mine" / "file").exists()
 
@@ -88,3 +114,15 @@ def test_folders_can_be_set(monkeypatch, tmp_path):
     assert (paths.cache(), paths.results()) == (tmp_path / "c", tmp_path / "r")
     monkeypatch.delenv("WBC_RESULTS")
     assert paths.results() == paths.ROOT / "results"
+
+
+def test_folders_of_the_environment_mean_the_same_from_anywhere(monkeypatch, tmp_path):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    monkeypatch.setenv("WBC_CACHE", "../c")
+    monkeypatch.setenv("WBC_RESULTS", "r")
+    monkeypatch.setenv("WBC_WEIGHTS", "")
+    paths.make_absolute()
+    monkeypatch.chdir("/")
+    assert (paths.cache(), paths.results()) == (tmp_path / "c", tmp_path / "there" / "r")
+    assert os.environ["WBC_WEIGHTS"] == ""

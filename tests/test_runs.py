@@ -88,8 +88,10 @@ def test_a_damaged_run_is_reported_and_never_used(store, run, name, damage):
     with pytest.raises(RunError, match=re.escape(run.folder.name)):
         store.find(PLAN)
     assert store.whole() == []
-    if name != "run.json" or damage is not Path.unlink:
-        assert len(store.damaged()) == 1
+    assert len(store.damaged()) == 1
+    with pytest.raises(RunError, match=re.escape(run.folder.name)):
+        store.read_all()
+    assert store.read_all("other") == []
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -118,11 +120,31 @@ def test_the_whole_key_decides_and_not_the_beginning_that_the_folder_shows(store
 
 
 def test_an_unfinished_folder_is_no_run_and_no_damaged_one(store, run):
-    (store.roots[0] / ".run-abc").mkdir()
-    shutil.copy(run.folder / "history.csv", store.roots[0] / ".run-abc")
+    unfinished = store.roots[0] / f".{run.name}.abcd1234.wbc.tmp"
+    unfinished.mkdir()
+    shutil.copy(run.folder / "history.csv", unfinished)
     (store.roots[0] / "notes").mkdir()
     assert [r.name for r in store.whole()] == [run.name]
     assert store.damaged() == []
+
+
+def test_what_somebody_else_put_in_a_runs_place_stays_there(store, run, tmp_path):
+    other = Plan(EXPERIMENTS["final"], 2, 1, "d" * 64)
+    foreign = store.roots[0] / f"final-e2-s1-{other.key[:12]}"
+    foreign.mkdir()
+    (foreign / "mine").write_text("x")
+    with pytest.raises(RunError, match="could not be written"):
+        store.write(other, FITTED, MATERIAL, keep_weights=False)
+    assert (foreign / "mine").read_text() == "x"
+    assert sorted(p.name for p in store.roots[0].iterdir()) == sorted([run.name, foreign.name])
+
+
+def test_a_folder_beside_the_runs_with_a_name_like_an_unfinished_one_stays(store, run):
+    mine = store.roots[0] / ".run-notes"
+    mine.mkdir()
+    os.utime(mine, (0, 0))
+    store.write(Plan(EXPERIMENTS["final"], 2, 1, "d" * 64), FITTED, MATERIAL, keep_weights=False)
+    assert mine.is_dir()
 
 
 def test_an_edited_record_is_noticed(store, run):

@@ -15,7 +15,14 @@ import pytest
 from tests.train_tiny import TINY
 from wbc_lib import examples, experiments, paths, provenance, study
 from wbc_lib.designs import DESIGNS
-from wbc_lib.errors import DataNotFoundError, PlaceError, RunError, UnknownNameError, WeightsError
+from wbc_lib.errors import (
+    BadDataError,
+    DataNotFoundError,
+    PlaceError,
+    RunError,
+    UnknownNameError,
+    WeightsError,
+)
 from wbc_lib.manifest import PUBLISHED_SHA256
 from wbc_lib.runs import Store, read
 from wbc_lib.study import RECORDED, Study, open_study, prefer_recorded
@@ -101,13 +108,55 @@ def test_one_run_per_seed_and_the_first_seeds_are_missing_first(small):
     assert two.missing(["tiny"], seeds=[5]) == [("tiny", 5)]
 
 
-def test_a_base_without_its_weights_is_an_error_unless_it_is_optional(small, monkeypatch, tmp_path):
-    (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"anything")
-    monkeypatch.setenv("WBC_WEIGHTS", str(tmp_path))
+def test_a_base_without_its_weights_is_an_error_unless_it_is_optional(small, monkeypatch):
+    def train(self, plan):
+        raise WeightsError("not here")
+
+    monkeypatch.setattr(Study, "train", train)
     with pytest.raises(WeightsError):
         small.runs("vgg16")
     assert small.runs("vgg16", optional=True) == []
     assert small.store.whole() == []
+
+
+def test_a_base_whose_weights_are_damaged_is_an_error_even_if_it_is_optional(small, monkeypatch, tmp_path):
+    (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"anything")
+    monkeypatch.setenv("WBC_WEIGHTS", str(tmp_path))
+    for optional in (False, True):
+        with pytest.raises(BadDataError, match="download it again"):
+            small.runs("vgg16", optional=optional)
+    assert small.store.whole() == []
+
+
+@pytest.mark.parametrize("may_train", [True, False])
+@pytest.mark.parametrize("file", ["history.csv", "predictions.npz", "run.json"])
+def test_only_an_absent_run_is_not_run_a_damaged_one_is_an_error(small, may_train, file):
+    run = small.run("tiny")
+    content = bytearray((run.folder / file).read_bytes())
+    content[len(content) // 2] ^= 4
+    (run.folder / file).write_bytes(content)
+    asked = dataclasses.replace(small, may_train=may_train)
+    for optional in (False, True):
+        with pytest.raises(RunError, match=run.name):
+            asked.runs("tiny", optional=optional)
+
+
+def test_of_an_experiment_whose_weights_are_gone_the_recorded_runs_are_shown(small, monkeypatch):
+    run = small.run("tiny", 1)
+    two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(0, 1)))
+
+    def train(self, plan):
+        raise WeightsError("not here")
+
+    monkeypatch.setattr(Study, "train", train)
+    assert [r.name for r in two.runs("tiny", optional=True)] == [run.name]
+
+
+def test_photos_that_are_in_the_cache_but_not_whole_are_not_passed_over(monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    (tmp_path / "blood-cells" / "dataset-master" / "JPEGImages").mkdir(parents=True)
+    with pytest.raises(DataNotFoundError, match="dataset2-master"):
+        study.open_study(download=False)
 
 
 def test_a_damaged_run_is_not_trained_over(small):
@@ -196,7 +245,7 @@ def kill_at_random(process: subprocess.Popen, root: Path, moment: str, rng: rand
     if moment == "starting":
         time.sleep(rng.uniform(0, 4))
     else:
-        sign = ".run-*" if moment == "recording" else ".unfinished/*.npz"
+        sign = ".*.wbc.tmp" if moment == "recording" else ".unfinished/*.npz"
         before = {p: p.stat().st_mtime_ns for p in root.glob(sign)}
         while process.poll() is None:
             with contextlib.suppress(FileNotFoundError):

@@ -9,7 +9,6 @@ import io
 import re
 import shutil
 import stat
-import tempfile
 import unicodedata
 import zipfile
 import zlib
@@ -116,25 +115,19 @@ def _unpack(file: _Cautious, archive: Path, target: Path) -> Path:
 
 
 def _write_members(packed: zipfile.ZipFile, members: list[zipfile.ZipInfo], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    paths.sweep(target.parent, ".", ".tmp")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    try:
+    with paths.temporary_folder(target) as temporary:
         for member in members:
             path = temporary / member.filename
             path.parent.mkdir(parents=True, exist_ok=True)
             # No more than the stated size is unpacked, and it must have the stated checksum.
             with packed.open(member) as source, path.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
-        temporary.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
         try:
             temporary.rename(target)
         except OSError:
             if not _is_whole(target, members):
                 raise  # else another process was quicker
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _look_over(members: list[zipfile.ZipInfo], archive: Path) -> None:

@@ -368,7 +368,7 @@ def record(data: DataSet) -> list[str]:
         Names of the runs that were measured now.
     """
     sha256, done = read_manifest(data).sha256, []
-    for run in Store(paths.results()).whole():
+    for run in Store(paths.results()).read_all("final"):
         is_wanted = run.record["experiment"] == "final" and run.record["config"]["data_sha256"] == sha256
         if is_wanted and _has_weights(run) and read(run, folder()) is None:
             with progress.bar(f"{run.name}: what it looks at") as on_progress:

@@ -4,9 +4,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from subprocess import STDOUT
 
 import yaml
 
-from wbc_lib import browser_model, downloads, lineage, paths, print_version, stopping
+from wbc_lib import browser_model, downloads, lineage, paths, print_version, site, stopping
 from wbc_lib.chapter import GRAMMARS
 from wbc_lib.errors import BookError
+from wbc_lib.manifest import hash_file
 from wbc_lib.progress import NEVER_TRAIN
 from wbc_lib.study import Study
 
@@ -45,6 +45,8 @@ class Chapter:
     target: Path
     parameters: dict[str, str]
     data_sha256: str
+    #: Hash of all that its outcome depends on.
+    key: str = ""
 
     @property
     def name(self) -> str:
@@ -79,7 +81,7 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
     study : Study
         The data and the profile; all runs that can be had should be recorded already.
     output : Path
-        Folder for the finished site.
+        Folder for the finished site, as `site.claim` gives it: build within that.
     jobs : int
         Chapters executed at a time.
     on_chapter : callable
@@ -96,7 +98,7 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
         If a chapter fails or a page cannot be built without a warning; names the chapter.
     """
     chapters = _stage(study)
-    stale = [c for c in chapters if not _is_current(c, study)]
+    stale = [c for c in chapters if not _is_current(c)]
     done = len(chapters) - len(stale)
     os.environ[NEVER_TRAIN] = "1"
     if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
@@ -108,7 +110,7 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
         for chapter, problem in results:
             if problem:
                 raise BookError(problem)
-            _mark_current(chapter, study)
+            _mark_current(chapter)
             done += 1
             on_chapter(chapter.name, done, len(chapters))
     return _make_pages(output)
@@ -121,6 +123,9 @@ def _stage(study: Study) -> list[Chapter]:
     if announcement:
         theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
         theme["announcement"] = announcement
+    surroundings = _hash_surroundings(study)
+    # No page uses it, but once it changes Sphinx makes all of them anew.
+    config["sphinx"]["config"].setdefault("html_context", {})["made_of"] = surroundings
     config = downloads.with_launch_buttons(config, downloads.read_address(config))
     _write_if_changed(STAGING / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
     _write_if_changed(STAGING / _TOC, (paths.ROOT / _TOC).read_bytes())
@@ -138,7 +143,8 @@ def _stage(study: Study) -> list[Chapter]:
     for page in pages:
         source = paths.ROOT / f"{page}.ipynb"
         if source.exists():
-            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256))
+            key = _hash_chapter(source, parameters, surroundings)
+            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256, key))
         elif not source.with_suffix(".md").exists():
             raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
     wanted |= {c.target for c in chapters}
@@ -216,24 +222,33 @@ def execute(chapter: Chapter) -> str | None:
     return None
 
 
-def _fingerprint(chapter: Chapter, study: Study) -> str:
-    # All that a chapter's outcome depends on: its source, the library, the data, the parameters and the runs.
-    digest = hashlib.sha256(chapter.source.read_bytes())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    digest.update(json.dumps([chapter.parameters, study.manifest.sha256, study.data_sha256]).encode())
-    for root in study.store.roots:
-        digest.update("\n".join(sorted(p.parent.name for p in root.glob("[!.]*/run.json"))).encode())
+def _hash_surroundings(study: Study) -> str:
+    # Of all that chapters read but their own sources: whatever of it changes, none is taken for current.
+    digest = hashlib.sha256(json.dumps([study.manifest.sha256, study.data_sha256, sys.version]).encode())
+    folders = dict.fromkeys([Path(__file__).parent, paths.ROOT / "results", paths.results(), *study.store.roots])
+    for name in ("CITATION.cff", "requirements.lock"):
+        digest.update((paths.ROOT / name).read_bytes())
+    for folder in folders:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            name = path.relative_to(folder)
+            # Temporary files and the state of unfinished trainings have hidden names.
+            if not any(part.startswith((".", "__pycache__")) for part in name.parts):
+                digest.update(f"{name.as_posix()} {hash_file(path)}\n".encode())
     return digest.hexdigest()
 
 
-def _is_current(chapter: Chapter, study: Study) -> bool:
+def _hash_chapter(source: Path, parameters: Mapping[str, str], surroundings: str) -> str:
+    return hashlib.sha256(source.read_bytes() + json.dumps([parameters, surroundings]).encode()).hexdigest()
+
+
+def _is_current(chapter: Chapter) -> bool:
     mark = chapter.target.with_suffix(".key")
-    return chapter.target.exists() and mark.exists() and mark.read_text() == _fingerprint(chapter, study)
+    return chapter.target.exists() and mark.exists() and mark.read_text() == chapter.key
 
 
-def _mark_current(chapter: Chapter, study: Study) -> None:
-    paths.write_text(chapter.target.with_suffix(".key"), _fingerprint(chapter, study))
+def _mark_current(chapter: Chapter) -> None:
+    # By what was there before it was executed: what changes meanwhile it may not have read.
+    paths.write_text(chapter.target.with_suffix(".key"), chapter.key)
 
 
 def _write_if_changed(target: Path, content: bytes) -> None:
@@ -247,9 +262,10 @@ def _make_pages(output: Path) -> Path:
     made = paths.BUILD / "pages"
     command = [sys.executable, "-c", _JUPYTER_BOOK, "build", str(STAGING), "--path-output", str(made)]
     command += ["--warningiserror", "--keep-going", "--quiet"]
+    environment = os.environ | {site.BUILDING: "1"}
     log = paths.BUILD / "pages.log"
     with log.open("w", encoding="utf-8") as file:
-        failed = stopping.run(command, stdout=file, stderr=STDOUT)
+        failed = stopping.run(command, stdout=file, stderr=STDOUT, env=environment)
     if failed < 0:
         raise BookError(f"The pages could not be built: Jupyter Book was killed, {_MEMORY}")
     if failed:
@@ -265,24 +281,10 @@ def _make_pages(output: Path) -> Path:
     config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
     downloads.write_downloads(html, downloads.read_address(config))
     print_version.write(html, read_toc(), config["title"], paths.BUILD / "print")
-    if output.resolve() != html.resolve():
-        fresh = output.with_name(output.name + ".tmp")
-        shutil.rmtree(fresh, ignore_errors=True)
-        with paths.place(output, "name another folder with --output"):
-            try:
-                shutil.copytree(html, fresh)
-                shutil.rmtree(output, ignore_errors=True)
-                fresh.replace(output)
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
+    site.publish(html, output)
     return output / "index.html"
 
 
-def missing_pages(site: Path) -> list[str]:
-    """Pages of the table of contents that a built site lacks."""
-    return [page for page in read_toc() if not (site / f"{page}.html").is_file()]
-
-
 if __name__ == "__main__":
-    lacking = missing_pages(Path(sys.argv[1]))
-    sys.exit(f"The site lacks: {', '.join(lacking)}" if lacking else 0)
+    faults = site.find_faults(Path(sys.argv[1]), read_toc())
+    sys.exit("\n".join(faults) or 0)

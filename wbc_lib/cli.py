@@ -46,6 +46,7 @@ def _begin(
 
 @app.command()
 def book(
+    context: typer.Context,
     data: Data = None,
     profile: Annotated[
         str,
@@ -63,10 +64,12 @@ def book(
 ) -> None:
     """Build the book; ends with the address of its front page."""
     paths.require_project("`wbc book`")
+    from wbc_lib import site
     from wbc_lib.book import build_book
 
+    output = context.with_resource(site.claim(output))
     paths.require_writable(paths.BUILD)
-    paths.require_writable(output.absolute().parent, _OTHER_OUTPUT)
+    paths.require_writable(output.parent, _OTHER_OUTPUT)
     study = open_study(data, profile or "paper")
     if not profile:
         study = prefer_recorded(study)
@@ -314,6 +317,7 @@ def _train_missing(study: Study, wanted: list[tuple[str, int]], cluster: Cluster
 def main() -> None:
     """Run the command line; what a user can mend is told in one sentence."""
     paths.settle_home()
+    paths.make_absolute()
     with stopping.heeded():
         _run()
 

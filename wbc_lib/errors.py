@@ -23,7 +23,7 @@ class DataNotFoundError(WbcError):
 
 
 class BadDataError(WbcError):
-    """A file of the data set cannot be read as what it should be."""
+    """A file of the data set or of pretrained weights is not what it should be."""
 
 
 class UnknownNameError(WbcError):

@@ -126,13 +126,10 @@ def _write_tile(photo: int, row: pd.Series, picture: str, title: str) -> str:
 
 
 def read_pictures(data: DataSet, photos: Sequence[int]) -> dict[int, str]:
-    """Small JPEGs of photos as data URIs; a photo that cannot be read has none."""
+    """Small JPEGs of photos as data URIs."""
     found = {}
     for photo in photos:
-        try:
-            image = read_image(data.photo_path(photo))
-        except BadDataError:
-            continue
+        image = read_image(data.photo_path(photo))
         small = cv2.resize(image, PICTURE, interpolation=cv2.INTER_AREA)
         _, content = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         found[photo] = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
@@ -163,15 +160,20 @@ def map_attention(run: Run, data: DataSet, photos: Sequence[int]) -> dict[int, d
     Returns
     -------
     dict of int to dict
-        By photo: ``said``, the class that the map speaks for, and ``values``, as `coarsen` gives them. A photo that
-        cannot be read has none.
+        By photo: ``said``, the class that the map speaks for, and ``values``, as `coarsen` gives them.
+
+    Raises
+    ------
+    BadDataError
+        If a photo cannot be read.
     """
+    found = {}
     read = prediction.classify(run, [data.photo_path(photo) for photo in photos], 0.0, with_attention=True)
-    return {
-        photo: {"said": nice(one.cell or "none"), "values": coarsen(one.attention)}
-        for photo, one in zip(photos, read, strict=True)
-        if not isinstance(one, BadDataError)
-    }
+    for photo, one in zip(photos, read, strict=True):
+        if isinstance(one, BadDataError):
+            raise one
+        found[photo] = {"said": nice(one.cell or "none"), "values": coarsen(one.attention)}
+    return found
 
 
 def coarsen(attention: NDArray[np.floating]) -> list[int]:

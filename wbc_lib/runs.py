@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from wbc_lib.training import Fitted
 
 _FORMAT = 1
-#: How the names of folders begin that are not runs yet.
-_UNFINISHED = ".run-"
+#: Names of runs' folders, so that one whose record is lost is still known for one.
+_NAME = re.compile(r"[^.].*-e\d+-s\d+-[0-9a-f]{12}")
 _LIBRARIES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 
 
@@ -167,6 +167,20 @@ class Store:
             raise unread
         return None
 
+    def read_all(self, beginning: str = "") -> list[Run]:
+        """All runs whose names begin so, by name.
+
+        Raises
+        ------
+        RunError
+            If one of them is damaged.
+        """
+        found: dict[str, Path] = {}
+        for root in self.roots[::-1]:
+            with paths.place(root):
+                found |= _list_runs(root)
+        return [read(found[name]) for name in sorted(found) if name.startswith(beginning)]
+
     def whole(self) -> list[Run]:
         """All whole runs, by name; damaged ones are left out (`damaged` tells them)."""
         return [run for run, problem in self._examined() if problem is None]
@@ -179,7 +193,7 @@ class Store:
         found: dict[str, Path] = {}
         for root in self.roots[::-1]:
             try:
-                found |= {folder.name: folder for folder in _list_folders(root) if _holds_record(folder)}
+                found |= _list_runs(root)
             except OSError as error:
                 yield None, paths.explain(error, root)
         for name in sorted(found):  # a run that is in several folders is one run
@@ -213,15 +227,15 @@ class Store:
         if run.folder.parent == root:
             return run
         with paths.place(root):
-            root.mkdir(parents=True, exist_ok=True)
-            paths.sweep(root, _UNFINISHED)
-            temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
-            try:
+            target = root / run.name
+            with paths.temporary_folder(target) as temporary:
                 shutil.copytree(run.folder, temporary, dirs_exist_ok=True)
-                temporary.replace(root / run.name)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-        return read(root / run.name)
+                try:
+                    temporary.rename(target)
+                except OSError:
+                    if not target.exists():
+                        raise  # else another process was quicker
+        return read(target)
 
     def write(self, plan: Plan, fitted: "Fitted", material: "Material", *, keep_weights: bool) -> Run:
         """Record a finished training, whole or not at all.
@@ -234,20 +248,13 @@ class Store:
         root = self.roots[0]
         target = root / f"{plan.experiment.name}-e{plan.epochs}-s{plan.seed}-{plan.key[:12]}"
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            paths.sweep(root, _UNFINISHED)
-            temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
-            try:
+            with paths.temporary_folder(target) as temporary:
                 _write_files(temporary, fitted, material, keep_weights)
                 record = _describe(plan, fitted, material)
                 record["files"] = {p.name: hash_file(p) for p in sorted(temporary.iterdir())}
                 record["sha256"] = _seal(record)
                 paths.write_text(temporary / "run.json", json.dumps(record, indent=1) + "\n")
-                temporary.chmod(0o755)
-                shutil.rmtree(target, ignore_errors=True)
-                temporary.replace(target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.rename(target)
         except OSError as error:
             raise RunError(
                 f"{target.name} could not be written. {paths.explain(error, root)} The training itself is kept, for "
@@ -292,6 +299,11 @@ def _list_folders(root: Path) -> list[Path]:
             return sorted(root / entry.name for entry in entries if not entry.name.startswith("."))
     except FileNotFoundError:
         return []
+
+
+def _list_runs(root: Path) -> dict[str, Path]:
+    # A folder that is named as a run and has lost its record is a damaged run.
+    return {p.name: p for p in _list_folders(root) if _NAME.fullmatch(p.name) or _holds_record(p)}
 
 
 def _holds_record(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """Ask for a run: read it if it is recorded, train it if it is not."""
 
-import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -114,20 +113,27 @@ class Study:
         name : str
             Of the experiment.
         optional : bool
-            Whether an empty list, rather than an error, is the answer where the experiment cannot be run here.
+            Whether those that are recorded, be it none, rather than an error, are the answer where others cannot be
+            trained here.
 
         Returns
         -------
         list of Run
             By seed. If training is not allowed: those that are recorded, at least one unless `optional`.
+
+        Raises
+        ------
+        RunError
+            If one is damaged, `optional` or not.
         """
+        if not self.may_train:
+            found = self.recorded(name)
+            return found if found or optional else [self.run(name, self.profile.seeds[0])]
         try:
-            if self.may_train:
-                return [self.run(name, seed) for seed in self.profile.seeds]
-            return self.recorded(name) or [self.run(name, self.profile.seeds[0])]
-        except (WeightsError, RunError):
+            return [self.run(name, seed) for seed in self.profile.seeds]
+        except WeightsError:
             if optional:
-                return []
+                return self.recorded(name)
             raise
 
     def recorded(self, name: str) -> list[Run]:
@@ -248,8 +254,11 @@ def _find_photos(named: str, download: bool) -> DataSet | None:
         return None
     if named:
         return photos.open_folder(named)
-    with contextlib.suppress(DataNotFoundError):
+    try:
         return photos.find(download=download)
+    except DataNotFoundError:
+        if (paths.cache() / "blood-cells").exists():
+            raise  # they are there, but not as they should be
     return None
 
 

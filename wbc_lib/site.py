@@ -1,0 +1,239 @@
+"""The finished site: which folder it may take, that one build runs at a time, and what must be on its pages.
+
+As an extension of Sphinx, named in ``_config.yml``, it stops whoever makes pages of chapters that nobody has executed.
+"""
+
+import ast
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from wbc_lib import paths
+from wbc_lib.errors import BookError
+
+if TYPE_CHECKING:
+    from bs4 import Tag
+
+#: In the site's folder: makes it one, and lists its files.
+MARK = ".wbc-site.json"
+#: Set in the environment while `book.build_book` has the pages made.
+BUILDING = "WBC_BUILDING"
+
+
+@contextmanager
+def claim(output: Path) -> Iterator[Path]:
+    """Hold the right to build in this checkout.
+
+    Parameters
+    ----------
+    output : Path
+        Folder for the finished site.
+
+    Yields
+    ------
+    Path
+        `output`, resolved.
+
+    Raises
+    ------
+    BookError
+        If `output` holds anything but an earlier site, or another build runs.
+    """
+    output = output.expanduser().resolve()
+    check_folder(output)
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    note = paths.BUILD / "build.json"
+    lock = FileLock(paths.BUILD / "build.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise BookError(
+            f"Another build runs in {paths.ROOT}{_describe_builder(note)}; wait for it, or build in another checkout."
+        ) from error
+    try:
+        started = datetime.now().astimezone().isoformat(" ", "seconds")
+        paths.write_text(note, json.dumps({"process": os.getpid(), "started": started}))
+        yield output
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe_builder(note: Path) -> str:
+    try:
+        told = json.loads(note.read_text(encoding="utf-8"))
+        return f", since {told['started']}, as process {told['process']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+        return ""
+
+
+def check_folder(output: Path) -> None:
+    """Let pass a folder that a site may take: one that is not there, is empty, or holds an earlier site alone.
+
+    Raises
+    ------
+    BookError
+        If anything else is there; names one such thing.
+    """
+    if not os.path.lexists(output):
+        return
+    if not output.is_dir():
+        raise BookError(f"{output} is no folder; name one with --output.")
+    ours = {Path(file) for file in _read_mark(output)}
+    ours |= {folder for file in ours for folder in file.parents}
+    foreign = sorted(set(_list_entries(output)) - ours)
+    if foreign:
+        raise BookError(
+            f"{output} holds {foreign[0]}, which no build of this book wrote; move it away, or name an empty folder "
+            "with --output."
+        )
+
+
+def _list_entries(folder: Path) -> list[Path]:
+    walked = ((Path(top), names + files) for top, names, files in os.walk(folder))
+    return [(top / name).relative_to(folder) for top, names in walked for name in names]
+
+
+def _read_mark(site: Path) -> list[str]:
+    try:
+        files = json.loads((site / MARK).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # whatever is there is somebody else's
+    return [*files, MARK] if isinstance(files, list) and all(isinstance(file, str) for file in files) else []
+
+
+def publish(pages: Path, output: Path) -> None:
+    """Put finished pages, whole or not at all, in a folder that `check_folder` lets pass.
+
+    Raises
+    ------
+    BookError
+        If it does not, or cannot be written to.
+    """
+    check_folder(output)
+    try:
+        with paths.temporary_folder(output) as temporary:
+            fresh, old = temporary / "fresh", temporary / "old"
+            shutil.copytree(pages, fresh)
+            files = sorted(file.as_posix() for file in _list_entries(fresh) if not (fresh / file).is_dir())
+            paths.write_text(fresh / MARK, json.dumps({"files": files}, indent=1))
+            if output.exists():
+                output.rename(old)
+            try:
+                fresh.rename(output)
+            except OSError:
+                if old.exists():
+                    old.rename(output)
+                raise
+    except OSError as error:
+        # A copy gathers the reasons of all files that it could not make: the first tells enough.
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+        raise BookError(
+            f"The site cannot be written to {output} ({reason}); make room there, or name another folder with --output."
+        ) from error
+
+
+def find_faults(site: Path, pages: Sequence[str], root: Path = paths.ROOT) -> list[str]:
+    """Find what a built site lacks: pages, and values, outputs, tables, figures and pictures on them.
+
+    Parameters
+    ----------
+    site : Path
+        Folder of its front page.
+    pages : sequence of str
+        As `book.read_toc` gives them.
+    root : Path
+        Folder of the chapters' sources, which tell what is to be on their pages.
+
+    Returns
+    -------
+    list of str
+        A sentence for each fault.
+    """
+    return [f"{page}: {fault}" for page in pages for fault in _find_faults_on(site / f"{page}.html", root / page)]
+
+
+def _find_faults_on(path: Path, source: Path) -> Iterator[str]:
+    from bs4 import BeautifulSoup
+
+    if not path.is_file():
+        yield "there is no such page."
+        return
+    article = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one("article.bd-article")
+    if article is None:
+        yield "it is no page of the book."
+        return
+    pictures = [image["src"] for image in article.find_all("img", src=True)]
+    for picture in (p for p in pictures if not re.match(r"[a-z]+:|//", p)):
+        file = path.parent / picture.partition("?")[0]
+        if not file.is_file() or not file.stat().st_size:
+            yield f"its picture {picture} is not there."
+    chapter = source.with_name(f"{source.name}.ipynb")
+    if not chapter.exists():
+        return
+    wanted = _Wanted.read(chapter)
+    for what, there, number in (
+        ("values in its text", len(article.select(".pasted-text")), wanted.values),
+        ("outputs of its cells", len(article.select("div.cell_output")), wanted.outputs),
+    ):
+        if there < number:
+            yield f"it has {there} of {number} {what}."
+    for name in wanted.figures:
+        figure = article.find(id=name)
+        if figure is None or not _shows_something(figure):
+            yield f"the figure or table {name} is not there."
+
+
+def _shows_something(figure: "Tag") -> bool:
+    return bool(figure.select("img, svg, canvas, th, div[class*=wbc-]"))  # a table may have no row
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    # What the source of a chapter says is to be on its page.
+    values: int
+    outputs: int
+    figures: tuple[str, ...]
+
+    @classmethod
+    def read(cls, chapter: Path) -> "_Wanted":
+        cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        figures = (cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") for cell in code)
+        return cls(
+            sum(len(re.findall(r"\{glue:\w+\}`", text)) for text in prose),
+            sum(_has_output("".join(cell["source"])) for cell in code),
+            tuple(filter(None, figures)),
+        )
+
+
+def _has_output(source: str) -> bool:
+    # A cell shows what it ends with, and `open_chapter` what the page is built on; values are glued unseen.
+    calls = {getattr(node.func, "id", "") for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
+    last = ast.parse(source).body[-1:]
+    is_shown = bool(last) and isinstance(last[0], ast.Expr)
+    is_glued = (
+        is_shown and isinstance(last[0].value, ast.Call) and getattr(last[0].value.func, "id", "") == "glue_values"
+    )
+    return "open_chapter" in calls or is_shown and not is_glued
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Stop Sphinx unless it makes the pages for `book.build_book`."""
+    from sphinx.errors import ConfigError
+
+    if not os.environ.get(BUILDING):
+        raise ConfigError(
+            "Without executed chapters the pages would be empty; run `make book` (or `wbc book`) instead."
+        )
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
