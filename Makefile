@@ -19,9 +19,9 @@ test: $(VENV)/ready
 test-slow: $(VENV)/ready
 	@$(BIN)/python -m pytest -m slow
 
-# Leave the machine idle; TORCH=PYTHON names an interpreter that has PyTorch.
+# Leave the machine idle.
 bench: $(VENV)/ready
-	@$(WBC) bench --record $(if $(DATA),--data $(DATA)) $(if $(TORCH),--torch $(TORCH))
+	@$(BIN)/python benchmarks/measure.py --record $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/ready
 	@$(BIN)/ruff format --check .

@@ -31,7 +31,3 @@ class BookError(WbcError):
 
 class LabError(WbcError):
     """The chapters cannot be laid out to work in, or JupyterLab cannot be started."""
-
-
-class BenchError(WbcError):
-    """A measurement failed, or its record cannot be read."""
