@@ -21,9 +21,9 @@ test: $(VENV)/ready
 test-slow: $(VENV)/ready
 	@$(BIN)/python -m pytest -m slow
 
-# Leave the machine idle; TORCH=PYTHON names an interpreter that has PyTorch.
+# Leave the machine idle.
 bench: $(VENV)/ready
-	@$(WBC) bench --record $${DATA:+--data "$$DATA"} $${TORCH:+--torch "$$TORCH"}
+	@$(BIN)/python benchmarks/measure.py --record $${DATA:+--data "$$DATA"}
 
 lint: $(VENV)/ready
 	@$(BIN)/ruff format --check .

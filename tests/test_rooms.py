@@ -11,12 +11,11 @@ from wbc_lib import paths
 ORDER = """
     errors paths archive folders photos manifest smears phantoms images check registration lineup provenance fields
     cells shared_cells evidence recipe data_sheet splits paper experiments designs efficientnet models features examples
-    training runs progress study verify remote jobs scaleout scaling capacity capacity_words metrics intervals
-    photo_scores certainty crossvalidation new_photo_words leakage calibration conformal trust counting claims figures
-    saliency occlusion attention attention_views attention_words attention_figures certainty_figures provenance_figures
-    provenance_words trust_figures trust_words counting_words capacity_figures interactive glossary citation
-    lineage chapter pictures prediction browser_model gallery print_version prose downloads book lab turns operations
-    crowds contenders torch_contender data_contenders book_contenders bench_record bench aims bench_figures
+    training runs progress study verify remote jobs scaleout metrics intervals photo_scores certainty crossvalidation
+    new_photo_words leakage calibration conformal trust counting claims figures saliency occlusion attention
+    attention_views attention_words attention_figures certainty_figures provenance_figures provenance_words
+    trust_figures trust_words counting_words interactive glossary citation lineage chapter pictures prediction
+    browser_model gallery print_version prose downloads site book lab
     data_commands run_commands lab_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
 FILES = {p.stem: p for p in (paths.ROOT / "wbc_lib").glob("*.py") if not p.stem.startswith("__")}

@@ -13,7 +13,7 @@ import typer
 from wbc_lib import data_commands, lab_commands, paths, progress, run_commands, stopping
 from wbc_lib.data_commands import Data
 from wbc_lib.designs import DESIGNS, find_design
-from wbc_lib.errors import BenchError, DataNotFoundError, RunError, UnknownNameError, WbcError, WeightsError
+from wbc_lib.errors import DataNotFoundError, RunError, UnknownNameError, WbcError, WeightsError
 from wbc_lib.experiments import EXPERIMENTS, VARIATIONS, find_experiment
 from wbc_lib.progress import console
 from wbc_lib.run_commands import AsJson, ProfileName, find_one_run
@@ -184,41 +184,6 @@ def predict(
         typer.echo(sentence, err=True)
     if problems:
         raise typer.Exit(1)
-
-
-@app.command()
-def bench(
-    data: Data = None,
-    only: Annotated[str, typer.Option(help="Parts, such as training,book. Default: all of them.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each contender; its median counts.")] = 5,
-    torch: Annotated[str, typer.Option(help="A Python interpreter that has PyTorch, to be compared with too.")] = "",
-    record: Annotated[bool, typer.Option(help="Write to the project's results/bench/, to be committed.")] = False,
-    small: Annotated[bool, typer.Option(help="Only check that everything runs, in a minute.")] = False,
-) -> None:
-    """Measure how fast the work is done, against the usual ways; they take turns, so leave the machine idle.
-
-    The parts are training, arrays, transfer, provenance, book and start. All of them take under half an hour.
-    """
-    from wbc_lib import aims, bench_record
-    from wbc_lib import bench as parts
-
-    if small and record:
-        raise BenchError("What --small measures means nothing, so it cannot be recorded; leave out one of the two.")
-    chosen = parts.find_parts(only)
-    study = open_study(data, "smoke" if small else "quick", may_train=False)
-    _say_basis(study)
-    if (load := parts.read_load()) > parts.IDLE:
-        typer.echo(f"The machine is not idle (its load is {load:.1f}), which will show in the figures.", err=True)
-    found = {}
-    for part in chosen:
-        with progress.bar(parts.PARTS[part].title) as on_turn:
-            sizes = parts.SMALL if small else None
-            options = {"repeats": repeats, "torch": torch, "load_before": load, "is_alone": len(chosen) == 1}
-            found[part] = parts.measure(part, study, sizes=sizes, on_turn=on_turn, **options)
-        if record:
-            bench_record.write_part(found[part])
-    rows = aims.tabulate(found).query("part in @found", local_dict={"found": list(found)}).reset_index()
-    progress.print_tables(rows.to_dict("records"))
 
 
 @app.command()

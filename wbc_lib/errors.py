@@ -48,7 +48,3 @@ class KilledError(WbcError):
 
 class LabError(WbcError):
     """The chapters cannot be laid out to work in, or JupyterLab cannot be started."""
-
-
-class BenchError(WbcError):
-    """A measurement failed, or its record cannot be read."""
