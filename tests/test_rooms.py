@@ -15,7 +15,7 @@ ORDER = """
     certainty crossvalidation new_photo_words leakage calibration conformal trust counting claims figures saliency
     occlusion attention attention_views attention_words attention_figures certainty_figures provenance_figures
     provenance_words trust_figures trust_words counting_words capacity_figures interactive glossary citation
-    lineage chapter prediction browser_model gallery print_version prose downloads book lab turns operations
+    lineage chapter prediction browser_model gallery print_version prose downloads site book lab turns operations
     crowds contenders torch_contender data_contenders book_contenders bench_record bench aims bench_figures
     data_commands run_commands lab_commands cli
 """.split()  # noqa: SIM905 - read as a line, from left to right
