@@ -90,17 +90,18 @@ def check_folder(output: Path) -> None:
         raise BookError(f"{output} is no folder; name one with --output.")
     ours = {Path(file) for file in _read_mark(output)}
     ours |= {folder for file in ours for folder in file.parents}
-    foreign = sorted(set(_list_entries(output)) - ours)
+    foreign = next((entry for entry in _list_entries(output) if entry not in ours), None)
     if foreign:
         raise BookError(
-            f"{output} holds {foreign[0]}, which no build of this book wrote; move it away, or name an empty folder "
+            f"{output} holds {foreign}, which no build of this book wrote; move it away, or name an empty folder "
             "with --output."
         )
 
 
-def _list_entries(folder: Path) -> list[Path]:
-    walked = ((Path(top), names + files) for top, names, files in os.walk(folder))
-    return [(top / name).relative_to(folder) for top, names in walked for name in names]
+def _list_entries(folder: Path) -> Iterator[Path]:
+    for top, names, files in os.walk(folder):
+        for name in names + files:
+            yield (Path(top) / name).relative_to(folder)
 
 
 def _read_mark(site: Path) -> list[str]:
