@@ -114,8 +114,9 @@ def train(
     if not names and not everything:
         raise UnknownNameError(f"Name an experiment, or say --all. There are: {', '.join(EXPERIMENTS)}.")
     chosen = list(EXPERIMENTS) if everything else [find_experiment(name).name for name in names]
+    named = parse_seeds(seeds)
     study = _open_to_train(data, profile, record)
-    wanted = parse_seeds(seeds) or study.profile.seeds
+    wanted = named or study.profile.seeds
     asked = [(name, seed) for seed in wanted for name in chosen]
     _train_missing(study, asked if cluster else study.missing(chosen, wanted), cluster)
     if record:
