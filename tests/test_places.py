@@ -19,7 +19,9 @@ from wbc_lib.errors import PlaceError, RunError
 def wbc(*arguments: object, **variables: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "wbc_lib", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT), **variables}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    # From another folder, as the one that Python starts in goes before PYTHONPATH.
+    folder = tempfile.gettempdir()
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=folder)
 
 
 def test_tables_go_to_standard_output_whole_and_as_json(monkeypatch):
