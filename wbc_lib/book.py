@@ -225,10 +225,10 @@ def execute(chapter: Chapter) -> str | None:
 def _hash_surroundings(study: Study) -> str:
     # Of all that chapters read but their own sources: whatever of it changes, none is taken for current.
     digest = hashlib.sha256(json.dumps([study.manifest.sha256, study.data_sha256, sys.version]).encode())
-    folders = dict.fromkeys([Path(__file__).parent, paths.ROOT / "results", paths.results(), *study.store.roots])
+    folders = [paths.ROOT / "wbc_lib", paths.ROOT / "results", paths.ROOT / "benchmarks", paths.results()]
     for name in ("CITATION.cff", "requirements.lock"):
         digest.update((paths.ROOT / name).read_bytes())
-    for folder in folders:
+    for folder in dict.fromkeys([*folders, *study.store.roots]):
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             name = path.relative_to(folder)
             # Temporary files and the state of unfinished trainings have hidden names.
