@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.conftest import photographed_again
 from wbc_lib import evidence, fields, phantoms, photos, provenance
 from wbc_lib.lineup import read_reduced
+from wbc_lib.phantoms import draw_photo
 from wbc_lib.provenance import AFFINE
-from wbc_lib.smears import draw_photo
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def labelled(tmp_path):
         (tmp_path / folder).mkdir()
     for photo in labels:
         cv2.imwrite(str(data.photo_path(photo)), np.full((480, 640, 3), 10 * photo, np.uint8))
-        data.annotation_path(photo).write_text(phantoms.boxes_xml(photo, (box,)))
+        data.annotation_path(photo).write_text(phantoms.boxes_xml((box,)))
     rows = [(1, "TRAIN"), (2, "TEST"), (2, "TEST_SIMPLE"), (3, "TRAIN"), (6, "TRAIN")]
     table = pd.DataFrame({"photo": [p for p, _ in rows], "image": [f"{s}/X/{i}" for i, (_, s) in enumerate(rows)]})
     return data, table

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from tests.conftest import photographed_again
 from wbc_lib import fields, paths, photos, provenance, registration
 from wbc_lib.errors import BadDataError
-from wbc_lib.smears import draw_photo
+from wbc_lib.phantoms import draw_photo
 
 
 def test_planted_near_duplicates_are_found(tmp_path):

@@ -4,10 +4,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import cross_val_score
 
 from wbc_lib import phantoms, photos
 from wbc_lib.errors import BadDataError
 
+CELLS = st.lists(st.sampled_from(sorted(phantoms.KINDS)), max_size=2).map(tuple)
 TINY = {"seed": 3, "scale": 0.01, "copies": 12}
 WIDTH, HEIGHT = photos.IMAGE_SIZE
 SEED = st.integers(0, 2**32)
@@ -202,3 +205,55 @@ def test_truth_that_cannot_be_read_is_named(tmp_path, text):
     data = photos.DataSet(tmp_path, tmp_path, tmp_path)
     with pytest.raises(BadDataError, match=r"truth\.csv"):
         phantoms.read_truth(data)
+
+
+# --- what is drawn
+
+
+def white_boxes(photo):
+    return [box for box in photo.boxes if box.cell == "WBC"]
+
+
+def describe(cell, seed):
+    # Of the labelled cell: size, mean colour, and how dark and how even it is.
+    photo = phantoms.draw_photo((cell,), np.random.default_rng(seed))
+    (box,) = white_boxes(photo)
+    inside = photo.image[box.ymin : box.ymax, box.xmin : box.xmax].reshape(-1, 3)
+    width, height = box.xmax - box.xmin, box.ymax - box.ymin
+    return [width, height, *inside.mean(axis=0), *inside.std(axis=0), (inside[:, 0] < 150).mean()]
+
+
+def test_classes_can_be_told_apart_by_the_labelled_cell_alone():
+    cells = [cell for cell in photos.CLASSES for _ in range(8)]
+    looks = np.array([describe(cell, seed) for seed, cell in enumerate(cells)])
+    right = cross_val_score(LinearDiscriminantAnalysis(), looks, cells, cv=4).mean()
+    assert right > 0.7  # by chance 0.25
+
+
+@settings(max_examples=12)
+@given(CELLS, SEED)
+def test_photo_has_a_box_for_each_white_cell_and_all_lie_in_it(cells, seed):
+    photo = phantoms.draw_photo(cells, np.random.default_rng(seed))
+    assert photo.image.shape == (480, 640, 3) and photo.image.dtype == np.uint8
+    assert len(white_boxes(photo)) == len(cells)
+    assert {box.cell for box in photo.boxes} <= {"WBC", "RBC", "Platelets"}
+    for box in photo.boxes:
+        assert 0 <= box.xmin < box.xmax <= 640 and 0 <= box.ymin < box.ymax <= 480
+
+
+@pytest.mark.parametrize("cell", phantoms.KINDS)
+def test_white_box_holds_the_darkest_part_of_the_photo(cell):
+    for seed in range(2):
+        photo = phantoms.draw_photo((cell,), np.random.default_rng(seed))
+        red_light = cv2.GaussianBlur(photo.image[..., 0], (0, 0), 14)  # too wide for a platelet to show
+        y, x = np.unravel_index(red_light.argmin(), red_light.shape)
+        (box,) = white_boxes(photo)
+        assert box.xmin <= x < box.xmax and box.ymin <= y < box.ymax
+
+
+def test_two_white_cells_do_not_cover_each_other():
+    for seed in range(6):
+        a, b = white_boxes(phantoms.draw_photo(("MONOCYTE", "MONOCYTE"), np.random.default_rng(seed)))
+        wide, high = min(a.xmax, b.xmax) - max(a.xmin, b.xmin), min(a.ymax, b.ymax) - max(a.ymin, b.ymin)
+        smaller = min((box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (a, b))
+        assert max(wide, 0) * max(high, 0) < 0.1 * smaller

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.conftest import photographed_again
 from wbc_lib import lineup, paths, phantoms, photos, provenance, registration
 from wbc_lib.errors import BadDataError, DataNotFoundError
-from wbc_lib.smears import draw_photo
+from wbc_lib.phantoms import draw_photo
 
 WIDTH, HEIGHT = photos.IMAGE_SIZE
 CORNERS = np.array([[0, 0, 1], [WIDTH - 1, 0, 1], [0, HEIGHT - 1, 1], [WIDTH - 1, HEIGHT - 1, 1]]).T

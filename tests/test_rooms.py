@@ -9,7 +9,7 @@ from wbc_lib import paths
 
 #: From the ground up; a room imports only from rooms before it.
 ORDER = """
-    errors paths archive folders photos manifest smears phantoms images check registration lineup provenance fields
+    errors paths archive folders photos manifest phantoms images check registration lineup provenance fields
     cells shared_cells evidence recipe data_sheet splits paper experiments designs efficientnet models features examples
     training runs progress study verify remote jobs scaleout metrics intervals photo_scores certainty crossvalidation
     new_photo_words leakage calibration conformal trust counting claims figures saliency occlusion attention

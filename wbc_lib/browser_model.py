@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_lib.figures import CLASS_COLOURS, nice
+from wbc_lib.phantoms import draw_photo
 from wbc_lib.photos import CLASSES, IMAGE_SIZE, LABELS
 from wbc_lib.prediction import ACCURACY, choose_threshold, find_run
 from wbc_lib.runs import Run
-from wbc_lib.smears import draw_photo
 from wbc_lib.study import Study
 
 #: Where the script goes, from the folder of the book's sources.

@@ -6,12 +6,13 @@ What filters and opens the tiles in the browser is ``book/_static/gallery``; wit
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import cv2
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+from jinja2 import Template
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from wbc_lib import prediction
@@ -26,19 +27,38 @@ from wbc_lib.study import Study
 
 #: Width and height of a picture on the page, and of the grid that attention is told on.
 PICTURE, GRID = (280, 210), (20, 15)
-_QUALITY = 75
 _OUTPUTS = ("none", *CLASSES)
+_PAGE = Template(
+    """
+<div class="wbc-gallery"><script type="application/json">{{ known }}</script>
+<div class="wbc-controls" hidden>
+<label>Class <select><option>all{% for name in cells %}<option>{{ name }}{% endfor %}</select></label>
+<label>Prediction <select><option>all<option>right<option>wrong</select></label>
+<label>Model <select>{% for title in models %}<option>{{ title }}{% endfor %}</select></label>
+<output aria-live="polite"></output></div>
+<ul class="wbc-gallery-grid">
+{%- for tile in tiles %}
+<li data-photo="{{ tile.photo }}"><button type="button" style="--cell: {{ tile.colour }}">
+{%- if tile.picture %}<img src="{{ tile.picture }}" alt="Photo {{ tile.photo }}: {{ tile.cell }}."
+ width="280" height="210">{% endif %}<b>{{ tile.photo }}: {{ tile.cell }}</b><span>{{ tile.mark }}</span></button></li>
+{%- endfor %}
+</ul>
+<dialog aria-labelledby="wbc-gallery-title"><h2 id="wbc-gallery-title"></h2>
+<div class="wbc-gallery-body"><div class="wbc-gallery-picture"></div><div class="wbc-gallery-facts"></div></div>
+<p class="wbc-gallery-map"></p>
+<form method="dialog" class="wbc-gallery-acts">
+<label><input type="checkbox" name="box" checked> the labelled cell</label>
+<label><input type="checkbox" name="map"> where the final model looks</label>
+<button type="button" class="wbc-press" value="-1">Previous</button>
+<button type="button" class="wbc-press" value="1">Next</button>
+<button class="wbc-press" autofocus>Close</button></form></dialog></div>
+""",
+    autoescape=True,
+)
 
 
 def score_photos(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
-    """What runs make of each TEST photo: means over its augmented copies, then over the runs.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        At least one, scored on augmented images.
-    table : DataFrame
-        Provenance, with ``image`` and ``photo``.
+    """What runs make of each TEST photo: means over its copies (by the provenance `table`), then over the runs.
 
     Returns
     -------
@@ -67,62 +87,50 @@ def score_photos(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
 
 
 def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
-    """Make the gallery.
+    """Make the gallery of the study's photos; if it has none of its own, cards stand in their place.
 
-    Parameters
-    ----------
-    study : Study
-        Its photos are shown; if it has none of its own, cards stand in their place.
-    models : mapping of str to DataFrame
-        By title, as `score_photos` gives them, all of the same photos; the first is shown first.
+    `models` are, by title, as `score_photos` gives them, all of the same photos; the first is shown first.
     """
     if not models:
         return HTML("<p>No run is recorded, so there is nothing to show.</p>")
-    first_title, first = next(iter(models.items()))
+    first = next(iter(models.values()))
     photos = [int(photo) for photo in first.index]
-    pictures = {} if study.results_of else read_pictures(study.data, photos)
-    boxes = {} if study.results_of else find_boxes(study.data)
-    run = None if study.results_of else prediction.find_run(study.store, study.data_sha256)
-    maps = map_attention(run, study.data, photos) if run else {}
-    told = {
+    pictures, boxes, maps, run = {}, {}, {}, None
+    if not study.results_of:
+        pictures, boxes = read_pictures(study.data, photos), find_boxes(study.data)
+        run = prediction.find_run(study.store, study.data_sha256)
+        maps = map_attention(run, study.data, photos) if run else {}
+    known = {
+        # So many digits that rounding makes no other output the likeliest.
         "models": {
-            title: {"runs": int(t.runs.iloc[0]), "photos": {int(photo): _tell(row) for photo, row in t.iterrows()}}
+            title: {"runs": int(t.runs.iloc[0]), "photos": t[[*_OUTPUTS, "right"]].round(7).T.to_dict("list")}
             for title, t in models.items()
         },
         "photos": {
-            photo: {"cell": nice(row.cell), "copies": int(row.copies)}
-            | ({"box": boxes[photo]} if photo in boxes else {})
-            | ({"map": maps[photo]} if photo in maps else {})
+            photo: {
+                "cell": nice(row.cell),
+                "copies": int(row.copies),
+                "boxes": boxes.get(photo),
+                "map": maps.get(photo),
+            }
             for photo, row in first.iterrows()
         },
-        "outputs": [nice(name) for name in _OUTPUTS],
-        "colours": {nice(cell): colour for cell, colour in CLASS_COLOURS.items()},
-        "grid": GRID,
-        "mapped": {"title": find_experiment("final").title, "seed": run.seed, "epochs": run.epochs} if run else None,
+        "outputs": {nice(name): CLASS_COLOURS.get(name, "#666") for name in _OUTPUTS},
+        "mapped": f"{find_experiment('final').title}, seed {run.seed}, {run.epochs} epochs" if run else None,
     }
-    data = json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    tiles = "".join(_write_tile(photo, first.loc[photo], pictures.get(photo, ""), first_title) for photo in photos)
-    return HTML(
-        f'<div class="wbc-gallery"><script type="application/json">{data}</script>'
-        f'<div class="wbc-controls"></div><ul class="wbc-gallery-grid">{tiles}</ul></div>'
-    )
-
-
-def _tell(row: pd.Series) -> list[float]:
-    # So many digits that rounding makes no other output the likeliest.
-    return [round(float(row[name]), 7) for name in (*_OUTPUTS, "right")]
-
-
-def _write_tile(photo: int, row: pd.Series, picture: str, title: str) -> str:
-    cell, said = nice(row.cell), nice(row.said)
-    alt = escape(f"Photo {photo}: {cell}. {title}: {said}.")
-    shown = f'<img src="{picture}" alt="{alt}" width="{PICTURE[0]}" height="{PICTURE[1]}">' if picture else ""
-    mark = "right" if row.is_right else f"taken for {said.lower()}"
-    return (
-        f'<li data-photo="{photo}"><button type="button" style="--cell: {CLASS_COLOURS[row.cell]}">{shown}'
-        f'<span class="wbc-gallery-cell">{photo}: {cell}</span><span class="wbc-gallery-said">{mark}</span>'
-        "</button></li>"
-    )
+    tiles = [
+        {
+            "photo": photo,
+            "cell": nice(row.cell),
+            "colour": CLASS_COLOURS[row.cell],
+            "picture": pictures.get(photo),
+            "mark": "right" if row.is_right else f"taken for {row.said.lower()}",
+        }
+        for photo, row in first.iterrows()
+    ]
+    data = json.dumps(known, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    cells = [nice(cell) for cell in CLASSES]
+    return HTML(_PAGE.render(known=Markup(data), cells=cells, models=models, tiles=tiles).strip())
 
 
 def read_pictures(data: DataSet, photos: Sequence[int]) -> dict[int, str]:
@@ -131,36 +139,22 @@ def read_pictures(data: DataSet, photos: Sequence[int]) -> dict[int, str]:
     for photo in photos:
         image = read_image(data.photo_path(photo))
         small = cv2.resize(image, PICTURE, interpolation=cv2.INTER_AREA)
-        _, content = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-        found[photo] = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+        found[photo] = _as_uri("jpeg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
     return found
 
 
 def find_boxes(data: DataSet) -> dict[int, list[list[float]]]:
     """The white cells' boxes by photo: left, top, width and height of each, in percent of the photo."""
-    width, height = PHOTO_SIZE
-    found: dict[int, list[list[float]]] = {}
-    for box in white_cells(data).itertuples():
-        size = (100 * (box.xmax - box.xmin) / width, 100 * (box.ymax - box.ymin) / height)
-        place = (100 * box.xmin / width, 100 * box.ymin / height, *size)
-        found.setdefault(int(box.photo), []).append([round(float(edge), 1) for edge in place])
-    return found
+    corners = white_cells(data).set_index("photo")[["xmin", "ymin", "xmax", "ymax"]]
+    corners = 100 * corners / (*PHOTO_SIZE, *PHOTO_SIZE)
+    corners[["xmax", "ymax"]] -= corners[["xmin", "ymin"]].to_numpy()
+    return {int(photo): some.round(1).to_numpy().tolist() for photo, some in corners.groupby("photo")}
 
 
-def map_attention(run: Run, data: DataSet, photos: Sequence[int]) -> dict[int, dict]:
-    """Where a network looks on photos as they were taken: Grad-CAM for the likeliest class, on a coarse grid.
+def map_attention(run: Run, data: DataSet, photos: Sequence[int]) -> dict[int, dict[str, str]]:
+    """Where a network looks on photos as they were taken: Grad-CAM for the likeliest class, as `veil` draws it.
 
-    Parameters
-    ----------
-    run : Run
-        With weights.
-    data : DataSet
-    photos : sequence of int
-
-    Returns
-    -------
-    dict of int to dict
-        By photo: ``said``, the class that the map speaks for, and ``values``, as `coarsen` gives them.
+    By photo: ``said``, the class that the map speaks for, and ``veil``, a PNG as a data URI.
 
     Raises
     ------
@@ -172,11 +166,18 @@ def map_attention(run: Run, data: DataSet, photos: Sequence[int]) -> dict[int, d
     for photo, one in zip(photos, read, strict=True):
         if isinstance(one, BadDataError):
             raise one
-        found[photo] = {"said": nice(one.cell or "none"), "values": coarsen(one.attention)}
+        found[photo] = {"said": nice(one.cell or "none").lower(), "veil": _as_uri("png", veil(one.attention))}
     return found
 
 
-def coarsen(attention: NDArray[np.floating]) -> list[int]:
-    """Write a map (height, width), 0 or more, on `GRID`: row by row, in percent of its highest place there."""
+def veil(attention: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Draw a map (height, width), 0 or more, as black of `GRID` (rows, columns, 4), thin where there is attention."""
     small = cv2.resize(attention.astype(np.float32), GRID, interpolation=cv2.INTER_AREA).clip(0)
-    return np.rint(100 * small / (small.max() or 1)).astype(int).ravel().tolist()
+    black = np.zeros((*small.shape, 4), np.uint8)
+    black[..., 3] = np.rint(166 * (1 - small / (small.max() or 1)))
+    return black
+
+
+def _as_uri(kind: str, image: NDArray[np.uint8], options: Sequence[int] = ()) -> str:
+    _, content = cv2.imencode(f".{kind}", image, options)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

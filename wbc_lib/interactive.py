@@ -1,14 +1,13 @@
 """Figures that answer to a hand: data in, a plotly Figure out, and the HTML that puts one on a page.
 
 What draws them in the browser is ``book/_static/explore``. Without scripts, and on paper, a still picture takes their
-place. Colours of the light theme stand in the figures; the page exchanges `INK`, `LINES`, `GREY` and
-`BACKGROUND` for its own.
+place.
 """
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,27 +20,22 @@ from wbc_lib.calibration import Predictions
 from wbc_lib.figures import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, TRAINING, VALIDATION, encode_png, new_figure, nice
 from wbc_lib.photos import CLASSES
 
-#: Of text, of grid lines, and of the page.
-INK, LINES, BACKGROUND = TEST, "#E4E4E4", "#FFFFFF"
-
-_COLOURS = (*CLASS_COLOURS.values(), TRAINING, BOX_COLOURS["RBC"], INK, GREY)
+_COLOURS = (*CLASS_COLOURS.values(), TRAINING, BOX_COLOURS["RBC"], TEST, GREY)
 #: Of lines and of points, as plotly and as matplotlib call them.
 _DASHES, _SYMBOLS = {"solid": "-", "dash": "--", "dot": ":"}, {"circle": "o", "diamond": "D", "square": "s"}
 _SHORT = [nice(cell)[:5] + "." for cell in CLASSES]
-_AXIS = {"gridcolor": LINES, "zeroline": False, "linecolor": GREY, "automargin": True}
+_AXIS = {"gridcolor": "#E4E4E4", "zeroline": False, "linecolor": GREY, "automargin": True}
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One position of a control: its entry or sentence, values for each trace by attribute, and others by path."""
+class Choice(NamedTuple):
+    """One position of a control: its entry or sentence, and what it changes, as ``Plotly.update`` takes it."""
 
     name: str
-    traces: dict[str, list] = field(default_factory=dict)
-    layout: dict[str, object] = field(default_factory=dict)
+    traces: dict[str, object]
+    layout: dict[str, object]
 
 
-@dataclass(frozen=True)
-class Control:
+class Control(NamedTuple):
     """A menu or a slider above a figure; `start` is the choice that it begins with."""
 
     label: str
@@ -53,12 +47,8 @@ class Control:
 def draw_curves(histories: Mapping[str, Sequence[pd.DataFrame]], shown: Collection[str]) -> go.Figure:
     """Show training and validation accuracy over the epochs, a line per experiment: mean over seeds, range as a band.
 
-    Parameters
-    ----------
-    histories : mapping of str to sequence of DataFrame
-        By title, one per seed, as `training.Fitted.history`.
-    shown : collection of str
-        Titles that are switched on at first; if none of these is there, all are.
+    `histories` are by title, one per seed, as `training.Fitted.history`. The titles in `shown` are switched on at
+    first; if none of these is there, all are.
     """
     figure = _new_figure(760, 900)
     on = set(shown) & set(histories) or set(histories)
@@ -90,12 +80,8 @@ def draw_curves(histories: Mapping[str, Sequence[pd.DataFrame]], shown: Collecti
 def draw_confusion(matrices: Mapping[str, NDArray[np.integer]], start: str) -> tuple[go.Figure, list[Control]]:
     """Show the confusion matrix of one model at a time, as counts or as percentages of each true class.
 
-    Parameters
-    ----------
-    matrices : mapping of str to ndarray of int, shape (4, 5)
-        By title, as `metrics.confusion`. The column of the class that is none is shown only if it is not empty.
-    start : str
-        Title of the model that is shown first; if it is not there, the first of them is.
+    `matrices` are by title, (4, 5), as `metrics.confusion`; `start` is shown first. The column of the class that is
+    none is shown only if it is not empty.
     """
     titles = list(matrices)
     first = titles.index(start) if start in titles else 0
@@ -109,7 +95,7 @@ def draw_confusion(matrices: Mapping[str, NDArray[np.integer]], start: str) -> t
         figure.add_bar(
             x=said * len(_SHORT), y=[1] * counts.size, base=np.repeat(range(len(_SHORT)), len(said)).tolist(), width=1,
             marker={"color": shares.ravel().round(4).tolist(), "cmin": 0, "cmax": 1, "colorscale": "Blues",
-                    "line": {"width": 2, "color": BACKGROUND}},
+                    "line": {"width": 2, "color": "#FFFFFF"}},
             customdata=list(zip(shares.ravel().round(4).tolist(), true, strict=True)),
             text=[f"{n:,}" for n in counts.ravel()], texttemplate="%{text}", textposition="inside", textangle=0,
             insidetextanchor="middle", visible=number == first, showlegend=False,
@@ -122,22 +108,16 @@ def draw_confusion(matrices: Mapping[str, NDArray[np.integer]], start: str) -> t
         xaxis={"title": "predicted", "showgrid": False},
         yaxis={"title": "true", "showgrid": False} | rows,
     )
-    n = len(titles)
-    models = (Choice(t, traces={"visible": [i == k for i in range(n)]}) for k, t in enumerate(titles))
+    models = (Choice(t, {"visible": [t == other for other in titles]}, {}) for t in titles)
     units = {"counts": "%{text}", "row percentages": "%{customdata[0]:.1%}"}
-    shown = (Choice(name, traces={"texttemplate": [text] * n}) for name, text in units.items())
+    shown = (Choice(name, {"texttemplate": text}, {}) for name, text in units.items())
     return figure, [Control("Model", tuple(models), first), Control("Shown as", tuple(shown))]
 
 
 def tabulate_thresholds(parts: Mapping[str, Predictions], marked: float) -> pd.DataFrame:
     """What is decided, and how well, at every threshold of confidence that the slider stops at.
 
-    Parameters
-    ----------
-    parts : mapping of str to Predictions
-        By name.
-    marked : float
-        As `calibration.find_threshold` gives it: a stop of its own, unless it is above 1.
+    `marked`, as `calibration.find_threshold` gives it, is a stop of its own, unless it is above 1.
 
     Returns
     -------
@@ -158,17 +138,11 @@ def tabulate_thresholds(parts: Mapping[str, Predictions], marked: float) -> pd.D
 def draw_thresholds(table: pd.DataFrame, marked: float, wanted: float) -> tuple[go.Figure, list[Control]]:
     """Show coverage and accuracy over the threshold of confidence, with a slider that reads them out.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As `tabulate_thresholds` gives it, for two sets of images at most.
-    marked : float
-        The threshold chosen on validation: a dotted line, and where the slider starts. None is drawn above 1.
-    wanted : float
-        Accuracy that it was chosen for, 0 to 1.
+    `table` is as `tabulate_thresholds` gives it, for two sets of images at most. `marked`, the threshold chosen on
+    validation for the accuracy `wanted`, is a dotted line, and where the slider starts; none is drawn above 1.
     """
     figure = _new_figure(440, 480)
-    for name, colour in zip(table.columns.unique(0), (VALIDATION, INK), strict=False):
+    for name, colour in zip(table.columns.unique(0), (VALIDATION, TEST), strict=False):
         for value, dash in (("accuracy", "solid"), ("coverage", "dash")):
             figure.add_scatter(
                 x=table.index.tolist(), y=_plain(table[name, value]), mode="lines", name=f"{name}, {value}",
@@ -179,12 +153,12 @@ def draw_thresholds(table: pd.DataFrame, marked: float, wanted: float) -> tuple[
     figure.add_vline(float(table.index[start]), line={"color": _COLOURS[1], "width": 3})
     if marked <= 1:
         note = {"text": f"{wanted:.0%} on validation", "xanchor": "right", "yanchor": "bottom", "y": 0.02}
-        figure.add_vline(marked, line={"color": INK, "width": 1.5, "dash": "dot"}, annotation=note)
+        figure.add_vline(marked, line={"color": TEST, "width": 1.5, "dash": "dot"}, annotation=note)
     figure.update_layout(
         xaxis={"title": "threshold of confidence", "range": [0.2, 1.005], "tickformat": ".0%"},
         yaxis={"title": "share of images", "range": [0, 1.02], "tickformat": ".0%"},
     )
-    stops = [Choice(_read_out(t, row), layout={"shapes.0.x0": t, "shapes.0.x1": t}) for t, row in table.iterrows()]
+    stops = [Choice(_read_out(t, row), {}, {"shapes[0].x0": t, "shapes[0].x1": t}) for t, row in table.iterrows()]
     return figure, [Control("Threshold", tuple(stops), start, is_slider=True)]
 
 
@@ -198,10 +172,7 @@ def _read_out(threshold: float, row: pd.Series) -> str:
 def draw_agreement(scores: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Show TEST accuracy against validation accuracy: a large mark per experiment, the mean; a small one per seed.
 
-    Parameters
-    ----------
-    scores : mapping of str to DataFrame
-        By title, indexed by seed: ``validation`` and ``test``, 0 to 1, after the last epoch.
+    `scores` are by title, indexed by seed: ``validation`` and ``test``, 0 to 1, after the last epoch.
     """
     figure = _new_figure(760, 860)
     for number, (title, table) in enumerate(scores.items()):
@@ -241,15 +212,10 @@ def draw_still(figure: go.Figure) -> Figure:
 
 
 def embed(figure: go.Figure, still: Figure, alt: str, controls: Sequence[Control] = ()) -> HTML:
-    """Put a figure on a page: its data for the script, and a still picture for where there is none.
-
-    The types say what is what; `alt` tells in general terms what is to be seen.
-    """
-    own = {
-        "controls": [asdict(c) for c in controls],
-        "colours": {"ink": INK, "lines": LINES, "background": BACKGROUND, "muted": GREY},
+    """Put a figure on a page: its data for the script, and a still picture, told in `alt`, for where there is none."""
+    content = json.loads(figure.to_json()) | {
+        "controls": [c._asdict() | {"choices": [choice._asdict() for choice in c.choices]} for c in controls]
     }
-    content = json.loads(figure.to_json()) | own
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     source = f"data:image/png;base64,{encode_png(still, scale=1, colours=64)[0]}"
     words = escape(alt, quote=True)
@@ -261,12 +227,12 @@ def embed(figure: go.Figure, still: Figure, alt: str, controls: Sequence[Control
 
 
 def _new_figure(height: int, narrow: int) -> go.Figure:
-    # `narrow` is the height on a phone, where the legend takes more rows.
+    # `narrow` is the height on a phone, where the legend takes more rows. Fonts are those of the page.
     return go.Figure(
         layout=go.Layout(
             template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", height=height, autosize=True,
-            meta={"narrow_height": narrow}, margin={"l": 10, "r": 10, "t": 10, "b": 10}, uirevision="kept",
-            font={"color": INK, "size": 13}, hovermode="closest", xaxis=_AXIS, yaxis=_AXIS,
+            meta={"narrow_height": narrow}, margin={"l": 10, "r": 10, "t": 10, "b": 10}, dragmode=False,
+            font={"color": TEST, "size": 13, "family": "inherit"}, hovermode="closest", xaxis=_AXIS, yaxis=_AXIS,
             legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
         )
     )  # fmt: skip

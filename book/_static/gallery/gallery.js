@@ -2,161 +2,88 @@
 "use strict";
 
 (() => {
-  const make = (name, content = "", attributes = {}) => {
+  const make = (name, content = "", style = "") => {
     const element = document.createElement(name);
     element.textContent = content;
-    Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
+    element.style.cssText = style;
     return element;
   };
   const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
-  const makeMenu = (bar, label, names, act) => {
-    const select = make("select");
-    names.forEach((name) => select.add(new Option(name)));
-    select.addEventListener("change", act);
-    const whole = make("label", `${label} `);
-    whole.append(select);
-    bar.append(whole);
-    return select;
-  };
-
   const start = (gallery) => {
     const known = JSON.parse(gallery.querySelector("script").textContent);
+    const names = Object.keys(known.outputs);
     const tiles = [...gallery.querySelectorAll("li")];
-    const bar = gallery.querySelector(".wbc-controls");
-    const update = () => refresh();
-    const cell = makeMenu(bar, "Class", ["all", ...known.outputs.slice(1)], update);
-    const outcome = makeMenu(bar, "Prediction", ["all", "right", "wrong"], update);
-    const model = makeMenu(bar, "Model", Object.keys(known.models), update);
-    const count = make("output", "", { "aria-live": "polite" });
-    bar.append(count);
+    const [cell, outcome, model] = gallery.querySelectorAll("select");
+    const dialog = gallery.querySelector("dialog");
+    const [picture, facts, about, acts] = ["picture", "facts", "map", "acts"].map((n) => dialog.querySelector(`.wbc-gallery-${n}`));
+    let open = null;
 
     const judge = (photo) => {
       const said = known.models[model.value].photos[photo];
-      const shares = said.slice(0, known.outputs.length);
-      const name = known.outputs[shares.indexOf(Math.max(...shares))];
-      return { shares, name, right: name === known.photos[photo].cell, copies: said[known.outputs.length] };
+      const shares = said.slice(0, names.length);
+      const name = names[shares.indexOf(Math.max(...shares))];
+      return { shares, copies: said.at(-1), right: name === known.photos[photo].cell, name: name.toLowerCase() };
     };
-
-    const shown = () => tiles.filter((tile) => !tile.hidden);
 
     const refresh = () => {
       tiles.forEach((tile) => {
-        const photo = tile.dataset.photo;
-        const facts = known.photos[photo];
-        const found = judge(photo);
+        const photo = tile.dataset.photo, truth = known.photos[photo].cell, found = judge(photo);
         const fits = outcome.value === "all" || (outcome.value === "right") === found.right;
-        tile.hidden = !fits || (cell.value !== "all" && cell.value !== facts.cell);
-        tile.querySelector(".wbc-gallery-said").textContent = found.right ? "✓ right" : `✗ taken for ${found.name.toLowerCase()}`;
-        const picture = tile.querySelector("img");
-        if (picture) picture.alt = `Photo ${photo}: ${facts.cell}. ${model.value}: ${found.name}.`;
+        tile.hidden = !fits || (cell.value !== "all" && cell.value !== truth);
+        tile.querySelector("span").textContent = found.right ? "✓ right" : `✗ taken for ${found.name}`;
+        const image = tile.querySelector("img");
+        if (image) image.alt = `Photo ${photo}: ${truth}. ${model.value}: ${found.name}.`;
       });
-      count.textContent = `${shown().length} of ${tiles.length} photos shown`;
-    };
-
-    // The opened photo -------------------------------------------------------------------------------------------
-    const dialog = make("dialog", "", { "aria-labelledby": "wbc-gallery-title" });
-    gallery.append(dialog);
-    let open = null;
-    const layers = { box: true, map: false };
-
-    const drawMap = (values) => {
-      const [width, height] = known.grid;
-      const canvas = make("canvas", "", { width, height, "aria-hidden": "true" });
-      const context = canvas.getContext("2d");
-      const pixels = context.createImageData(width, height);
-      // A black veil, thin where there is attention, as in the chapter on it.
-      values.forEach((value, i) => pixels.data.set([0, 0, 0, 1.66 * (100 - value)], 4 * i));
-      context.putImageData(pixels, 0, 0);
-      return canvas;
+      gallery.querySelector("output").textContent = `${tiles.filter((tile) => !tile.hidden).length} of ${tiles.length} photos shown`;
     };
 
     const showLayers = () => {
-      dialog.querySelectorAll("canvas, .wbc-gallery-map").forEach((layer) => { layer.hidden = !layers.map; });
-      dialog.querySelectorAll("i").forEach((layer) => { layer.hidden = !layers.box; });
+      dialog.querySelectorAll("i").forEach((layer) => { layer.hidden = !acts.elements[layer.className].checked; });
+      about.hidden = !acts.elements.map.checked || !about.textContent;
     };
 
-    const makeSwitch = (layer, label) => {
-      const whole = make("label");
-      const box = make("input", "", { type: "checkbox" });
-      box.checked = layers[layer];
-      box.addEventListener("change", () => { layers[layer] = box.checked; showLayers(); });
-      whole.append(box, label);
-      return whole;
-    };
-
-    const show = (tile, focus = "") => {
+    const show = (tile) => {
       open = tile;
-      const photo = tile.dataset.photo;
-      const facts = known.photos[photo];
-      const found = judge(photo);
-      const body = make("div", "", { class: "wbc-gallery-body" });
-      const source = tile.querySelector("img");
-      if (source) {
-        const picture = make("div", "", { class: "wbc-gallery-picture" });
-        const image = make("img", "", { src: source.src, alt: source.alt });
-        picture.append(image);
-        if (facts.map) picture.append(drawMap(facts.map.values));
-        (facts.box || []).forEach(([left, top, width, height]) => {
-          picture.append(make("i", "", { style: `left:${left}%;top:${top}%;width:${width}%;height:${height}%` }));
-        });
-        body.append(picture);
-      }
-      const told = make("div", "", { class: "wbc-gallery-facts" });
-      const { runs } = known.models[model.value];
-      told.append(make("p", `${model.value}: ${found.right ? "right" : `takes it for ${found.name.toLowerCase()}`}. ` +
-        `Of ${facts.copies} augmented copies${runs > 1 ? `, each shown to ${runs} networks (seeds),` : ""} ` +
+      const photo = tile.dataset.photo, { cell: truth, copies, boxes, map } = known.photos[photo], found = judge(photo);
+      const image = tile.querySelector("img"), { runs } = known.models[model.value];
+      dialog.querySelector("h2").textContent = `Photo ${photo}: ${truth}`;
+      picture.replaceChildren(...(image ? [image.cloneNode()] : []));
+      const lay = (layer, style) => { picture.append(make("i", "", style)); picture.lastChild.className = layer; };
+      if (image && map) lay("map", `background-image:url(${map.veil})`);
+      if (image) boxes?.forEach(([x, y, w, h]) => lay("box", `left:${x}%;top:${y}%;width:${w}%;height:${h}%`));
+      for (const layer of ["box", "map"]) acts.elements[layer].parentNode.hidden = !picture.querySelector(`.${layer}`);
+      const other = known.mapped?.startsWith(model.value) ? "" : " Of other models no weights come with this book.";
+      about.textContent = map ? `Bright: what speaks for ${map.said} to one network (${known.mapped}), shown this photo as it was taken.${other}` : "";
+      facts.replaceChildren(make("p", `${model.value}: ${found.right ? "right" : `takes it for ${found.name}`}. ` +
+        `Of ${copies} augmented copies${runs > 1 ? `, each shown to ${runs} networks (seeds),` : ""} ` +
         `${percent(found.copies)} are told right; the bars are mean probabilities.`));
-      known.outputs.forEach((name, i) => {
+      names.forEach((name, i) => {
         if (i === 0 && found.shares[0] < 0.0005) return;
-        const row = make("div", "", { class: "wbc-bar" });
-        const track = make("span", "", { class: "wbc-bar-track" });
-        track.append(make("b", "", { style: `width:${100 * found.shares[i]}%;background:${known.colours[name] || "#666"}` }));
+        const row = make("div"), track = make("span");
+        [row.className, track.className] = ["wbc-bar", "wbc-bar-track"];
+        track.append(make("b", "", `width:${100 * found.shares[i]}%;background:${known.outputs[name]}`));
         row.append(make("span", name), track, make("span", percent(found.shares[i])));
-        told.append(row);
+        facts.append(row);
       });
-      if (source && facts.map) {
-        const { title, seed, epochs } = known.mapped;
-        const other = model.value === title ? "" : " Of other models no weights come with this book.";
-        told.append(make("p", `Bright: what speaks for ${facts.map.said.toLowerCase()} to one network (${title}, ` +
-          `seed ${seed}, ${epochs} epochs), shown this photo as it was taken.${other}`, { class: "wbc-gallery-map" }));
-      }
-      const acts = make("div", "", { class: "wbc-gallery-acts" });
-      if (source && facts.box) acts.append(makeSwitch("box", "the labelled cell"));
-      if (source && facts.map) acts.append(makeSwitch("map", "where the final model looks"));
-      [["Previous", -1], ["Next", 1]].forEach(([label, step]) => {
-        const button = make("button", label, { type: "button", class: "wbc-press", "data-name": label });
-        button.addEventListener("click", () => move(step, label));
-        acts.append(button);
-      });
-      const close = make("button", "Close", { type: "button", class: "wbc-press" });
-      close.addEventListener("click", () => dialog.close());
-      acts.append(close);
-      body.append(told);
-      dialog.replaceChildren(make("h2", `Photo ${photo}: ${facts.cell}`, { id: "wbc-gallery-title" }), body, acts);
       showLayers();
       if (!dialog.open) dialog.showModal();
-      const wanted = focus && dialog.querySelector(`[data-name="${focus}"]`);
-      (wanted || close).focus();
     };
 
-    const move = (step, focus = "") => {
-      const all = shown();
-      show(all[(all.indexOf(open) + step + all.length) % all.length], focus);
+    const move = (step) => {
+      const all = tiles.filter((tile) => !tile.hidden);
+      show(all[(all.indexOf(open) + step + all.length) % all.length]);
     };
 
-    dialog.addEventListener("keydown", (event) => {
-      if (event.target.type === "checkbox") return;
-      if (event.key === "ArrowRight") move(1, "Next");
-      if (event.key === "ArrowLeft") move(-1, "Previous");
-    });
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    dialog.addEventListener("close", () => open && open.querySelector("button").focus());
+    acts.addEventListener("change", showLayers);
+    acts.addEventListener("click", ({ target }) => { if (target.value === "1" || target.value === "-1") move(Number(target.value)); });
+    dialog.addEventListener("keydown", ({ key }) => { if (key === "ArrowRight" || key === "ArrowLeft") move(key === "ArrowRight" ? 1 : -1); });
+    dialog.addEventListener("close", () => open.querySelector("button").focus());
     tiles.forEach((tile) => tile.querySelector("button").addEventListener("click", () => show(tile)));
+    gallery.querySelector(".wbc-controls").hidden = false;
+    gallery.addEventListener("change", refresh);
     refresh();
   };
 
-  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".wbc-gallery").forEach((gallery) => {
-    if (gallery.querySelector("script")) start(gallery);
-  }));
+  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".wbc-gallery:has(script)").forEach(start));
 })();

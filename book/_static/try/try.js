@@ -2,7 +2,7 @@
 // nowhere. Scripts are loaded when the first picture is given, so that a reader of the text does not wait for them.
 "use strict";
 
-/* global tf, wbcModel, readSmallJpeg */
+/* global tf, wbcModel */
 
 {
   const MAX_BYTES = 200_000_000;
@@ -26,7 +26,7 @@
   // The network: its run, its classes, and a function from 80x60 pixels to five probabilities.
   function network() {
     loading ??= (async () => {
-      await Promise.all([load("model.js"), load("jpeg.js"), load("tf-core.es2017.min.js")]);
+      await Promise.all([load("model.js"), load("tf-core.es2017.min.js")]);
       await load("tf-backend-cpu.es2017.min.js");
       if (wbcModel.missing) throw new Error(wbcModel.missing);
       await tf.setBackend("cpu"); // of the backends the one that computes in float32 everywhere
@@ -70,8 +70,6 @@
   // A file as the network sees it: RGB of 80x60 pixels.
   async function readPicture(file, [rows, columns]) {
     if (file.size > MAX_BYTES) throw new Error("is too large for a picture of a cell");
-    const small = readSmallJpeg(new Uint8Array(await file.arrayBuffer()));
-    if (small) return small;
     let bitmap;
     try {
       bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
