@@ -1,6 +1,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+from playwright.sync_api import Browser
 
+from tests import browsing
 from wbc_lib import paths, phantoms, photos
 from wbc_lib.photos import DataSet
 
@@ -76,3 +79,20 @@ def photographed_again(photo: NDArray[np.uint8], shift: tuple[int, int], seed: i
     moved = cv2.warpAffine(photo, affine, photos.PHOTO_SIZE, borderValue=[190] * 3)  # what comes into view is grey
     noise = np.random.default_rng(seed).normal(0, 4, moved.shape)
     return np.clip(cv2.GaussianBlur(moved, (0, 0), 1.0) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser for the tests of the site."""
+    with browsing.open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Callable]:
+    """Run a function of a browser; in a thread of its own, for playwright allows one browser in each."""
+    opening = browsing.open_browser()
+    with ThreadPoolExecutor(1) as thread:
+        opened = thread.submit(opening.__enter__).result()
+        yield lambda act: thread.submit(act, opened).result()
+        thread.submit(opening.__exit__, None, None, None).result()

@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests import browsing
 from wbc_lib import book, paths
 from wbc_lib.downloads import SETUP
 from wbc_lib.experiments import PROFILES
@@ -57,24 +57,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def browser():
-    import os
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("WBC_NEEDS_BROWSER"):
-            pytest.fail("No browser was found, and WBC_NEEDS_BROWSER asks for one; install Debian's chromium.")
-        pytest.skip("no browser was found (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=chromium, args=options)
-        yield instance
-        instance.close()
-
-
 class _Page(HTMLParser):
     """Local links and images without alt text of one page."""
 
@@ -93,18 +75,11 @@ class _Page(HTMLParser):
             self.bare_images.append(target)
 
 
-def watch(tab, page: str, flaws: list[tuple[str, str]]) -> None:
-    """Note whatever the browser complains of, and every request that leaves the machine."""
-    tab.on("console", lambda message: message.type == "error" and flaws.append((page, message.text)))
-    tab.on("pageerror", lambda error: flaws.append((page, str(error))))
-    tab.on("request", lambda request: request.url.startswith("http") and flaws.append((page, request.url)))
-
-
 def test_every_page_shows_its_figures_without_a_word_from_the_console(site, browser):
     flaws = []
     for page in PAGES:
         tab = browser.new_page()
-        watch(tab, page, flaws)
+        browsing.watch(tab, page, flaws)
         tab.goto((site / f"{page}.html").as_uri(), wait_until="load")
         broken = tab.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
         flaws += [(page, image) for image in broken]
@@ -165,7 +140,7 @@ def test_headings_go_down_a_level_at_a_time(site):
 def test_the_print_version_holds_every_page_once_and_asks_nothing_of_a_network(site, browser):
     flaws = []
     tab = browser.new_page()
-    watch(tab, "print", flaws)
+    browsing.watch(tab, "print", flaws)
     tab.goto((site / "print.html").as_uri(), wait_until="load")
     assert tab.locator("section.page").evaluate_all("all => all.map(s => s.id)") == [Path(p).name for p in PAGES]
     lost = """[...document.querySelectorAll('a[href^="#"]')].map(a => decodeURIComponent(a.hash.slice(1)))

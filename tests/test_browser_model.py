@@ -3,14 +3,13 @@ import hashlib
 import json
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import nbformat
 import numpy as np
 import pytest
 
-from tests import test_book
+from tests import browsing
 from wbc_lib import book, browser_model, experiments, images, paths, photos, pictures, prediction
 from wbc_lib.errors import RunError
 from wbc_lib.experiments import PROFILES, Plan
@@ -38,16 +37,6 @@ def run(study):
     return prediction.find_run(study.store, study.data_sha256)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """Run a function of a browser; in a thread of its own, for playwright allows one browser in each."""
-    generator = test_book.browser.__wrapped__()
-    with ThreadPoolExecutor(1) as thread:
-        browser = thread.submit(next, generator).result()
-        yield lambda act: thread.submit(act, browser).result()
-        thread.submit(next, generator, None).result()
-
-
 def make_page(folder, study):
     """The page as the site has it, with the book's style and without the theme's."""
     cells = nbformat.read(paths.BOOK / "try-a-cell.ipynb", 4).cells
@@ -69,7 +58,7 @@ def do(chromium, study, tmp_path):
 
     def open_page(browser):
         tab = browser.new_page()
-        test_book.watch(tab, "page", flaws)
+        browsing.watch(tab, "page", flaws)
         tab.goto(page.as_uri(), wait_until="load")
         return tab
 

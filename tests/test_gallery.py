@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_interactive import chromium  # noqa: F401 - a fixture
 from wbc_lib import gallery, paths, prediction
 from wbc_lib.errors import BadDataError
 from wbc_lib.experiments import PROFILES

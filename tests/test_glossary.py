@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_interactive import chromium  # noqa: F401 - a fixture
 from wbc_lib import book, glossary, paths
 
 TERMS = {

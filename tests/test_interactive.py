@@ -2,7 +2,6 @@ import hashlib
 import json
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs_version
 
-from tests import made_predictions, test_book
+from tests import browsing, made_predictions
 from wbc_lib import calibration, figures, interactive, metrics, paths
 
 SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
@@ -70,16 +69,6 @@ def embedded(parts, marked):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    """Run a function of a browser; in a thread of its own, for playwright allows one browser in each."""
-    generator = test_book.browser.__wrapped__()
-    with ThreadPoolExecutor(1) as thread:
-        browser = thread.submit(next, generator).result()
-        yield lambda act: thread.submit(act, browser).result()
-        thread.submit(next, generator, None).result()
-
-
-@pytest.fixture(scope="module")
 def page(embedded, tmp_path_factory):
     """The page's own head, and the figures, without the theme."""
     site = tmp_path_factory.mktemp("site")
@@ -101,7 +90,7 @@ def opened(chromium, page):
 
     def open_page(browser):
         tab = browser.new_page()
-        test_book.watch(tab, "page", flaws)
+        browsing.watch(tab, "page", flaws)
         tab.goto(page.as_uri(), wait_until="load")
         tab.wait_for_function("document.querySelectorAll('.wbc-plot.is-live').length === 4")
         return tab

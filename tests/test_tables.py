@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.test_interactive import chromium  # noqa: F401 - a fixture
 from wbc_lib import paths
 from wbc_lib.chapter import show_table
 
