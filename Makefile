@@ -28,6 +28,7 @@ bench: $(VENV)/ready
 lint: $(VENV)/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/nbstripout --verify book/*.ipynb
 
 format: $(VENV)/ready

@@ -31,13 +31,13 @@ import cv2
 import numpy as np
 
 from wbc_lib import paths
+from wbc_lib.data.dataset import CLASSES, index_photos, list_images, open_folder
+from wbc_lib.data.images import INPUT_SHAPE, load_images, one_thread, read_image
 from wbc_lib.errors import WbcError
-from wbc_lib.examples import Examples, Material
-from wbc_lib.experiments import Experiment, find_experiment
-from wbc_lib.images import INPUT_SHAPE, load_images, one_thread, read_image
-from wbc_lib.lineup import identify, line_up, read_source, to_grey
-from wbc_lib.photos import CLASSES, index_photos, list_images, open_folder
-from wbc_lib.study import Study, open_study
+from wbc_lib.provenance.candidates import identify, line_up, read_source, to_grey
+from wbc_lib.training.arrays import Examples, Material
+from wbc_lib.training.experiments import Experiment, find_experiment
+from wbc_lib.training.study import Study, open_study
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, SAMPLE = Path(__file__).with_name("record.json"), "sample.npz"
@@ -86,7 +86,7 @@ class Way:
 
 def train_here(sample: str, images: int, trainings: int = 1) -> Figures:
     """Train the final network as `wbc train` does; validation is not timed."""
-    from wbc_lib.training import Step, fit
+    from wbc_lib.training.fit import Step, fit
 
     seconds: list[float] = []
 
@@ -103,7 +103,7 @@ def train_here(sample: str, images: int, trainings: int = 1) -> Figures:
 
 def train_in_keras(sample: str, images: int, trainings: int = 1) -> Figures:
     """Train the final network the usual way: arrays of floats, `compile`, `fit`."""
-    from wbc_lib.models import keras
+    from wbc_lib.training.networks import keras
 
     experiment, examples = find_experiment("final"), _read_sample(sample, images)
     inputs = examples.inputs.astype(np.float32) / 127.5 - 1
@@ -120,8 +120,8 @@ def train_in_keras(sample: str, images: int, trainings: int = 1) -> Figures:
 
 def learn_from_cached_features(sample: str, images: int, experiment: str, epochs: int) -> Figures:
     """Learn on a frozen base as this book does: features once, then all epochs of the dense head."""
-    from wbc_lib.models import build_base
-    from wbc_lib.training import fit
+    from wbc_lib.training.fit import fit
+    from wbc_lib.training.networks import build_base
 
     chosen = find_experiment(experiment)
 
@@ -141,7 +141,7 @@ def learn_from_cached_features(sample: str, images: int, experiment: str, epochs
 
 def learn_through_frozen_base(sample: str, images: int, experiment: str) -> Figures:
     """Learn on a frozen base the usual way, inside the network; two epochs, as the others would be like the second."""
-    from wbc_lib.models import build_base, keras
+    from wbc_lib.training.networks import build_base, keras
 
     chosen, examples = find_experiment(experiment), _read_sample(sample, images)
     inputs = examples.inputs.astype(np.float32)
@@ -217,7 +217,7 @@ def build_book(folder: str, data: str, state: str, pages: Sequence[str] = ()) ->
         cell["source"] = "".join(cell["source"]) + "\n\nA sentence more.\n"
         chapter.write_text(json.dumps(notebook), encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": folder, "WBC_RESULTS": str(root / "results")}
-    command = [sys.executable, "-m", "wbc_lib.cli", "book", "--data", data, "--no-train"]
+    command = [sys.executable, "-m", "wbc_lib.cli.main", "book", "--data", data, "--no-train"]
     started = time.perf_counter()
     subprocess.run(command, cwd=root, env=environment, check=True, stdout=sys.stderr)
     return {"seconds": time.perf_counter() - started}
@@ -239,7 +239,7 @@ def _fit_keras(
     stack: list[Any], experiment: Experiment, inputs: np.ndarray, labels: np.ndarray, epochs: int
 ) -> list[float]:
     # The experiment's dense layers on the stack, compiled and fitted; when each epoch ended, after when it all began.
-    from wbc_lib.models import keras
+    from wbc_lib.training.networks import keras
 
     network, ends = experiment.network, [time.perf_counter()]
     penalty = keras.regularizers.L1L2(network.kernel_l1, network.kernel_l2) if network.kernel_l1 else None
@@ -286,9 +286,9 @@ def list_parts(data: str, folder: Path, sizes: Sizes) -> dict[str, list[Way]]:
             Way("nothing changed", build_book, book | {"state": "same"}),
         ],
         "start": [
-            Way("library without TensorFlow", import_module, {"module": "wbc_lib.study"}),
-            Way("what a chapter imports", import_module, {"module": "wbc_lib.chapter"}),
-            Way("with TensorFlow", import_module, {"module": "wbc_lib.training"}),
+            Way("library without TensorFlow", import_module, {"module": "wbc_lib.training.study"}),
+            Way("what a chapter imports", import_module, {"module": "wbc_lib.book.chapter"}),
+            Way("with TensorFlow", import_module, {"module": "wbc_lib.training.fit"}),
         ],
     }
     # fmt: on

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser
 
 from tests import browsing
-from wbc_lib import paths, phantoms, photos
-from wbc_lib.photos import DataSet
+from wbc_lib import paths
+from wbc_lib.data import dataset, phantoms
+from wbc_lib.data.dataset import DataSet
 
 REAL = Path(os.environ.get("WBC_TEST_PHOTOS", paths.ROOT.parent / "shared" / "data" / "blood-cells"))
 
@@ -45,7 +46,7 @@ def phantom_set(_nothing_of_the_users_is_touched: None) -> DataSet:
 def phantom_copy(phantom_set: DataSet, tmp_path: Path) -> DataSet:
     """A copy of the small phantom data set, to be damaged."""
     shutil.copytree(phantom_set.root, tmp_path / "copy")
-    return photos.open_folder(tmp_path / "copy")
+    return dataset.open_folder(tmp_path / "copy")
 
 
 @pytest.fixture
@@ -70,13 +71,13 @@ def real_set() -> DataSet:
     """The real photos, where they are."""
     if not REAL.is_dir():
         pytest.skip(f"the real photos are not at {REAL}")
-    return photos.open_folder(REAL)
+    return dataset.open_folder(REAL)
 
 
 def photographed_again(photo: NDArray[np.uint8], shift: tuple[int, int], seed: int) -> NDArray[np.uint8]:
     """The same field in another exposure, the stage moved: slightly out of focus, with noise of its own."""
     affine = np.float64([[1, 0, shift[0]], [0, 1, shift[1]]])
-    moved = cv2.warpAffine(photo, affine, photos.PHOTO_SIZE, borderValue=[190] * 3)  # what comes into view is grey
+    moved = cv2.warpAffine(photo, affine, dataset.PHOTO_SIZE, borderValue=[190] * 3)  # what comes into view is grey
     noise = np.random.default_rng(seed).normal(0, 4, moved.shape)
     return np.clip(cv2.GaussianBlur(moved, (0, 0), 1.0) + noise, 0, 255).astype(np.uint8)
 

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from wbc_lib import archive, check, images, manifest, photos
+from wbc_lib.data import archive, check, dataset, hashes, images
+from wbc_lib.data.dataset import IMAGE_SIZE, PHOTO_SIZE, DataSet
 from wbc_lib.errors import BadDataError, WbcError
-from wbc_lib.photos import IMAGE_SIZE, PHOTO_SIZE, DataSet
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def jpeg(kind: str, name: str, content: bytes, must: str = "") -> Case:
 
 def some_images(data: DataSet) -> list[bytes]:
     """An image of each class, one of them in black borders."""
-    listed = photos.list_images(data)
-    return [data.image_path(listed.image[listed.cell == cell].iloc[2]).read_bytes() for cell in photos.CLASSES]
+    listed = dataset.list_images(data)
+    return [data.image_path(listed.image[listed.cell == cell].iloc[2]).read_bytes() for cell in dataset.CLASSES]
 
 
 def flipped(content: bytes, rng: np.random.Generator, first: int, last: int, n: int) -> bytes:
@@ -218,7 +218,7 @@ def other_formats(data: DataSet) -> Iterator[Case]:
     def special(make: Callable[[Path], None]) -> Callable[[Path], None]:
         def run(folder: Path) -> None:
             make(folder / "image.jpeg")
-            for read in (images.read_image, images.read_small, photos.read_file):
+            for read in (images.read_image, images.read_small, dataset.read_file):
                 with contextlib.suppress(BadDataError):
                     raise AssertionError(read(folder / "image.jpeg"))
             raise BadDataError(check.check_jpeg(folder / "image.jpeg", IMAGE_SIZE) or "")
@@ -267,7 +267,7 @@ def read_boxes(folder: Path, content: bytes, expected: Boxes | None) -> None:
     path = folder / "BloodImage_00001.xml"
     path.write_bytes(content)
     try:
-        found = photos.parse_boxes(photos.read_file(path), str(path))
+        found = dataset.parse_boxes(dataset.read_file(path), str(path))
     except BadDataError as error:
         assert str(path) in str(error)
         raise
@@ -288,7 +288,7 @@ def boxes(kind: str, name: str, content: bytes | str, must: str = "", expected: 
 
 
 def box_files(data: DataSet) -> Iterator[Case]:
-    good = data.annotation_path(photos.list_annotations(data)[0]).read_bytes()
+    good = data.annotation_path(dataset.list_annotations(data)[0]).read_bytes()
     rng = np.random.default_rng(1)
     for cut in np.linspace(1, len(good) - 3, 80).astype(int):
         yield boxes("broken XML", f"cut at {cut}", good[:cut], "refused")
@@ -399,7 +399,7 @@ def read_labels(folder: Path, content: bytes, expected: dict | None) -> None:
     data = DataSet(folder, folder, folder)
     data.labels_path.write_bytes(content)
     try:
-        found = photos.read_labels(data)
+        found = dataset.read_labels(data)
     except BadDataError as error:
         assert "labels.csv" in str(error)
         raise
@@ -667,26 +667,28 @@ def data_sets(data: DataSet) -> Iterator[Case]:
 
 def opened(folder: Path, name: str) -> None:
     os.chdir(folder)
-    photos.open_folder(name)
+    dataset.open_folder(name)
 
 
 def copy_of(data: DataSet, folder: Path) -> DataSet:
     """A data set of an image of each class and split, and the photos that the labels need."""
     copy = DataSet(folder, folder / "dataset-master", folder / "images")
-    listed = photos.list_images(data).groupby(["split", "cell"]).head(1)
+    listed = dataset.list_images(data).groupby(["split", "cell"]).head(1)
     (copy.raw / "JPEGImages").mkdir(parents=True)
     (copy.raw / "Annotations").mkdir()
     pairs = [(data.image_path(name), copy.image_path(name)) for name in listed.image]
-    chosen = [p for p, names in photos.read_labels(data).items() if len(names) == 1 and data.photo_path(p).exists()][:5]
+    chosen = [p for p, names in dataset.read_labels(data).items() if len(names) == 1 and data.photo_path(p).exists()][
+        :5
+    ]
     pairs += [(data.photo_path(p), copy.photo_path(p)) for p in chosen]
-    pairs += [(data.annotation_path(p), copy.annotation_path(p)) for p in photos.list_annotations(data) if p in chosen]
+    pairs += [(data.annotation_path(p), copy.annotation_path(p)) for p in dataset.list_annotations(data) if p in chosen]
     for source, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     kept = {str(photo) for photo in chosen}
     rows = data.labels_path.read_text().splitlines()
     copy.labels_path.write_text("\n".join([rows[0], *(row for row in rows if row.split(",")[1] in kept)]) + "\n")
-    (folder / photos.PHANTOM_MARK).write_text("drawn\n")
+    (folder / dataset.PHANTOM_MARK).write_text("drawn\n")
     return copy
 
 
@@ -704,12 +706,12 @@ def read_set(data: DataSet) -> None:
     complaints: list[str] = []
     for read in (
         lambda: complaints.extend(check.check(data).problems),
-        lambda: manifest.read_manifest(data),
-        lambda: photos.open_folder(data.root),
-        lambda: photos.list_images(data),
+        lambda: hashes.read_manifest(data),
+        lambda: dataset.open_folder(data.root),
+        lambda: dataset.list_images(data),
         lambda: images.load_images(data, (12, 16)),
-        lambda: photos.read_boxes(data),
-        lambda: photos.index_photos(data),
+        lambda: dataset.read_boxes(data),
+        lambda: dataset.index_photos(data),
     ):
         try:
             read()
@@ -717,9 +719,9 @@ def read_set(data: DataSet) -> None:
             complaints.append(str(error))
     if complaints:
         raise BadDataError(complaints[0])
-    index = photos.index_photos(data)
+    index = dataset.index_photos(data)
     assert index.has_photo.all() and set(index.split) == {"TRAIN", "TEST"}
-    assert len(photos.list_images(data)) == len(photos.SPLITS) * len(photos.CLASSES)
+    assert len(dataset.list_images(data)) == len(dataset.SPLITS) * len(dataset.CLASSES)
     loaded = images.load_images(data, (60, 80))
     for pixels, name in zip(loaded.pixels, loaded.index.image, strict=True):
         full = cv2.cvtColor(cv2.imread(str(data.image_path(name))), cv2.COLOR_BGR2RGB).astype(float)

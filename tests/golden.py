@@ -3,7 +3,7 @@
     python -m tests.golden photos | recorded             # compares _build/executed with golden.json
     python -m tests.golden photos | recorded --write     # takes what is built for what is meant
 
-Every value that is glued into the prose and every table is compared. ``photos`` is the build on the published files,
+Every value that is glued into the prose and every table is compared. ``dataset`` is the build on the published files,
 ``recorded`` the one from the recorded results alone; only where they differ does the file hold both.
 """
 

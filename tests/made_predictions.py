@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wbc_lib.calibration import Predictions
+from wbc_lib.evaluation.calibration import Predictions
 
 
 def make(n_photos: int = 24, copies: int = 6, seed: int = 0, *, alike: float = 2.0) -> Predictions:

@@ -15,8 +15,9 @@ import click
 import pytest
 import typer
 
-from wbc_lib import cli, paths
-from wbc_lib.runs import Store
+from wbc_lib import paths
+from wbc_lib.cli import main
+from wbc_lib.training.runs import Store
 
 
 def commands() -> list[list[str]]:
@@ -32,7 +33,7 @@ def test_every_command_on_the_page_names_options_that_exist():
     from distributed.cli import dask_scheduler, dask_worker
 
     known: dict[str, click.Command] = {
-        "wbc train": typer.main.get_command(cli.app).commands["train"],
+        "wbc train": typer.main.get_command(main.app).commands["train"],
         "dask scheduler": dask_scheduler.main,
         "dask worker": dask_worker.main,
     }
@@ -47,7 +48,7 @@ def test_every_command_on_the_page_names_options_that_exist():
         command.parse_args(context, list(words))
         if first == "wbc":
             assert context.params["profile"] == "paper" and context.params["threads"] == 2
-            assert cli.parse_seeds(context.params["seeds"]) == tuple(range(3000))
+            assert main.parse_seeds(context.params["seeds"]) == tuple(range(3000))
             assert context.params["names"] == ["final+fold-{1..5}"]
     assert seen == set(known) and len(commands()) >= 9
 

@@ -109,8 +109,8 @@ class Watch:
 def main(phantoms: str, folder: Path) -> None:
     """Run the corpus; write two lines of JSON per case."""
     from tests.fuzz_corpus import corpus
+    from wbc_lib.data.dataset import index_photos, open_folder
     from wbc_lib.errors import WbcError
-    from wbc_lib.photos import index_photos, open_folder
 
     report = os.fdopen(os.dup(1), "w", buffering=1)
     data = open_folder(phantoms)

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wbc_lib import book, cli, paths, study
+from wbc_lib import paths
+from wbc_lib.book import build
+from wbc_lib.cli import main
 from wbc_lib.errors import PlaceError, RunError
+from wbc_lib.training import study
 
 
 def wbc(*arguments: object, **variables: str) -> subprocess.CompletedProcess:
@@ -66,9 +69,9 @@ def test_runs_that_are_lacking_are_named_before_the_chapters(phantom_set, tmp_pa
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
     opened = study.open_study(phantom_set.root, "smoke")
     with pytest.raises(RunError, match="final.*say --train"):
-        cli._require_runs(opened)
+        main._require_runs(opened)
     monkeypatch.setattr(study.Study, "recorded", lambda self, name: [name])
-    cli._require_runs(opened)
+    main._require_runs(opened)
 
 
 @pytest.mark.parametrize("variable", ["WBC_CACHE", "WBC_RESULTS"])
@@ -115,9 +118,9 @@ def test_a_user_without_a_home_is_given_one_that_is_only_theirs(tmp_path, monkey
 
 def test_the_output_is_tried_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(book, "build_book", lambda *args, **options: tmp_path)
+    monkeypatch.setattr(build, "build_book", lambda *args, **options: tmp_path)
     (tmp_path / "file").write_text("")
-    run = CliRunner().invoke(cli.app, ["book", "--data", "phantoms", "--output", str(tmp_path / "file" / "site")])
+    run = CliRunner().invoke(main.app, ["book", "--data", "phantoms", "--output", str(tmp_path / "file" / "site")])
     assert isinstance(run.exception, PlaceError) and "--output" in str(run.exception)
 
 

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
 from wbc_lib import paths, progress
-from wbc_lib.training import Step
+from wbc_lib.progress import Step
 
 HISTORY = pd.DataFrame({"epoch": [1], "accuracy": [0.5], "val_accuracy": [0.4], "seconds": [2.0]})
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wbc_lib import models, paths
+from wbc_lib import paths
 from wbc_lib.errors import WeightsError
+from wbc_lib.training import networks
 
 #: Whose files can run code when they are read. (Processes of this project hand each other objects by pickle, through
 #: multiprocessing and distributed; nothing of it is ever read from a file or from outside.)
@@ -26,16 +27,16 @@ CALLS = {
     *("unpack_archive", "extractall"),
 }
 #: The only places that may read a pickle: with a reader that admits nothing but tensors (and its test).
-READS_PICKLES = {"wbc_lib/efficientnet.py", "tests/test_efficientnet.py"}
+READS_PICKLES = {"wbc_lib/training/efficientnet.py", "tests/training/test_efficientnet.py"}
 #: Settings that are an error unless they have this value.
 SETTINGS = {"allow_pickle": False, "safe_mode": True, "shell": False, "weights_only": True}
 #: The only places that may read weights from HDF5, which holds arrays: each compares the file's hash first.
 READS_WEIGHTS = {
-    "wbc_lib/models.py": {"_fetch_imagenet": "load_weights", "_load_hed": "h5py.File"},
-    "tests/test_models.py": {"test_the_edge_detection_weights_are_those_of_the_package": "h5py.File"},
+    "wbc_lib/training/networks.py": {"_fetch_imagenet": "load_weights", "_load_hed": "h5py.File"},
+    "tests/training/test_networks.py": {"test_the_edge_detection_weights_are_those_of_the_package": "h5py.File"},
 }
 #: The only place that may open an archive.
-OPENS_ARCHIVES = {"wbc_lib/archive.py", "tests/test_archive.py", "tests/fuzz_corpus.py"}
+OPENS_ARCHIVES = {"wbc_lib/data/archive.py", "tests/data/test_archive.py", "tests/fuzz_corpus.py"}
 
 
 def sources() -> Iterator[tuple[str, str]]:
@@ -138,16 +139,16 @@ def test_what_is_harmless_is_not(text):
 
 def test_nothing_in_the_project_can_run_what_it_reads():
     texts = dict(sources())
-    assert {"wbc_lib/models.py", "tests/test_safety.py", "book/index.ipynb"} <= set(texts)
+    assert {"wbc_lib/training/networks.py", "tests/test_safety.py", "book/index.ipynb"} <= set(texts)
     assert [fault for name, text in texts.items() for fault in faults(name, text)] == []
 
 
 def test_weights_are_read_from_files_where_their_hash_is_checked_and_nowhere_else():
     found = {name: readers for name, text in sources() if (readers := weight_readers(text))}
     assert found == READS_WEIGHTS
-    tree = ast.parse((paths.ROOT / "wbc_lib/models.py").read_text())
+    tree = ast.parse((paths.ROOT / "wbc_lib/training/networks.py").read_text())
     for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef) and function.name in READS_WEIGHTS["wbc_lib/models.py"]:
+        if isinstance(function, ast.FunctionDef) and function.name in READS_WEIGHTS["wbc_lib/training/networks.py"]:
             calls = [ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
             assert any(call.startswith("hashlib.") for call in calls), function.name
 
@@ -162,7 +163,7 @@ def keras_home(monkeypatch, tmp_path) -> Iterator[Path]:
 
     loaded = []
     monkeypatch.setattr(file_utils.config, "keras_home", lambda: str(tmp_path))
-    monkeypatch.setattr(models.keras.Model, "load_weights", lambda model, path: loaded.append(path))
+    monkeypatch.setattr(networks.keras.Model, "load_weights", lambda model, path: loaded.append(path))
     yield tmp_path
     assert loaded == []
 
@@ -187,7 +188,7 @@ def test_imagenet_weights_are_hashed_whether_downloaded_or_cached(keras_home, mo
         (keras_home / "models").mkdir()
         (keras_home / "models" / file_of(base)).write_bytes(b"cached, and not the published file")
     with pytest.raises(WeightsError, match=f"ImageNet weights of {base} could not be fetched"):
-        models.build_base(base, "imagenet", (32, 32))
+        networks.build_base(base, "imagenet", (32, 32))
     # What lies in the cache is not taken on trust either: it is hashed, found wanting, and fetched again.
     assert len(asked) == 1 and asked[0].startswith("https://") and asked[0].endswith(file_of(base))
 
@@ -207,8 +208,8 @@ def test_the_hash_of_imagenet_weights_is_the_one_that_keras_applications_publish
     monkeypatch.setattr(file_utils, "validate_file", is_whole)
     monkeypatch.setattr(file_utils, "urlretrieve", lambda url, target, progress: None)
     with pytest.raises(WeightsError):
-        models.build_base(base, "imagenet", (32, 32))
-    assert set(hashes) == {models._IMAGENET_MD5[base]}
+        networks.build_base(base, "imagenet", (32, 32))
+    assert set(hashes) == {networks._IMAGENET_MD5[base]}
 
 
 def test_the_hash_that_keras_compares_is_that_of_the_content(tmp_path):

@@ -20,8 +20,8 @@ import pytest
 
 from wbc_lib import paths, stopping
 from wbc_lib.errors import KilledError
-from wbc_lib.jobs import read_history
-from wbc_lib.runs import Store
+from wbc_lib.training.jobs import read_history
+from wbc_lib.training.runs import Store
 
 #: Seconds within which everything is to have ended.
 LIMIT = 5
@@ -125,7 +125,7 @@ from pathlib import Path
 from wbc_lib import paths
 paths.ROOT = Path({str(root)!r})
 paths.BOOK, paths.BUILD = paths.ROOT / "book", paths.ROOT / "_build"
-from wbc_lib import cli
+from wbc_lib.cli import main as cli
 cli._train_missing = lambda *_: None
 """
 
@@ -199,7 +199,7 @@ def places(tmp_path) -> dict[str, str]:
 LONG = """
 import dataclasses
 from tests.train_tiny import TINY
-from wbc_lib import experiments
+from wbc_lib.training import experiments
 experiments.EXPERIMENTS["final"] = dataclasses.replace(TINY, name="final", epochs=5000)
 """
 
@@ -230,9 +230,9 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint(phantom_set, tmp
 @BOTH
 @pytest.mark.slow
 def test_tracing_that_is_stopped_keeps_what_it_has_traced(phantom_set, tmp_path, places, number):
-    first = "from wbc_lib import provenance; provenance._CHUNK = 2\n"
-    first += "from wbc_lib import cli; cli.app.command('trace')(lambda data: study(data))\n"
-    first += "def study(data): provenance.trace(cli.open_study(data, 'smoke').data)\n"
+    first = "from wbc_lib.provenance import trace; trace._CHUNK = 2\n"
+    first += "from wbc_lib.cli import main as cli; cli.app.command('trace')(lambda data: study(data))\n"
+    first += "def study(data): trace.trace(cli.open_study(data, 'smoke').data)\n"
     first += "cli.app.registered_commands[-1].callback.__annotations__ = {'data': str}"
     tracing = Command("trace", phantom_set.root, first=first, environment=places)
 
@@ -314,7 +314,7 @@ except BaseException:
 def test_work_that_does_not_hear_of_the_stop_ends_too(body):
     first = f"""
 import time
-from wbc_lib import cli
+from wbc_lib.cli import main as cli
 def work():
     print("begun", file=sys.stderr, flush=True)
     exec({body!r})

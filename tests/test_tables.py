@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from wbc_lib import paths
-from wbc_lib.chapter import show_table
+from wbc_lib.book.chapter import show_table
 
 LONG = pd.DataFrame(
     {

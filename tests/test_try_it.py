@@ -3,6 +3,7 @@
 import ast
 import builtins
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -13,11 +14,12 @@ import nbformat
 import pytest
 import typer
 
-from tests.test_downloads import CHEAP, run_alone
-from wbc_lib import cli, paths
-from wbc_lib.experiments import Experiment, find_experiment, find_profile, vary
-from wbc_lib.lab import list_chapters
-from wbc_lib.study import RECORDED, Study
+from tests.book.test_downloads import CHEAP, run_alone
+from wbc_lib import paths
+from wbc_lib.book.lab import list_chapters
+from wbc_lib.cli import main
+from wbc_lib.training.experiments import Experiment, find_experiment, find_profile, vary
+from wbc_lib.training.study import RECORDED, Study
 
 HEADING = "## Try it\n"
 #: What is looked into there takes trainings on all folds, which phantoms are not given.
@@ -56,8 +58,16 @@ def names_made_by(tree: ast.AST) -> set[str]:
 
 
 def rooms_imported_by(tree: ast.AST) -> dict[str, ModuleType]:
-    found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "wbc_lib"]
-    return {a.asname or a.name: importlib.import_module(f"wbc_lib.{a.name}") for n in found for a in n.names}
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module.startswith("wbc_lib")]
+    named = {a.asname or a.name: f"{n.module}.{a.name}" for n in found for a in n.names}
+    return {name: importlib.import_module(module) for name, module in named.items() if _is_module(module)}
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # what holds it is a module itself
+        return False
 
 
 def parameters_of(name: str) -> set[str]:
@@ -85,7 +95,7 @@ def test_every_chapter_has_suggestions():
 
 
 def check_command(words: list[str]) -> None:
-    command = typer.main.get_command(cli.app)
+    command = typer.main.get_command(main.app)
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     options = {o for p in command.params for o in p.opts}

@@ -4,10 +4,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from wbc_lib import experiments, study
-from wbc_lib.experiments import Experiment, Network, Settings
-from wbc_lib.photos import open_folder
-from wbc_lib.runs import Store
+from wbc_lib.data.dataset import open_folder
+from wbc_lib.training import experiments, study
+from wbc_lib.training.experiments import Experiment, Network, Settings
+from wbc_lib.training.runs import Store
 
 TINY = Experiment(
     "tiny", "Tiny", Network(convolutions=(4,), dense=(8,), dropout=0.3), settings=Settings(batch_size=8), epochs=6

@@ -10,7 +10,7 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             # Nothing has begun yet that would have to be put in order.
             signal.signal(number, lambda number, _: os._exit(128 + number))
-    from wbc_lib import cli
+    from wbc_lib.cli import main as cli
 
     cli.main()
 

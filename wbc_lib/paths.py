@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wbc_lib.errors import PlaceError, ProjectError
 
 ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ROOT / "wbc_lib"
 BOOK = ROOT / "book"
 #: Where the book is made (``WBC_BUILD``, by default ``_build/`` of the project).
 BUILD = Path(os.environ.get("WBC_BUILD") or ROOT / "_build").absolute()

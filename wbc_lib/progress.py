@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,9 +24,8 @@ from rich.table import Column, Table
 from wbc_lib import paths
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
-
-    from wbc_lib.training import Step
 
 #: Set by `wbc book`, which trains what is missing before it starts the chapters.
 NEVER_TRAIN = "WBC_NEVER_TRAIN"
@@ -71,6 +71,19 @@ def _show(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
+@dataclass(frozen=True)
+class Step:
+    """Where a training is: reported several times an epoch."""
+
+    epoch: int
+    epochs: int
+    share: float
+    seconds: float
+    loss: float
+    accuracy: float
+    history: "pd.DataFrame"
+
+
 def is_live() -> bool:
     """Whether somebody looks on in a notebook, as nobody does while pages are built."""
     return _in_notebook() and not os.environ.get(NEVER_TRAIN)
@@ -85,7 +98,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def training_bar(title: str) -> Iterator[Callable[["Step"], None]]:
-    """Show a training: epoch, loss, accuracies and time left; yields a callback for `training.Step`."""
+    """Show a training: epoch, loss, accuracies and time left; yields a callback for `Step`."""
     with _live_curve(title) if _in_notebook() else _training_bar(title) as on_step:
         yield on_step
 

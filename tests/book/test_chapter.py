@@ -1,0 +1,100 @@
+import dataclasses
+
+import nbformat
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+
+from tests.train_tiny import TINY
+from wbc_lib.book import chapter
+from wbc_lib.errors import DataNotFoundError, RunError
+from wbc_lib.evaluation.claims import DIFFERS, Claim
+from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.training import experiments
+from wbc_lib.training.runs import Store
+from wbc_lib.training.study import Study
+
+
+def test_the_line_under_a_title_names_data_profile_and_seeds(phantom_set, tmp_path):
+    study = Study(phantom_set, experiments.PROFILES["quick"], Store(tmp_path))
+    text = chapter.describe_basis(study)
+    assert "<strong>phantoms (drawn, not photographed)</strong>" in text
+    assert study.manifest.sha256[:12] in text
+    assert "<code>quick</code>" in text
+    assert "seeds 0." in text
+
+
+def test_a_table_separates_thousands_marks_blanks_and_sets_words_to_the_left():
+    table = pd.DataFrame({"n": [12345, 2], "share": [0.5, None], "word": ["a", "b"]}, index=["x", "y"])
+    html = chapter.show_table(table, {"share": "{:.1%}"}).to_html()
+    assert "12,345" in html and "50.0%" in html and "–" in html
+    assert html.count("text-align: left") == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "form", "is_whole"),
+    [
+        ("84.6% to 87.4%", None, True),
+        ("2026-11-23", None, True),
+        (Interval(0.836, 0.796, 0.874), lambda interval: f"{interval.estimate:.1%}", True),
+        (0.5, "{} (0.4 to 0.6)", True),
+        ("83.6% (79.6% to 87.4%)", None, False),
+        ("several cells", None, False),
+        ("mean over 3 seeds with their standard deviation", None, False),
+        (None, None, False),
+    ],
+)
+def test_short_figures_are_kept_on_one_line(cell, form, is_whole):
+    table = pd.DataFrame({"a": pd.Series([cell, "–"] if form is None else [cell], dtype=object)})
+    html = chapter.show_table(table, {"a": form} if form else None).to_html()
+    assert ("text-align: left;\n  white-space: nowrap" in html) == is_whole
+
+
+@pytest.mark.parametrize(("name", "is_whole"), [("seed 0", True), ("recall of the monocytes", False)])
+def test_short_names_of_rows_are_kept_on_one_line(name, is_whole):
+    html = chapter.show_table(pd.DataFrame({"n": [1]}, index=[name])).to_html()
+    assert ("tbody th" in html) == is_whole
+
+
+def test_a_claim_that_differs_is_coloured_by_a_theme_variable():
+    html = chapter.show_claims([Claim("x", "y", "accuracy", 0.9, [0.1])], is_cut=False).to_html()
+    assert DIFFERS in html
+    assert "var(--pst-color-danger)" in html
+
+
+def test_while_the_book_is_built_a_chapter_never_trains(phantom_set, monkeypatch):
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
+    monkeypatch.setenv(chapter.NEVER_TRAIN, "1")
+    with pytest.raises(RunError, match="wbc train"):
+        chapter.open_chapter(str(phantom_set.root), "smoke").run("tiny")
+    monkeypatch.delenv(chapter.NEVER_TRAIN)
+    study = chapter.open_chapter(str(phantom_set.root), "smoke")
+    assert study.may_train and study.data == phantom_set and study.profile.name == "smoke"
+
+
+def test_a_chapter_with_a_wrong_folder_does_not_go_on_with_phantoms(tmp_path):
+    with pytest.raises(DataNotFoundError):
+        chapter.open_chapter(str(tmp_path))
+
+
+def test_values_reach_the_prose_as_plain_numbers_and_words():
+    code = (
+        "import numpy as np\n"
+        "from wbc_lib.book.chapter import glue_values\n"
+        "glue_values(share=np.float32(0.25), count=np.int64(3), word='three')\n"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    *made, listed = notebook.cells[0].outputs
+    (kind,) = {kind for o in made for kind in o.data if kind.endswith("text/plain")}
+    glued = {o.metadata["scrapbook"]["name"].split("/")[-1]: o.data[kind] for o in made}
+    assert glued == {"share": "0.25", "count": "3.0", "word": "'three'"}
+    # Jupyter fills no prose in: it shows them in a list.
+    assert "<code>count</code>: 3</li><li><code>word</code>: three" in listed.data["text/html"]
+
+
+def test_the_real_photos_are_said_to_be_the_published_ones(real_set, tmp_path):
+    study = Study(real_set, experiments.PROFILES["paper"], Store(tmp_path))
+    assert "the real photos (the published files, bit for bit)" in chapter.describe_basis(study)
+    renamed = dataclasses.replace(study, profile=experiments.PROFILES["quick"])
+    assert "seeds 0, 1, 2" in chapter.describe_basis(study) and "seeds 0." in chapter.describe_basis(renamed)

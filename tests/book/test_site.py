@@ -1,0 +1,270 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from wbc_lib import paths
+from wbc_lib.book import site
+from wbc_lib.errors import BookError
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout of its own, so that no build of this one is in the way."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "_build")
+    return tmp_path
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """Finished pages that are to be published."""
+    (tmp_path / "pages" / "book").mkdir(parents=True)
+    (tmp_path / "pages" / "index.html").write_text("front")
+    (tmp_path / "pages" / "book" / "a.html").write_text("first")
+    return tmp_path / "pages"
+
+
+def list_all(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def a_file(folder):
+    (folder / "mine").write_text("x")
+
+
+def a_hidden_file(folder):
+    (folder / ".git").write_text("gitdir: elsewhere")
+
+
+def an_empty_folder(folder):
+    (folder / "sub").mkdir()
+
+
+def a_link_that_leads_nowhere(folder):
+    (folder / "link").symlink_to("nowhere")
+
+
+def a_site_with_something_else_in_it(folder):
+    (folder / "index.html").write_text("front")
+    (folder / site.MARK).write_text('{"files": ["index.html"]}')
+    (folder / "CNAME").write_text("mine")
+
+
+def a_site_without_its_mark(folder):
+    (folder / "index.html").write_text("another program's")
+
+
+def a_damaged_mark(folder):
+    (folder / "index.html").write_text("front")
+    (folder / site.MARK).write_text('{"files": "index.html"')
+
+
+def a_mark_that_lists_no_names(folder):
+    (folder / site.MARK).write_text('{"files": [1, null]}')
+
+
+FOREIGN = [
+    a_file, a_hidden_file, an_empty_folder, a_link_that_leads_nowhere, a_site_with_something_else_in_it,
+    a_site_without_its_mark, a_damaged_mark, a_mark_that_lists_no_names,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fill", FOREIGN, ids=lambda f: f.__name__)
+def test_a_folder_with_anything_of_somebody_elses_is_refused_and_left_alone(checkout, pages, fill):
+    (checkout / "out").mkdir()
+    fill(checkout / "out")
+    before = sorted(p.name for p in (checkout / "out").iterdir())
+    with pytest.raises(BookError, match="--output"), site.claim(checkout / "out"):
+        pytest.fail("work was begun")
+    with pytest.raises(BookError, match="--output"):
+        site.publish(pages, checkout / "out")
+    assert sorted(p.name for p in (checkout / "out").iterdir()) == before
+
+
+def test_a_file_in_place_of_the_folder_is_refused(checkout, pages):
+    (checkout / "out").write_text("mine")
+    with pytest.raises(BookError, match="no folder"), site.claim(checkout / "out"):
+        pytest.fail("work was begun")
+    with pytest.raises(BookError, match="no folder"):
+        site.publish(pages, checkout / "out")
+    assert (checkout / "out").read_text() == "mine"
+
+
+def test_the_command_refuses_before_it_looks_for_data(tmp_path):
+    (tmp_path / "mine").write_text("x")
+    command = [
+        sys.executable,
+        "-m",
+        "wbc_lib.cli.main",
+        "book",
+        "--data",
+        str(tmp_path / "none"),
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "mine" in done.stdout + done.stderr and "data set" not in done.stdout + done.stderr
+    assert (tmp_path / "mine").read_text() == "x"
+
+
+def test_an_earlier_site_is_replaced_whole_and_nothing_beside_it_is_touched(checkout, pages):
+    beside = {checkout / "out.tmp", checkout / ".out.tmp", checkout / ".out.old"}
+    for folder in beside:
+        folder.mkdir()
+        (folder / "mine").write_text("x")
+        os.utime(folder, (0, 0))
+    with site.claim(checkout / "out") as folder:
+        site.publish(pages, folder)
+    assert {"index.html", "book/a.html"} < set(list_all(checkout / "out"))
+    (pages / "book" / "a.html").rename(pages / "book" / "b.html")
+    with site.claim(checkout / "out") as folder:
+        site.publish(pages, folder)
+    assert set(list_all(checkout / "out")) == {"index.html", "book/b.html", site.MARK}
+    assert set(checkout.iterdir()) == {*beside, pages, checkout / "out", checkout / "_build"}
+    assert all((folder / "mine").exists() for folder in beside)
+
+
+@pytest.mark.parametrize("given", ["sub/../out", "./out", "link", "out/"])
+def test_a_path_is_resolved_before_anything_is_done(checkout, pages, given, monkeypatch):
+    monkeypatch.chdir(checkout)
+    (checkout / "sub").mkdir()
+    (checkout / "link").symlink_to("out")
+    with site.claim(Path(given)) as folder:
+        monkeypatch.chdir("/")
+        site.publish(pages, folder)
+    assert (checkout / "out" / "index.html").read_text() == "front"
+    assert (checkout / "link").is_symlink()
+
+
+def test_what_is_put_into_the_folder_while_the_book_is_built_stays(checkout, pages):
+    with pytest.raises(BookError, match="late"), site.claim(checkout / "out") as folder:
+        folder.mkdir()
+        (folder / "late").write_text("x")
+        site.publish(pages, folder)
+    assert list_all(checkout / "out") == {"late": "x"}
+
+
+def test_a_site_that_cannot_be_written_leaves_the_earlier_one_and_nothing_else(checkout, pages, full_disk):
+    site.publish(pages, checkout / "out")
+    earlier = list_all(checkout / "out")
+    (pages / "index.html").write_text("x" * 100_000)
+    with full_disk(50_000), pytest.raises(BookError, match=r"too large.*make room"):
+        site.publish(pages, checkout / "out")
+    assert list_all(checkout / "out") == earlier
+    assert {p.name for p in checkout.iterdir()} == {"out", "pages"}
+
+
+def test_a_site_that_cannot_take_its_name_leaves_the_earlier_one(checkout, pages, monkeypatch):
+    site.publish(pages, checkout / "out")
+    earlier, rename = list_all(checkout / "out"), Path.rename
+
+    def fail(self, target):
+        if self.name == "fresh":
+            raise OSError(16, "Device or resource busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    (pages / "index.html").write_text("new")
+    with pytest.raises(BookError, match="busy"):
+        site.publish(pages, checkout / "out")
+    assert list_all(checkout / "out") == earlier
+
+
+HOLD = """
+import sys, time; from pathlib import Path; from wbc_lib import paths, site
+paths.BUILD = Path(sys.argv[1])
+with site.claim(Path(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_of_two_builds_in_a_checkout_the_second_is_told_of_the_first_and_a_killed_one_is_in_nobodys_way(checkout):
+    command = [sys.executable, "-c", HOLD, str(paths.BUILD), str(checkout / "first")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT) as first:
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(BookError, match=rf"since \d{{4}}-.*process {first.pid}"), site.claim(checkout / "second"):
+            pytest.fail("two builds at once")
+        (paths.BUILD / "build.json").unlink()
+        with pytest.raises(BookError, match="nother build"), site.claim(checkout / "first"):
+            pytest.fail("two builds at once")
+        first.kill()
+    with site.claim(checkout / "second"):
+        assert json.loads((paths.BUILD / "build.json").read_text())["process"] == os.getpid()
+    with site.claim(checkout / "second"):
+        pass
+
+
+def test_pages_are_not_made_of_chapters_that_nobody_executed(tmp_path):
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    (tmp_path / "index.md").write_text("# Title\n")
+    (tmp_path / "_config.yml").write_text("sphinx:\n  extra_extensions: [wbc_lib.book.site]\n")
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    environment.pop(site.BUILDING, None)
+    options = {"capture_output": True, "text": True, "cwd": tmp_path}
+    done = subprocess.run(command, env=environment, check=False, **options)
+    assert done.returncode != 0 and "make book" in done.stdout + done.stderr
+    assert not list(tmp_path.rglob("*.html"))
+    subprocess.run(command, env=environment | {site.BUILDING: "1"}, check=True, **options)
+
+
+def test_the_book_itself_names_the_extension_that_stops_such_a_build():
+    assert "- wbc_lib.book.site\n" in (paths.ROOT / "_config.yml").read_text(encoding="utf-8")
+
+
+WHOLE = """<article class="bd-article"><p>It peaked at <span class="pasted-text">95.8%</span>.</p>
+<div class="cell_output"><p class="wbc-basis">Built on</p></div>
+<div class="cell_output"><figure id="fig-a"><img alt="a" src="a.png"></figure></div>
+<div class="cell_output"><figure id="tab-b"><table><tr><th>n</th><td>1</td></tr></table></figure></div></article>"""
+
+
+@pytest.fixture
+def small_site(tmp_path):
+    """A site of one page, made of a chapter with a value, a figure and a table."""
+    cells = [
+        new_code_cell("from wbc_lib.book.chapter import open_chapter\nstudy = open_chapter()"),
+        new_markdown_cell("It peaked at {glue:text}`peak:.1%`."),
+        new_code_cell("glue_values(peak=0.958)"),
+        new_code_cell("draw()", metadata={"mystnb": {"figure": {"name": "fig-a", "caption": "A."}}}),
+        new_code_cell("show_table(b)", metadata={"mystnb": {"figure": {"name": "tab-b", "caption": "B."}}}),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "a.ipynb")
+    (tmp_path / "a.html").write_text(WHOLE)
+    (tmp_path / "a.png").write_bytes(b"picture")
+    return tmp_path
+
+
+def test_a_whole_site_has_no_faults(small_site):
+    assert site.find_faults(small_site, ["a"], small_site) == []
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ('<span class="pasted-text">95.8%</span>', "values"),
+        ('<div class="cell_output"><p class="wbc-basis">Built on</p></div>', "outputs"),
+        ('<img alt="a" src="a.png">', "fig-a"),
+        ("<table><tr><th>n</th><td>1</td></tr></table>", "tab-b"),
+        ('id="tab-b"', "tab-b"),
+        ('class="bd-article"', "no page"),
+    ],
+)
+def test_what_is_gone_from_a_page_is_named(small_site, gone, said):
+    assert gone in WHOLE
+    (small_site / "a.html").write_text(WHOLE.replace(gone, ""))
+    faults = site.find_faults(small_site, ["a"], small_site)
+    assert any(said in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["missing", "empty"])
+@pytest.mark.parametrize("name", ["a.html", "a.png"])
+def test_a_page_or_picture_that_is_missing_or_empty_is_named(small_site, name, damage):
+    damage(small_site / name)
+    assert len(site.find_faults(small_site, ["a"], small_site)) == 1

@@ -1,0 +1,155 @@
+import os
+import shutil
+import stat
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from wbc_lib import paths
+from wbc_lib.data import archive, dataset, hashes
+from wbc_lib.errors import BadDataError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+
+
+def zip_folder(folder: Path, target: Path) -> Path:
+    return Path(shutil.make_archive(str(target.with_suffix("")), "zip", folder))
+
+
+def unpacked() -> set[Path]:
+    place = paths.cache() / "archives"
+    return set(place.iterdir()) if place.exists() else set()
+
+
+@pytest.mark.parametrize("packed", [".", ".."], ids=["what is in the folder", "the folder"])
+def test_a_data_set_in_a_zip_is_the_data_set(phantom_set, tmp_path, packed):
+    (tmp_path / "outer").mkdir()
+    shutil.copytree(phantom_set.root, tmp_path / "outer" / "set")
+    file = zip_folder(tmp_path / "outer" / "set" / packed, tmp_path / "photos.zip")
+    data = dataset.open_folder(file)
+    assert data.is_phantom
+    assert hashes.read_manifest(data) == hashes.read_manifest(phantom_set)
+    assert data.root.is_relative_to(paths.cache())
+    assert dataset.find(file) == data
+
+
+def test_a_zip_is_unpacked_once_and_again_if_a_file_is_gone_or_cut(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        out.writestr("x/a", "content")
+        out.writestr("b", "more")
+    folder = archive.unpack(tmp_path / "a.zip")
+    before = folder.stat().st_ino
+    shutil.move(tmp_path / "a.zip", tmp_path / "renamed.zip")
+    assert archive.unpack(tmp_path / "renamed.zip") == folder
+    assert folder.stat().st_ino == before
+    for damage in ((folder / "b").unlink, lambda: (folder / "x/a").write_text("con")):
+        damage()
+        assert archive.unpack(tmp_path / "renamed.zip") == folder
+        assert ((folder / "x/a").read_text(), (folder / "b").read_text()) == ("content", "more")
+    assert unpacked() == {folder}
+
+
+def test_another_zip_of_the_same_name_is_another_folder(tmp_path):
+    folders = []
+    for content in ("1", "2"):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+            out.writestr("x", content)
+        folders.append(archive.unpack(tmp_path / "a.zip"))
+    assert [(folder / "x").read_text() for folder in folders] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "name, mode, complaint",
+    [
+        ("../x", 0, "leads out of its folder"),
+        ("a/../../x", 0, "leads out of its folder"),
+        ("/etc/x", 0, "leads out of its folder"),
+        ("C:\\x", 0, "has a name that no data set has"),
+        ("link", stat.S_IFLNK | 0o777, "is a link or a device"),
+        ("x" * 61, 0, "has a name that no data set has"),
+    ],
+)
+def test_what_no_data_set_holds_is_named_and_nothing_is_written(tmp_path, name, mode, complaint):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        out.writestr("good", "good")
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        out.writestr(info, "/etc/passwd")
+    with pytest.raises(BadDataError, match=f"a.zip: .*{complaint}; download the archive again"):
+        archive.unpack(tmp_path / "a.zip")
+    assert unpacked() == set()
+    assert {p.name for p in tmp_path.iterdir()} <= {"a.zip", "cache"}
+
+
+@pytest.mark.parametrize(
+    "limit, value, complaint",
+    [
+        ("MAX_MEMBERS", 2, "3 members"),
+        ("MAX_MEMBER_BYTES", 999, "'n1' would unpack to 1,000 bytes"),
+        ("MAX_RATIO", 3, "would unpack to 3,000 bytes"),
+        ("MAX_BYTES", 2000, "would unpack to 3,000 bytes"),
+        ("MAX_BYTES", 100, "is larger than 100 bytes"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, limit, value, complaint):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as out:
+        for n in (1, 2, 3):
+            out.writestr(f"n{n}", bytes(1000))
+    assert len(list(archive.unpack(tmp_path / "a.zip").iterdir())) == 3
+    shutil.rmtree(paths.cache())
+    monkeypatch.setattr(archive, limit, value)
+    with pytest.raises(BadDataError, match=complaint):
+        archive.unpack(tmp_path / "a.zip")
+    assert unpacked() == set()
+
+
+def test_a_member_locked_with_a_password_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        out.writestr("secret", "x")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(BadDataError, match="'secret' is locked with a password"):
+        archive.unpack(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("ending", ["tar", "gztar"])
+def test_an_archive_of_another_kind_is_said_to_be_none(tmp_path, ending):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x").write_text("x")
+    file = shutil.make_archive(str(tmp_path / "a"), ending, tmp_path / "folder")
+    with pytest.raises(BadDataError, match="not a zip.*tar -xf"):
+        dataset.open_folder(file)
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xf", file, "-C", tmp_path / "out"], check=True)  # what is advised helps
+    assert (tmp_path / "out" / "x").exists()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, full_disk):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        out.writestr("x", os.urandom(100_000))
+    with full_disk(50_000), pytest.raises(OSError, match="File too large"):
+        archive.unpack(tmp_path / "a.zip")
+    assert unpacked() == set()
+
+
+def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        out.writestr("x", "x")
+    place = paths.cache() / "archives"
+    name = archive.unpack(tmp_path / "a.zip").name
+    shutil.rmtree(place)
+    old, young, other = f".{name}.abcd1234.wbc.tmp", f".{name}.abcd5678.wbc.tmp", ".other.abc.tmp"
+    for name, age in ((old, 2), (young, 0), (other, 2)):
+        (place / name).mkdir(parents=True)
+        (place / name / "x").write_text("half")
+        then = time.time() - age * 24 * 60 * 60
+        os.utime(place / name, (then, then))
+    folder = archive.unpack(tmp_path / "a.zip")
+    assert unpacked() == {folder, place / young, place / other}

@@ -1,0 +1,237 @@
+import io
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from wbc_lib.data import check, dataset, hashes
+from wbc_lib.errors import BadDataError
+
+
+def jpeg(shape=(240, 320, 3)) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    return cv2.imencode(".jpg", noise)[1].tobytes()
+
+
+def cmyk() -> bytes:
+    stream = io.BytesIO()
+    Image.new("CMYK", dataset.IMAGE_SIZE).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def huge_header(content: bytes) -> bytes:
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + (20000).to_bytes(2) + (20000).to_bytes(2) + content[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    "content, complaint",
+    [
+        (jpeg()[:4000], "ends too early"),
+        (b"", "empty"),
+        (b"GIF89a" + bytes(500), "no JPEG"),
+        (jpeg((100, 100, 3)), "100x100"),
+        (jpeg((240, 320)), "1 channels"),
+        (cmyk(), "4 channels"),
+        (huge_header(jpeg()), "20000x20000"),
+        (jpeg() + bytes(3_000_000), "too large"),
+        (b"\xff\xd8\xff\xd9", "no JPEG header"),
+    ],
+    ids=["truncated", "empty", "gif", "small", "grey", "cmyk", "huge", "fat", "headless"],
+)
+def test_a_bad_image_is_named_with_its_fault(phantom_copy, content, complaint):
+    victim = phantom_copy.image_path(dataset.list_images(phantom_copy).image[3])
+    victim.write_bytes(content)
+    outcome = check.check(phantom_copy)
+    assert len(outcome.problems) == 1
+    assert str(victim) in outcome.problems[0] and complaint in outcome.problems[0]
+    assert outcome.manifest is None
+
+
+def test_what_is_too_large_is_neither_read_nor_decoded(tmp_path, monkeypatch):
+    def fail(*args):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    (tmp_path / "bomb.jpeg").write_bytes(huge_header(jpeg()))
+    assert "20000x20000" in check.check_jpeg(tmp_path / "bomb.jpeg", dataset.IMAGE_SIZE)
+    with (tmp_path / "sparse.jpeg").open("wb") as file:
+        os.truncate(file.fileno(), 10**12)  # a terabyte of nothing: reading it would exhaust the memory
+    assert "too large" in check.check_jpeg(tmp_path / "sparse.jpeg", dataset.IMAGE_SIZE)
+
+
+def test_a_photo_of_another_size_is_named(phantom_copy):
+    victim = phantom_copy.photo_path(dataset.list_photos(phantom_copy)[1])
+    victim.write_bytes(jpeg())
+    assert [str(victim) in p and "320x240" in p for p in check.check(phantom_copy).problems] == [True]
+
+
+def test_a_file_that_is_no_image_is_named_where_images_are(phantom_copy):
+    folder = phantom_copy.augmented / "TRAIN" / "MONOCYTE"
+    first = dataset.list_images(phantom_copy).query("split == 'TRAIN' and cell == 'MONOCYTE'").image.iloc[0]
+    image = phantom_copy.image_path(first)
+    photo = phantom_copy.photo_path(dataset.list_photos(phantom_copy)[0])
+    boxes = phantom_copy.annotation_path(dataset.list_annotations(phantom_copy)[0])
+    before = check.check(phantom_copy)
+    others = [
+        folder / "notes.txt",
+        image.with_name(f"{image.stem} (1).jpeg"),
+        image.with_name("Thumbs.db"),
+        image.with_suffix(".JPEG"),
+        photo.with_name(f"{photo.stem} (1).jpg"),
+        photo.with_name("BloodImage_1.jpg"),
+        photo.with_suffix(".xml"),
+        boxes.with_name(f"{boxes.stem} - Copy.xml"),
+    ]
+    for other in others:
+        other.write_bytes(image.read_bytes())
+    found = check.check(phantom_copy)
+    for other in others:
+        assert [str(other) in p and "remove it" in p for p in found.problems].count(True) == 1, other
+    assert len(found.problems) == len(others)
+    assert found.counts.equals(before.counts) and found.n_photos == before.n_photos
+    for other in others:  # what is advised helps
+        other.unlink()
+    assert check.check(phantom_copy).problems == before.problems == []
+
+
+@pytest.mark.parametrize("half", ["raw", "augmented"])
+def test_boxes_and_folders_that_are_missing_or_files_are_named(phantom_copy, half):
+    folder = phantom_copy.raw / "Annotations" if half == "raw" else phantom_copy.augmented / "TEST" / "MONOCYTE"
+    shutil.move(folder, phantom_copy.root / "aside")
+    assert [str(folder) in p and "is missing" in p for p in check.check(phantom_copy).problems] == [True]
+    with pytest.raises(BadDataError, match="is missing"):
+        hashes.read_manifest(phantom_copy)
+    folder.write_text("")
+    assert [str(folder) in p and "instead of a folder" in p for p in check.check(phantom_copy).problems] == [True]
+    folder.unlink()
+    shutil.move(phantom_copy.root / "aside", folder.with_name(folder.name.capitalize() + "s"))
+    folder.with_name(folder.name.capitalize() + "s").rename(folder.with_name(folder.name.swapcase()))
+    [problem] = check.check(phantom_copy).problems
+    assert f"should be called {folder.name}; rename it" in problem
+    folder.with_name(folder.name.swapcase()).rename(folder)
+    assert check.check(phantom_copy).problems == []
+
+
+def test_a_malformed_row_of_the_labels_is_named_with_its_line(phantom_copy):
+    with phantom_copy.labels_path.open("a") as file:
+        file.write("\n,7777,NEUTROFIL\n")
+    problems = check.check(phantom_copy).problems
+    assert len(problems) == 1
+    assert "labels.csv, line" in problems[0] and "NEUTROFIL" in problems[0]
+
+
+def test_what_claims_to_be_real_must_have_the_published_counts(phantom_copy):
+    (phantom_copy.root / dataset.PHANTOM_MARK).unlink()
+    problems = check.check(dataset.open_folder(phantom_copy.root)).problems
+    assert len(problems) == 3 * 4 + 1 + 1
+    assert any("TRAIN/MONOCYTE: holds 40 images instead of 2478" in p for p in problems)
+    assert any("JPEGImages: holds" in p and "instead of 367" in p for p in problems)
+    assert "files are not the published ones" in problems[-1]
+
+
+def published_as(monkeypatch, data) -> dataset.DataSet:
+    """Let these phantoms pass for the published set."""
+    found = hashes.read_manifest(data)
+    monkeypatch.setattr(check, "read_published", lambda: found)
+    monkeypatch.setattr(hashes, "PUBLISHED_SHA256", found.sha256)
+    monkeypatch.setattr(check, "PUBLISHED_PHOTOS", len(dataset.list_photos(data)))
+    counts = dataset.list_images(data).groupby(["split", "cell"]).size().unstack().to_dict("index")
+    monkeypatch.setattr(check, "PUBLISHED_COUNTS", counts)
+    (data.root / dataset.PHANTOM_MARK).unlink()
+    return dataset.open_folder(data.root)
+
+
+def test_a_file_that_is_not_the_published_one_is_named_though_it_reads_well(phantom_copy, monkeypatch):
+    data = published_as(monkeypatch, phantom_copy)
+    assert check.check(data).problems == []
+    image = data.image_path(dataset.list_images(data).image[5])
+    time = image.stat().st_mtime_ns
+    content = bytearray(image.read_bytes())
+    content[content.index(b"JFIF") + 7] ^= 1  # pixels per inch: no reader minds
+    image.write_bytes(content)
+    os.utime(image, ns=(time, time))  # as a disk that loses a bit does
+    boxes = data.annotation_path(dataset.list_annotations(data)[0])
+    boxes.unlink()
+    labels = data.labels_path
+    labels.write_bytes(labels.read_bytes().replace(b"\r\n", b"\n"))
+    damaged = data.photo_path(dataset.list_photos(data)[0])
+    damaged.write_bytes(b"")
+    problems = check.check(data).problems
+    assert sorted(problems) == sorted(
+        [
+            f"{damaged}: the file is empty; restore it from the archive.",
+            f"{image}: is not the published file; restore it from the archive.",
+            f"{labels}: is not the published file; restore it from the archive.",
+            f"{data.root / 'Annotations' / boxes.name}: is missing; restore it from the archive.",
+        ]
+    )
+
+
+def test_damage_inside_a_jpeg_is_named_where_it_makes_the_data_end_too_soon_or_too_late(phantom_copy):
+    first, second, third = (phantom_copy.image_path(n) for n in dataset.list_images(phantom_copy).image[[0, 1, 2]])
+    content = first.read_bytes()
+    first.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    scan = second.read_bytes().index(b"\xff\xda") + 14
+    content = second.read_bytes()
+    second.write_bytes(content[:scan] + content[scan : scan + 900] + content[scan:])
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.open(third).save(third, "JPEG", exif=exif)
+    problems = check.check(phantom_copy).problems
+    assert [str(p) in problem for p, problem in zip((first, second, third), problems, strict=True)] == [True] * 3
+    assert "is damaged inside (Corrupt JPEG data: premature end of data segment)" in problems[0]
+    assert "is damaged inside (Corrupt JPEG data: " in problems[1]
+    assert "is to be shown turned" in problems[2]
+
+
+def test_an_empty_class_folder_is_listed_with_the_other_faults(phantom_copy):
+    folder = phantom_copy.augmented / "TEST" / "MONOCYTE"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    victim = phantom_copy.photo_path(dataset.list_photos(phantom_copy)[0])
+    victim.write_bytes(b"")
+    text = "\n".join(check.check(phantom_copy).problems)
+    assert str(victim) in text and str(folder) in text
+
+
+def test_a_clean_set_has_no_problem_and_is_left_as_it_was(phantom_set):
+    before = {p: p.stat().st_mtime_ns for p in phantom_set.root.rglob("*")}
+    outcome = check.check(phantom_set)
+    assert outcome.problems == []
+    assert outcome.counts.loc["TRAIN"].tolist() == [40] * 4
+    assert outcome.manifest is not None
+    assert {p: p.stat().st_mtime_ns for p in phantom_set.root.rglob("*")} == before
+
+
+def test_faults_of_the_tables_and_folders_are_all_listed(phantom_copy):
+    shutil.rmtree(phantom_copy.augmented / "TEST" / "MONOCYTE")
+    boxed = dataset.list_annotations(phantom_copy)
+    phantom_copy.annotation_path(boxed[0]).write_text("<annotation>")
+    phantom_copy.annotation_path(boxed[1]).write_text("<annotation></annotation>")
+    rows = phantom_copy.labels_path.read_text().splitlines()
+    gone = next(r for r in rows[1:] if r.split(",")[1] == str(dataset.list_photos(phantom_copy)[0]))
+    rows.remove(gone)
+    phantom_copy.labels_path.write_text("\n".join(rows) + "\n")
+    text = "\n".join(check.check(phantom_copy).problems)
+    assert "TEST/MONOCYTE: the folder is missing" in text
+    assert f"{phantom_copy.annotation_path(boxed[0])} is not a readable box file" in text
+    assert f"{phantom_copy.annotation_path(boxed[1])}: holds no box" in text
+    assert f"{phantom_copy.photo_path(dataset.list_photos(phantom_copy)[0])}: has no row" in text
+
+
+@settings(max_examples=150, deadline=None)
+@given(at=st.integers(0, 3000), bit=st.integers(0, 7), cut=st.integers(1, 9000))
+def test_any_damage_is_a_sentence_or_a_decodable_image(tmp_path_factory, at, bit, cut):
+    content = bytearray(jpeg()[:cut])
+    content[at % len(content)] ^= 1 << bit
+    path: Path = tmp_path_factory.getbasetemp() / "damaged.jpeg"
+    path.write_bytes(content)
+    problem = check.check_jpeg(path, (320, 240))
+    assert problem is None or problem.startswith(str(path))

@@ -1,0 +1,178 @@
+import os
+import time
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from wbc_lib import paths
+from wbc_lib.data import dataset, images
+from wbc_lib.errors import BadDataError, UnknownNameError
+
+
+def test_a_small_image_is_the_mean_over_areas_of_the_large_one(phantom_set):
+    names = dataset.list_images(phantom_set).image[::20]
+    for name in names:
+        path = phantom_set.image_path(name)
+        full = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(float)
+        reference = full.reshape(60, 4, 80, 4, 3).mean(axis=(1, 3))
+        assert np.abs(images.read_small(path) - reference).mean() < 1.0
+
+
+def test_a_second_load_is_fast_read_only_and_the_same(phantom_set):
+    first = images.load_images(phantom_set)
+    started = time.perf_counter()
+    second = images.load_images(phantom_set)
+    assert time.perf_counter() - started < 0.2
+    assert isinstance(second.pixels, np.memmap)
+    assert second.pixels.dtype == np.uint8 and second.pixels.shape == (len(first.index), 60, 80, 3)
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    with pytest.raises(ValueError, match="read-only"):
+        second.pixels[0] = 0
+
+
+def test_a_split_is_a_slice_in_the_order_of_the_index(phantom_set):
+    loaded = images.load_images(phantom_set)
+    pixels, labels = loaded.of("TEST")
+    rows = np.flatnonzero(loaded.index.split == "TEST")
+    np.testing.assert_array_equal(pixels, loaded.pixels[rows])
+    np.testing.assert_array_equal(labels, loaded.index.label[rows])
+
+
+def test_an_interrupted_preparation_leaves_nothing(phantom_set, monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        images.load_images(phantom_set, on_progress=stop)
+    assert list((paths.cache() / "arrays").iterdir()) == []
+
+
+def test_a_damaged_image_is_named_and_leaves_no_array(phantom_copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+    victim = phantom_copy.image_path(dataset.list_images(phantom_copy).image[50])
+    victim.write_bytes(b"\xff\xd8\xff no more than a beginning")
+    with pytest.raises(BadDataError, match=victim.name):
+        images.load_images(phantom_copy)
+    assert list((paths.cache() / "arrays").iterdir()) == []
+
+
+def test_a_damaged_array_in_the_cache_is_made_again(phantom_set, monkeypatch, tmp_path):
+    expected = np.array(images.load_images(phantom_set).pixels)
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+    images.load_images(phantom_set)
+    (cached,) = (paths.cache() / "arrays").iterdir()
+    os.truncate(cached, cached.stat().st_size // 2)
+    np.testing.assert_array_equal(images.load_images(phantom_set).pixels, expected)
+
+
+def test_channels_are_red_green_blue(tmp_path):
+    red = np.zeros((240, 320, 3), np.uint8)
+    red[..., 2] = 255  # OpenCV writes blue, green, red
+    cv2.imwrite(str(tmp_path / "red.jpeg"), red)
+    for image in (
+        images.read_image(tmp_path / "red.jpeg"),
+        images.read_image(tmp_path / "red.jpeg", reduce=True),
+        images.read_small(tmp_path / "red.jpeg"),
+    ):
+        np.testing.assert_allclose(image.mean(axis=(0, 1)), [255, 0, 0], atol=2)
+
+
+def test_progress_reaches_the_number_of_images(phantom_set, monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    seen = []
+    loaded = images.load_images(phantom_set, (12, 16), on_progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(loaded.index), len(loaded.index))
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("content", [b"", b"no jpeg", None])
+def test_an_unreadable_image_is_named(tmp_path, content):
+    path = tmp_path / "a.jpeg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadDataError, match=r"a\.jpeg"):
+        images.read_small(path)
+
+
+def test_a_grey_image_is_read_and_one_for_print_is_not(tmp_path):
+    Image.new("L", dataset.IMAGE_SIZE, 77).save(tmp_path / "grey.jpeg")
+    Image.new("CMYK", dataset.IMAGE_SIZE).save(tmp_path / "print.jpeg")
+    assert np.abs(images.read_small(tmp_path / "grey.jpeg").astype(int) - 77).max() <= 1
+    with pytest.raises(BadDataError, match=r"print\.jpeg: is 320x240 with 4 channels instead of 3"):
+        images.read_small(tmp_path / "print.jpeg")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("reduce", [False, True])
+def test_an_image_is_turned_as_its_exif_data_say(phantom_set, tmp_path, orientation, reduce):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    picture = Image.open(phantom_set.image_path(dataset.list_images(phantom_set).image[0]))
+    picture.save(tmp_path / "a.jpeg", exif=exif, quality=95)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "a.jpeg"))
+    expected = np.asarray(upright.reduce(2) if reduce else upright).astype(int)
+    found = images.read_image(tmp_path / "a.jpeg", reduce=reduce)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 1
+
+
+def test_nothing_is_decoded_before_its_size_is_known(phantom_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
+    content = phantom_set.image_path(dataset.list_images(phantom_set).image[0]).read_bytes()
+    size = content.index(b"\xff\xc0") + 5
+    (tmp_path / "bomb.jpeg").write_bytes(content[:size] + (20000).to_bytes(2) * 2 + content[size + 4 :])
+    with pytest.raises(BadDataError, match="20000x20000"):
+        images.read_image(tmp_path / "bomb.jpeg")
+
+
+def test_damage_inside_is_refused_and_what_lies_behind_the_end_is_not(phantom_set, tmp_path, capfd):
+    content = phantom_set.image_path(dataset.list_images(phantom_set).image[0]).read_bytes()
+    middle = len(content) // 2
+    path = tmp_path / "a.jpeg"
+    for damaged in (content[:middle] + bytes(300) + content[middle + 300 :], content[:middle] + b"\xff\xd9"):
+        path.write_bytes(damaged)
+        with pytest.raises(BadDataError, match=r"a\.jpeg: is damaged inside"):
+            images.read_small(path)
+    path.write_bytes(content[:-2])
+    with pytest.raises(BadDataError, match="ends too early"):
+        images.read_small(path)
+    path.write_bytes(content)
+    expected = images.read_small(path)
+    for rest in (b"\xff\xda", bytes(5000), content[:middle]):
+        path.write_bytes(content + rest)
+        np.testing.assert_array_equal(images.read_small(path), expected)
+    assert capfd.readouterr().err == ""
+
+
+def test_an_image_of_another_size_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpeg"), np.zeros((100, 100, 3), np.uint8))
+    with pytest.raises(BadDataError, match="not 320x240"):
+        images.read_small(tmp_path / "a.jpeg")
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_standardised_pixels_have_mean_zero_and_deviation_one(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (3, 6, 8, 3), dtype=np.uint8)
+    scaled = images.normalise(pixels, images.choose_scale("standardised", pixels)).astype(float)
+    np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, low, high", [("[-1, 1]", -1, 1), ("[0, 1]", 0, 1)])
+def test_the_ends_of_the_range_go_to_the_ends_of_the_scale(name, low, high):
+    ends = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1).repeat(3, axis=3)
+    scaled = images.normalise(ends, images.choose_scale(name, ends))
+    np.testing.assert_allclose(scaled[:, 0, 0, 0], [low, high], atol=1e-6)
+
+
+def test_an_unknown_normalisation_is_named():
+    with pytest.raises(UnknownNameError, match=r"'z'.*standardised"):
+        images.choose_scale("z", np.zeros((1, 1, 1, 3), np.uint8))

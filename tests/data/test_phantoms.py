@@ -1,0 +1,259 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import cross_val_score
+
+from wbc_lib.data import dataset, phantoms
+from wbc_lib.errors import BadDataError
+
+CELLS = st.lists(st.sampled_from(sorted(phantoms.KINDS)), max_size=2).map(tuple)
+TINY = {"seed": 3, "scale": 0.01, "copies": 12}
+WIDTH, HEIGHT = dataset.IMAGE_SIZE
+SEED = st.integers(0, 2**32)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("WBC_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def data(cache):
+    return phantoms.cached(**TINY)
+
+
+def files(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def reduced_photo(data, photo):
+    return cv2.resize(cv2.imread(str(data.photo_path(photo))), dataset.IMAGE_SIZE, interpolation=cv2.INTER_AREA)
+
+
+def affine_of(row):
+    return np.array([row[name] for name in phantoms.AFFINE], float).reshape(2, 3)
+
+
+def test_every_image_shows_its_photo_where_the_truth_says(data):
+    truth = phantoms.read_truth(data)
+    assert set(truth.image) == set(dataset.list_images(data).image)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    for row in truth.to_dict("records"):
+        image = cv2.imread(str(data.image_path(row["image"]))).astype(float)
+        affine = affine_of(row)
+        # Take each pixel from where the truth says it was: not the way the images are made.
+        back = np.linalg.inv([*affine, [0, 0, 1]])
+        from_x, from_y = (back[i, 0] * x + back[i, 1] * y + back[i, 2] for i in (0, 1))
+        source = reduced_photo(data, row["photo"]).astype(np.float32)
+        expected = cv2.remap(source, from_x.astype(np.float32), from_y.astype(np.float32), cv2.INTER_LINEAR)
+        inside = (from_x > 1) & (from_x < WIDTH - 2) & (from_y > 1) & (from_y < HEIGHT - 2)
+        outside = (from_x < -8) | (from_x > WIDTH + 7) | (from_y < -8) | (from_y > HEIGHT + 7)
+        assert np.abs(image - expected)[inside].mean() < 2
+        assert outside.sum() == 0 or image[outside].mean() < 2  # black, but for the JPEG's ripples
+        assert row["mirrored"] == (np.linalg.det(affine[:, :2]) < 0)
+
+
+@given(SEED, st.floats(60, 260), st.floats(60, 180))
+def test_marker_lands_where_the_affine_says(seed, x, y):
+    affine = phantoms.draw_affine(np.random.default_rng(seed))
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    marked = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18).astype(np.float32)
+    to_x, to_y = affine @ (x, y, 1)
+    if 15 < to_x < WIDTH - 16 and 15 < to_y < HEIGHT - 16:
+        moved = phantoms.augment(marked, affine)
+        found = [(moved * columns).sum() / moved.sum(), (moved * rows).sum() / moved.sum()]
+        assert found == pytest.approx([to_x, to_y], abs=0.1)
+
+
+@given(SEED)
+def test_affine_stays_within_the_recipe(seed):
+    affine = phantoms.draw_affine(np.random.default_rng(seed))
+    assert abs(np.linalg.det(affine[:, :2])) == pytest.approx(1, abs=1e-4)
+    middle = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+    moved = affine @ (*middle, 1) - middle
+    assert np.linalg.norm(moved) <= np.hypot(0.1 * WIDTH, 0.1 * HEIGHT) * 1.01
+    # Up to flips, the horizontal turns by 20° at most (and a fifth of a degree of shear).
+    turn = np.degrees(np.arctan2(abs(affine[1, 0]), abs(affine[0, 0])))
+    assert turn <= 20.3
+
+
+def test_flips_are_all_four_and_even():
+    rng = np.random.default_rng(0)
+    affines = [phantoms.draw_affine(rng) for _ in range(400)]
+    flips = pd.Series([(a[0, 0] > 0, a[1, 1] > 0) for a in affines]).value_counts()
+    assert len(flips) == 4 and flips.min() > 60
+
+
+def test_folder_is_recognised_and_says_what_was_planned(data):
+    assert dataset.open_folder(data.root).is_phantom
+    index = dataset.index_photos(data)
+    label_seed = np.random.SeedSequence(TINY["seed"]).spawn(3)[0]
+    plan = phantoms.plan_labels(TINY["scale"], np.random.default_rng(label_seed))
+    pd.testing.assert_frame_equal(index[plan.columns], plan, check_index_type=False)
+    boxed = index[index.has_boxes]
+    cells = boxed.labels.map(lambda labels: len([c for c in labels.split(",") if c]))
+    assert (boxed.n_wbc == cells).all() and (boxed.n_rbc > 0).all()
+    assert not dataset.read_boxes(data).is_degenerate.any()
+    images = dataset.list_images(data).groupby(["split", "cell"]).size()
+    assert (images["TRAIN"] == 12).all() and (images["TEST"] == 3).all()
+    assert images["TEST_SIMPLE"].sum() == (index.split == "TEST").sum()
+
+
+def test_labels_are_as_untidy_as_the_published_ones(data):
+    text = data.labels_path.read_bytes().decode()
+    lines = text.split("\r\n")
+    assert lines[0] == ",Image,Category"
+    assert any(line.endswith(",") for line in lines[1:])
+    assert any(line.count('"') == 2 and ", " in line for line in lines)
+    index = dataset.index_photos(data)
+    assert ((index.kind == "single") & ~index.has_photo).any()
+    assert ((index.kind == "unlabelled") & index.has_photo).any()
+    assert (index.has_photo & ~index.has_boxes).any()
+
+
+def test_published_class_imbalance_at_full_scale():
+    plan = phantoms.plan_labels(1.0, np.random.default_rng(0))
+    assert len(plan) == 411 and plan.has_photo.sum() == dataset.PUBLISHED_PHOTOS
+    single = plan[plan.kind == "single"].labels.value_counts()
+    expected = {"NEUTROPHIL": 207, "EOSINOPHIL": 88, "LYMPHOCYTE": 33, "MONOCYTE": 21, "BASOPHIL": 3}
+    assert single.to_dict() == expected
+    assert (plan.kind == "multi").sum() == 15 and (plan.kind == "unlabelled").sum() == 44
+    assert (plan.split == "TEST").sum() == sum(dataset.PUBLISHED_COUNTS["TEST_SIMPLE"].values())
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEED, st.floats(0.001, 1.5))
+def test_every_class_is_in_both_splits_at_any_scale(seed, scale):
+    plan = phantoms.plan_labels(scale, np.random.default_rng(seed))
+    for cell in dataset.CLASSES:
+        of_class = plan[(plan.labels == cell) & plan.has_photo]
+        assert (of_class.split == "TEST").sum() >= 1
+        assert (of_class.split == "TRAIN").sum() >= 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEED, st.integers(1, 300))
+def test_copies_are_dealt_evenly_and_names_do_not_tell_the_photo(seed, copies):
+    rng = np.random.default_rng(seed)
+    images = phantoms.plan_images(phantoms.plan_labels(0.1, rng), copies, rng)
+    assert images.image.is_unique
+    parts = images.image.str.extract(r"^(\w+)/(\w+)/_(\d+)_(\d+)\.jpeg$")
+    assert not parts.isna().any(axis=None)
+    images["cell"], images["position"] = parts[1], parts[2]
+    for cell, of_class in images[parts[0] == "TRAIN"].groupby("cell"):
+        assert len(of_class) == copies
+        assert np.ptp(of_class.groupby("photo").size()) <= 1
+        if cell == "NEUTROPHIL" and copies >= 100:
+            assert of_class.groupby("position").photo.nunique().min() > 1
+
+
+def test_same_seed_same_bytes(data, tmp_path):
+    calls = []
+    again = phantoms.write_phantoms(tmp_path / "again", **TINY, on_progress=lambda *call: calls.append(call))
+    assert files(again.root) == files(data.root)
+    done, total = zip(*calls, strict=True)
+    assert list(done) == sorted(done) and done[-1] == total[-1] and len(set(total)) == 1
+    pictures = [p for p in again.root.rglob("*") if p.suffix in {".jpg", ".jpeg"}]
+    assert done[-1] == len(pictures)
+
+
+def test_set_that_is_there_is_not_drawn_again(data, cache):
+    def never(done, total):
+        raise AssertionError("drawn again")
+
+    assert phantoms.cached(**TINY, on_progress=never).root == data.root
+    assert data.root.is_relative_to(cache)
+    with pytest.raises(BadDataError, match="drawn otherwise"):
+        phantoms.write_phantoms(data.root, seed=4, scale=0.01, copies=12)
+
+
+def test_folder_of_something_else_is_refused_and_untouched(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.jpg").write_bytes(b"precious")
+    with pytest.raises(BadDataError, match="not a phantom data set"):
+        phantoms.write_phantoms(tmp_path / "photos", **TINY)
+    assert files(tmp_path) == {"photos/mine.jpg": b"precious"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_interrupted_call_leaves_nothing(tmp_path, error):
+    def stop(done, total):
+        raise error
+
+    with pytest.raises(error):
+        phantoms.write_phantoms(tmp_path / "set", **TINY, on_progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0}, {"scale": float("nan")}, {"copies": 0}, {"seed": -1}])
+def test_parameters_out_of_range_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match="need"):
+        phantoms.write_phantoms(tmp_path / "set", **{**TINY, **wrong})
+
+
+@pytest.mark.parametrize("text", [None, "", "image,photo\na,1\n", "\x00\n"])
+def test_truth_that_cannot_be_read_is_named(tmp_path, text):
+    if text is not None:
+        (tmp_path / "truth.csv").write_text(text)
+    data = dataset.DataSet(tmp_path, tmp_path, tmp_path)
+    with pytest.raises(BadDataError, match=r"truth\.csv"):
+        phantoms.read_truth(data)
+
+
+# --- what is drawn
+
+
+def white_boxes(photo):
+    return [box for box in photo.boxes if box.cell == "WBC"]
+
+
+def describe(cell, seed):
+    # Of the labelled cell: size, mean colour, and how dark and how even it is.
+    photo = phantoms.draw_photo((cell,), np.random.default_rng(seed))
+    (box,) = white_boxes(photo)
+    inside = photo.image[box.ymin : box.ymax, box.xmin : box.xmax].reshape(-1, 3)
+    width, height = box.xmax - box.xmin, box.ymax - box.ymin
+    return [width, height, *inside.mean(axis=0), *inside.std(axis=0), (inside[:, 0] < 150).mean()]
+
+
+def test_classes_can_be_told_apart_by_the_labelled_cell_alone():
+    cells = [cell for cell in dataset.CLASSES for _ in range(8)]
+    looks = np.array([describe(cell, seed) for seed, cell in enumerate(cells)])
+    right = cross_val_score(LinearDiscriminantAnalysis(), looks, cells, cv=4).mean()
+    assert right > 0.7  # by chance 0.25
+
+
+@settings(max_examples=12)
+@given(CELLS, SEED)
+def test_photo_has_a_box_for_each_white_cell_and_all_lie_in_it(cells, seed):
+    photo = phantoms.draw_photo(cells, np.random.default_rng(seed))
+    assert photo.image.shape == (480, 640, 3) and photo.image.dtype == np.uint8
+    assert len(white_boxes(photo)) == len(cells)
+    assert {box.cell for box in photo.boxes} <= {"WBC", "RBC", "Platelets"}
+    for box in photo.boxes:
+        assert 0 <= box.xmin < box.xmax <= 640 and 0 <= box.ymin < box.ymax <= 480
+
+
+@pytest.mark.parametrize("cell", phantoms.KINDS)
+def test_white_box_holds_the_darkest_part_of_the_photo(cell):
+    for seed in range(2):
+        photo = phantoms.draw_photo((cell,), np.random.default_rng(seed))
+        red_light = cv2.GaussianBlur(photo.image[..., 0], (0, 0), 14)  # too wide for a platelet to show
+        y, x = np.unravel_index(red_light.argmin(), red_light.shape)
+        (box,) = white_boxes(photo)
+        assert box.xmin <= x < box.xmax and box.ymin <= y < box.ymax
+
+
+def test_two_white_cells_do_not_cover_each_other():
+    for seed in range(6):
+        a, b = white_boxes(phantoms.draw_photo(("MONOCYTE", "MONOCYTE"), np.random.default_rng(seed)))
+        wide, high = min(a.xmax, b.xmax) - max(a.xmin, b.xmin), min(a.ymax, b.ymax) - max(a.ymin, b.ymin)
+        smaller = min((box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (a, b))
+        assert max(wide, 0) * max(high, 0) < 0.1 * smaller

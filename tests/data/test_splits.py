@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wbc_lib.data import splits
+
+
+@given(n=st.integers(0, 500), share=st.floats(0, 1), seed=st.integers(0, 1000))
+def test_a_split_is_a_partition_of_the_right_size(n, share, seed):
+    split = splits.split_at_random(n, share, seed)
+    assert np.array_equal(np.sort(np.concatenate([split.training, split.validation])), np.arange(n))
+    assert len(split.validation) == round(n * share)
+    assert (np.diff(split.training) > 0).all() and (np.diff(split.validation) > 0).all()
+    again = splits.split_at_random(n, share, seed)
+    assert np.array_equal(split.validation, again.validation)
+
+
+def test_another_seed_gives_another_split():
+    first, second = (splits.split_at_random(100, 0.2, seed) for seed in (0, 1))
+    assert not np.array_equal(first.validation, second.validation)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=80), st.integers(0, 9))
+def test_undersampling_leaves_as_many_of_each_class_as_the_rarest_has(labels, seed):
+    labels = np.array(labels)
+    rows = splits.undersample(labels, seed)
+    assert len(set(rows)) == len(rows)
+    counts = np.unique(labels[rows], return_counts=True)[1]
+    assert set(counts) == {np.unique(labels, return_counts=True)[1].min()}
+    assert set(labels[rows]) == set(labels)
+    assert np.array_equal(rows, splits.undersample(labels, seed))
+
+
+def test_every_row_has_the_same_chance_to_be_held_back():
+    held = np.bincount(np.concatenate([splits.split_at_random(50, 0.2, seed).validation for seed in range(1000)]))
+    # A row is held back 200 times of 1000; the deviation is 12.6, and 50 rows stay within five of them.
+    assert np.abs(held - 200).max() < 63
+
+
+def test_another_seed_undersamples_otherwise():
+    labels = np.repeat([1, 2], [5, 50])
+    first, second = (splits.undersample(labels, seed) for seed in (0, 1))
+    assert np.array_equal(first[:5], second[:5])  # the rarest class is taken whole
+    assert not np.array_equal(first, second)
+
+
+@given(st.data())
+def test_no_group_is_on_two_sides_and_every_row_is_held_back_once(data):
+    n_groups, n_folds = data.draw(st.integers(12, 30)), data.draw(st.integers(2, 5))
+    sizes = np.array(data.draw(st.lists(st.integers(1, 9), min_size=n_groups, max_size=n_groups)))
+    groups = np.repeat(np.arange(n_groups), sizes)
+    labels = np.repeat(np.arange(n_groups) % 2, sizes)
+    folds = [splits.split_by_group(labels, groups, k, n_folds, seed=3) for k in range(1, n_folds + 1)]
+    for split in folds:
+        assert not set(groups[split.training]) & set(groups[split.validation])
+        assert np.array_equal(np.union1d(split.training, split.validation), np.arange(len(groups)))
+    assert np.array_equal(np.sort(np.concatenate([s.validation for s in folds])), np.arange(len(groups)))
+
+
+def test_classes_keep_their_proportions_in_every_fold():
+    labels = np.repeat([1, 2, 3, 4], [100, 50, 20, 30])
+    for fold in range(1, 6):
+        held_back = splits.split_by_group(labels, np.arange(200), fold, 5, seed=0).validation
+        assert np.bincount(labels[held_back])[1:].tolist() == [20, 10, 4, 6]
+
+
+def test_folds_depend_on_the_seed_and_on_nothing_else():
+    # Groups of different sizes: there scikit-learn's own StratifiedGroupKFold gives the same folds for every seed.
+    sizes = np.arange(5, 45)
+    labels, groups = (np.repeat(x, sizes) for x in (np.arange(40) % 4, np.arange(40)))
+    first, again, other = (splits.split_by_group(labels, groups, 1, 5, seed).validation for seed in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_every_fold_has_as_many_groups_of_each_class():
+    groups = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 30, 40))
+    labels = groups % 4
+    for fold in range(1, 6):
+        held_back = splits.split_by_group(labels, groups, fold, 5, seed=0).validation
+        assert np.bincount(np.unique(groups[held_back]) % 4).tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("fold", [0, 6])
+def test_a_fold_that_is_not_there_is_refused(fold):
+    with pytest.raises(ValueError, match="folds 1 to 5"):
+        splits.split_by_group(np.ones(10, int), np.arange(10), fold, 5, seed=0)
+
+
+@given(st.integers(0, 20), st.sampled_from([1 / 8, 1 / 4, 1 / 2]))
+def test_a_share_of_the_photos_keeps_all_copies_and_is_part_of_a_larger_share(seed, share):
+    photos = np.repeat(np.arange(100), np.arange(100) % 7 + 1)
+    labels = photos % 4 + 1
+    chosen = splits.choose_share(labels, photos, share, seed)
+    larger = splits.choose_share(labels, photos, 2 * share, seed)
+    assert set(chosen) <= set(larger)
+    kept = np.unique(photos[chosen])
+    assert np.isin(photos, kept).sum() == len(chosen)
+    assert np.bincount(kept % 4).tolist() == [round(25 * share)] * 4
+
+
+def test_the_whole_share_is_every_row():
+    photos = np.array([3, 1, 2, 3, 1])
+    assert splits.choose_share(np.ones(5, int), photos, 1.0, 0).tolist() == [0, 1, 2, 3, 4]

@@ -1,0 +1,133 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from statsmodels.stats.contingency_tables import mcnemar
+
+from wbc_lib.errors import RunError
+from wbc_lib.evaluation import crossvalidation, intervals
+from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
+
+N_PHOTOS, COPIES = 40, 3
+TABLE = pd.DataFrame({"image": [f"TRAIN/X/{p}-{i}.jpeg" for p in range(N_PHOTOS) for i in range(COPIES)]}).assign(
+    photo=np.repeat(np.arange(N_PHOTOS), COPIES)
+)
+LABELS = np.arange(N_PHOTOS) % 4 + 1
+FIELD = pd.Series(np.arange(N_PHOTOS), index=np.arange(N_PHOTOS))
+
+
+class FoldRun:
+    """What cross-validation reads of a run; photo and copies are answered by what their numbers say."""
+
+    def __init__(self, fold: int, seed: int = 0, photos: range | None = None):
+        self.seed, self.record = seed, {"config": {"protocol": f"fold-{fold}"}}
+        self.photos = np.array(photos if photos is not None else range(fold - 1, N_PHOTOS, 5))
+
+    def names(self, part):
+        if part == "test":
+            return np.array([f"BloodImage_{p:05d}.jpg" for p in self.photos])
+        return TABLE.image[TABLE.photo.isin(self.photos)].to_numpy()
+
+    def labels(self, part):
+        return LABELS[self.photos] if part == "test" else np.repeat(LABELS[self.photos], COPIES)
+
+    def probabilities(self, part):
+        numbers = self.photos if part == "test" else np.arange(len(self.photos) * COPIES)
+        found = np.random.default_rng([self.photos[0], len(numbers)]).dirichlet(np.ones(5), len(numbers))
+        if part == "test":
+            found[:] = 0.01
+            found[np.arange(len(numbers)), LABELS[self.photos]] = 0.96
+        return found
+
+
+def folds(**changes) -> list[FoldRun]:
+    return [FoldRun(k, **changes) for k in range(1, 6)]
+
+
+def test_every_photo_is_answered_once_by_the_network_that_had_not_seen_it():
+    pooled = crossvalidation.pool(folds(seed=2), TABLE)
+    assert pooled.seed == 2
+    np.testing.assert_array_equal(pooled.photos, np.arange(N_PHOTOS))
+    np.testing.assert_array_equal(pooled.labels, LABELS)
+    assert pooled.right("as taken").all()
+    run = folds()[3]
+    for i, photo in enumerate(run.photos):
+        expected = run.probabilities("validation")[i * COPIES : (i + 1) * COPIES].mean(axis=0)
+        np.testing.assert_allclose(pooled.probabilities["mean over copies"][photo], expected)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        folds()[:4],
+        [*folds()[:4], FoldRun(4)],
+        [*folds()[:4], FoldRun(5, seed=1)],
+        [*folds()[:4], FoldRun(5, photos=range(4, N_PHOTOS - 5, 5))],
+        [*folds()[:4], FoldRun(5, photos=range(3, N_PHOTOS, 5))],
+    ],
+    ids=["four folds", "one fold twice", "two seeds", "a photo in none", "photos in two"],
+)
+def test_what_is_not_a_whole_repeat_is_refused(runs):
+    with pytest.raises(RunError):
+        crossvalidation.pool(runs, TABLE)
+
+
+def test_only_whole_repeats_are_pooled_each_with_its_own_network():
+    found = {f"final+fold-{k}": [FoldRun(k), FoldRun(k, seed=1)] for k in range(1, 6)}
+    found |= {f"baseline+fold-{k}": [FoldRun(k)] for k in range(1, 5)}
+    found["final+fold-3"] = [FoldRun(3, seed=1)]
+    repeats = crossvalidation.pool_repeats(found, TABLE)
+    assert {name: [r.seed for r in some] for name, some in repeats.items()} == {"final": [1], "baseline": []}
+
+
+def made_up(seed: int, share: float) -> Pooled:
+    rng = np.random.default_rng(seed)
+    shown = np.where(rng.random(N_PHOTOS) < share, LABELS, rng.integers(1, 5, N_PHOTOS))
+    probabilities = np.eye(5)[shown]
+    return Pooled(np.arange(N_PHOTOS), LABELS, dict.fromkeys(WAYS, probabilities), 0)
+
+
+@given(st.integers(0, 99), st.floats(0, 1))
+def test_a_score_is_the_mean_over_repeats_of_scikit_learns(seed, share):
+    repeats = [made_up(seed, share), made_up(seed + 1, share)]
+    for ours, theirs in (
+        (intervals.accuracy, accuracy_score),
+        (lambda m: intervals.recalls(m).mean(axis=-1), balanced_accuracy_score),
+    ):
+        found = crossvalidation.score(repeats, WAYS[0], FIELD, ours)
+        assert found.estimate == pytest.approx(np.mean([theirs(r.labels, r.predicted(WAYS[0])) for r in repeats]))
+        assert found.low <= found.estimate <= found.high
+
+
+def test_photos_of_one_field_are_drawn_together():
+    repeat = made_up(0, 0.7)
+    alone = crossvalidation.score([repeat], WAYS[0], FIELD, intervals.accuracy)
+    # Twenty fields of two photos that are right or wrong together are no more than twenty photos.
+    twins = Pooled(
+        repeat.photos,
+        np.repeat(repeat.labels[:20], 2),
+        {w: np.repeat(p[:20], 2, axis=0) for w, p in repeat.probabilities.items()},
+        0,
+    )
+    together = crossvalidation.score([twins], WAYS[0], FIELD // 2, intervals.accuracy)
+    as_if_alone = crossvalidation.score([twins], WAYS[0], FIELD, intervals.accuracy)
+    assert together.width > 1.2 * as_if_alone.width
+    assert alone.width > 0
+
+
+def test_a_network_against_itself_does_not_differ_and_against_a_better_one_it_does():
+    weak, strong = made_up(1, 0.2), made_up(2, 1.0)
+    difference, p = crossvalidation.compare(weak, weak, WAYS[0], FIELD, intervals.accuracy)
+    assert (difference.estimate, difference.low, difference.high, p) == (0, 0, 0, 1)
+    difference, p = crossvalidation.compare(strong, weak, WAYS[0], FIELD, intervals.accuracy)
+    assert difference.low > 0 and p < 0.001
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_is_that_of_statsmodels(answers):
+    first, second = np.array(answers).T
+    square = [[(first & second).sum(), (first & ~second).sum()], [(~first & second).sum(), (~first & ~second).sum()]]
+    expected = mcnemar(square, exact=True).pvalue if (first != second).any() else 1.0
+    assert crossvalidation.mcnemar(first, second) == pytest.approx(min(1.0, expected))

@@ -1,0 +1,349 @@
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+from statsmodels.stats.proportion import proportion_confint
+
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import intervals, scores
+
+EXAMPLES = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=60).map(
+    lambda rows: tuple(np.array(column) for column in zip(*rows, strict=True))
+)
+SCORES = {
+    "accuracy": intervals.accuracy,
+    "macro-F1": intervals.macro_f1,
+    "recall": intervals.of_class(intervals.recalls, "MONOCYTE"),
+    "precision": intervals.of_class(intervals.precisions, "NEUTROPHIL"),
+}
+
+
+def rows_of(groups: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    # The rows of a resample, the slow way: each group's rows as often as it was drawn.
+    parts = [
+        np.flatnonzero(groups == g) for g, times in zip(np.unique(groups), drawn, strict=True) for _ in range(times)
+    ]
+    return np.concatenate(parts)
+
+
+@given(EXAMPLES, st.integers(0, 5))
+def test_resampled_scores_are_those_of_the_rows_drawn_one_by_one(examples, seed):
+    labels, predicted, groups = examples
+    weights = intervals.group_weights(groups, 6, seed)
+    matrices = intervals.resample(intervals.group_counts(labels, predicted, groups), weights)
+    for drawn, matrix in zip(weights, matrices, strict=True):
+        rows = rows_of(groups, drawn)
+        np.testing.assert_array_equal(matrix, scores.confusion(labels[rows], predicted[rows]))
+        assert intervals.accuracy(matrix) == pytest.approx((labels[rows] == predicted[rows]).mean())
+        present = np.unique(labels[rows])
+        reference = sklearn_metrics.f1_score(
+            labels[rows], predicted[rows], labels=present, average="macro", zero_division=0
+        )
+        assert intervals.macro_f1(matrix) == pytest.approx(reference)
+
+
+@given(EXAMPLES)
+def test_scores_agree_with_scikit_learn_where_they_are_defined(examples):
+    labels, predicted, groups = examples
+    matrix = intervals.group_counts(labels, predicted, groups).sum(axis=0)
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, labels=[1, 2, 3, 4], zero_division=0
+    )
+    never = ~np.isin([1, 2, 3, 4], predicted)
+    np.testing.assert_allclose(intervals.precisions(matrix), np.where(never, np.nan, precision))
+    np.testing.assert_allclose(intervals.recalls(matrix), np.where(support == 0, np.nan, recall))
+    np.testing.assert_allclose(intervals.f1_scores(matrix), np.where(support == 0, np.nan, f1))
+
+
+def test_scores_of_many_matrices_are_those_of_each():
+    matrices = np.random.default_rng(0).integers(0, 9, (3, 2, 4, 5))
+    for name, score in SCORES.items():
+        each = [[float(score(matrix)) for matrix in row] for row in matrices]
+        np.testing.assert_allclose(score(matrices), each, err_msg=name)
+
+
+def test_a_class_that_is_absent_has_no_recall_and_one_never_predicted_no_precision():
+    matrix = np.array([[3, 1, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 0, 0, 0], [4, 0, 0, 0, 1]])
+    np.testing.assert_allclose(intervals.recalls(matrix), [0.75, 1, np.nan, 0])
+    np.testing.assert_allclose(intervals.precisions(matrix), [3 / 7, 2 / 3, np.nan, np.nan])
+    assert intervals.macro_f1(matrix) == pytest.approx((6 / 11 + 4 / 5 + 0) / 3)
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=30), st.integers(1, 20), st.integers(0, 9), st.booleans())
+def test_as_many_groups_are_drawn_as_there_are_in_every_stratum(groups, resamples, seed, stratified):
+    distinct = np.unique(groups)
+    strata = distinct % 3 if stratified else np.zeros(len(distinct), int)
+    weights = intervals.group_weights(groups, resamples, seed, strata if stratified else None)
+    assert weights.shape == (resamples, len(distinct)) and weights.dtype == np.int32
+    assert (weights >= 0).all()
+    for stratum in np.unique(strata):
+        assert (weights[:, strata == stratum].sum(axis=1) == (strata == stratum).sum()).all()
+    np.testing.assert_array_equal(weights, intervals.group_weights(groups, resamples, seed, strata))
+
+
+def test_draws_are_those_of_drawing_with_replacement():
+    # How often one of n groups is drawn in n draws: binomial(n, 1/n), and pairs are correlated by -1/(n-1).
+    n = 8
+    weights = intervals.group_weights(range(n), 200_000)
+    observed = np.bincount(weights[:, 3], minlength=n + 1) / len(weights)
+    np.testing.assert_allclose(observed, stats.binom.pmf(range(n + 1), n, 1 / n), atol=0.005)
+    correlation = np.corrcoef(weights.T)[~np.eye(n, dtype=bool)]
+    np.testing.assert_allclose(correlation, -1 / (n - 1), atol=0.015)
+
+
+def test_another_seed_draws_otherwise():
+    draws = [intervals.group_weights(range(9), 5, seed) for seed in (0, 1)]
+    assert (draws[0] != draws[1]).any()
+
+
+@pytest.mark.parametrize("strata", [[0, 1], [0, 1, 2, 3], [[0, 0, 0]]])
+def test_strata_that_do_not_fit_the_groups_are_refused(strata):
+    with pytest.raises(ValueError, match="3 groups"):
+        intervals.group_weights([5, 5, 6, 7], strata=strata)
+
+
+def test_no_groups_are_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        intervals.group_weights([])
+
+
+def binary(right: np.ndarray) -> np.ndarray:
+    # Counts of groups of one image each, of one class: right or wrong.
+    counts = np.zeros((len(right), 4, 5), int)
+    counts[np.arange(len(right)), 0, np.where(right, 0, 1)] = 1
+    return counts
+
+
+def test_groups_of_one_give_the_binomial_interval():
+    n, k = 400, 320
+    counts = binary(np.arange(n) < k)
+    found = intervals.bootstrap(counts, intervals.group_weights(range(n)))
+    assert found.estimate == 0.8
+    # Drawing n of n with replacement, the number right is binomial: its quantiles are known exactly.
+    low, high = stats.binom.ppf([0.025, 0.975], n, 0.8) / n
+    assert found.low == pytest.approx(low, abs=0.004) and found.high == pytest.approx(high, abs=0.004)
+    wilson = intervals.binomial_interval(k, n)
+    assert found.width == pytest.approx(wilson.width, rel=0.05)
+    right = np.arange(n) < k
+    assert intervals.clustered_variance(right, np.ones(n)) == pytest.approx(0.8 * 0.2 / (n - 1))
+    assert intervals.effective_sample_size(right, np.ones(n)) == pytest.approx(n - 1)
+
+
+def test_the_clustered_variance_is_the_one_computed_by_hand():
+    # Three groups of four with 4, 0 and 2 right: residuals 2, -2, 0 about the share 1/2, so 3/2 * 8 / 12**2 = 1/12,
+    # four times the binomial 1/4 / 12: twelve images are worth three.
+    right, total = [4, 0, 2], [4, 4, 4]
+    assert intervals.clustered_variance(right, total) == pytest.approx(1 / 12)
+    assert intervals.design_effect(right, total) == pytest.approx(4)
+    assert intervals.effective_sample_size(right, total) == pytest.approx(3)
+
+
+def test_the_stratified_variance_is_the_one_computed_by_hand():
+    # Residuals about the overall share 1/2: (2, 0) and (-2, 0); about their strata's means: (1, -1) twice.
+    right, total = [4, 2, 0, 2], [4, 4, 4, 4]
+    assert intervals.clustered_variance(right, total, [0, 0, 1, 1]) == pytest.approx((2 * 2 + 2 * 2) / 16**2)
+    assert intervals.clustered_variance(right, total) == pytest.approx(4 / 3 * 8 / 16**2)
+    # A stratum of one group: its whole residual, 2 squared.
+    assert intervals.clustered_variance(right, total, [0, 1, 1, 1]) == pytest.approx((4 + 3 / 2 * 8 / 3) / 16**2)
+
+
+GROUPS = st.lists(
+    st.integers(1, 12).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), min_size=2, max_size=12
+).map(lambda pairs: tuple(np.array(column) for column in zip(*pairs, strict=True)))
+
+
+@given(GROUPS)
+def test_the_clustered_variance_is_that_of_statsmodels(groups):
+    right, total = groups
+    member = np.repeat(np.arange(len(total)), total)
+    is_right = np.concatenate([np.arange(n) < k for k, n in zip(right, total, strict=True)]).astype(float)
+    if len(is_right) < 3:
+        return
+    fit = sm.OLS(is_right, np.ones(len(is_right))).fit(cov_type="cluster", cov_kwds={"groups": member})
+    assert intervals.clustered_variance(right, total) == pytest.approx(float(fit.bse[0]) ** 2, abs=1e-12)
+
+
+@settings(max_examples=20)
+@given(GROUPS)
+def test_the_bootstrap_varies_as_linearisation_says(groups):
+    right, total = groups
+    n = len(total)
+    total = np.full(n, 12)  # of one size, or the ratio is not linear
+    counts = np.zeros((n, 4, 5), int)
+    counts[:, 0, 0], counts[:, 0, 1] = right, total - right
+    values = intervals.accuracy(intervals.resample(counts, intervals.group_weights(range(n), 20_000)))
+    expected = intervals.clustered_variance(right, total) * (n - 1) / n
+    assert values.var() == pytest.approx(expected, rel=0.06, abs=1e-12)
+
+
+def test_nothing_varies_where_all_are_right():
+    assert np.isnan(intervals.design_effect([4, 4], [4, 4]))
+    assert np.isnan(intervals.effective_sample_size([0, 0], [4, 4]))
+    assert np.isnan(intervals.clustered_variance([3], [4]))
+
+
+def test_groups_that_do_not_differ_make_no_fewer_examples():
+    assert intervals.effective_sample_size([3, 3, 3], [4, 4, 4]) == np.inf
+    found = intervals.clustered_interval([3, 3, 3], [4, 4, 4])
+    np.testing.assert_allclose([found.low, found.high], proportion_confint(9, 12, method="beta"))
+
+
+def test_classes_that_were_not_drawn_are_left_out_of_the_interval():
+    counts = np.zeros((2, 4, 5), int)
+    counts[0, 2, 2], counts[1, 0, 0] = 5, 5
+    weights = np.array([[2, 0], [0, 2], [1, 1]])
+    monocytes = intervals.bootstrap(counts, weights, SCORES["recall"])
+    assert monocytes == intervals.Interval(1.0, 1.0, 1.0)
+    gone = intervals.bootstrap(counts, weights[1:2], SCORES["recall"])
+    assert np.isnan([gone.low, gone.high]).all() and gone.estimate == 1
+
+
+def drawn_groups(rng: np.random.Generator, times: int, n_groups: int, size: int) -> np.ndarray:
+    # Images right in each group, where groups differ: share right beta(4, 1), mean 0.8.
+    return rng.binomial(size, rng.beta(4, 1, (times, n_groups)))
+
+
+def test_the_bootstrap_holds_the_true_share_as_often_as_it_says_and_the_naive_interval_does_not():
+    times, n_groups, size = 400, 60, 30
+    weights = intervals.group_weights(range(n_groups), 500)
+    clustered, naive = [], []
+    for right in drawn_groups(np.random.default_rng(0), times, n_groups, size):
+        counts = np.zeros((n_groups, 4, 5), int)
+        counts[:, 0, 0], counts[:, 0, 1] = right, size - right
+        of_groups = intervals.bootstrap(counts, weights)
+        of_images = intervals.binomial_interval(right.sum(), n_groups * size)
+        clustered.append(of_groups.low <= 0.8 <= of_groups.high)
+        naive.append(of_images.low <= 0.8 <= of_images.high)
+    assert 0.90 <= np.mean(clustered) <= 0.98
+    assert np.mean(naive) < 0.65
+
+
+def test_with_four_groups_the_interval_for_few_groups_still_holds_what_it_should():
+    times, size = 400, 155
+    total = np.full(4, size)
+    found = [intervals.clustered_interval(r, total) for r in drawn_groups(np.random.default_rng(1), times, 4, size)]
+    assert np.mean([i.low <= 0.8 <= i.high for i in found]) >= 0.93
+
+
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95]))
+def test_binomial_intervals_are_those_of_statsmodels(pair, confidence):
+    successes, n = pair
+    for exact, method in ((False, "wilson"), (True, "beta")):
+        found = intervals.binomial_interval(successes, n, confidence, exact=exact)
+        reference = proportion_confint(successes, n, 1 - confidence, method)
+        np.testing.assert_allclose([found.low, found.high], reference, atol=1e-10)
+        assert found.estimate == successes / n
+
+
+def test_binomial_intervals_take_effective_sizes_between_whole_numbers():
+    widths = [intervals.binomial_interval(0.8 * n, n, exact=True).width for n in (10, 10.5, 11)]
+    assert widths[0] > widths[1] > widths[2]
+
+
+@pytest.mark.parametrize("successes, n", [(-1, 4), (5, 4), (0, 0)])
+def test_shares_that_are_none_are_refused(successes, n):
+    with pytest.raises(ValueError, match="no share"):
+        intervals.binomial_interval(successes, n)
+
+
+def test_six_of_six_are_worth_a_recall_of_about_three_fifths():
+    assert intervals.lower_bound(6, 6) == pytest.approx(0.05 ** (1 / 6))
+    # The rule of three, good for many.
+    assert intervals.lower_bound(620, 620) == pytest.approx(1 - 3 / 620, abs=1e-4)
+    assert intervals.lower_bound(0, 6) == 0
+
+
+@given(st.integers(1, 80).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n))))
+def test_at_the_lower_bound_so_many_successes_have_a_chance_of_one_in_twenty(pair):
+    successes, n = pair
+    bound = intervals.lower_bound(successes, n)
+    assert stats.binom.sf(successes - 1, n, bound) == pytest.approx(0.05)
+
+
+def test_the_interval_for_few_groups_is_the_one_computed_by_hand():
+    # Three groups of four as above: effective size 3, times the ratio of Student's t at 11 and 2 degrees, squared.
+    size = 3 * (stats.t.isf(0.025, 11) / stats.t.isf(0.025, 2)) ** 2
+    found = intervals.clustered_interval([4, 0, 2], [4, 4, 4])
+    expected = proportion_confint(size / 2, size, method="beta")
+    np.testing.assert_allclose([found.low, found.high], expected)
+    # Strata cost a degree of freedom each, and all right counts each group once.
+    strata = [0, 0, 1, 1]
+    stratified = intervals.clustered_interval([4, 2, 0, 2], [4] * 4, strata)
+    size = 0.25 / (8 / 16**2) * (stats.t.isf(0.025, 15) / stats.t.isf(0.025, 2)) ** 2
+    np.testing.assert_allclose([stratified.low, stratified.high], proportion_confint(size / 2, size, method="beta"))
+    perfect = intervals.clustered_interval([103] * 6, [103] * 6)
+    np.testing.assert_allclose([perfect.low, perfect.high], [0.025 ** (1 / 6), 1])
+
+
+PAIRED = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=50
+).map(lambda rows: tuple(np.array(column) for column in zip(*rows, strict=True)))
+
+
+@given(PAIRED)
+def test_a_difference_is_taken_on_the_same_rows_drawn_one_by_one(examples):
+    labels, first, second, groups = examples
+    weights = intervals.group_weights(groups, 40)
+    counts, others = (intervals.group_counts(labels, predicted, groups) for predicted in (first, second))
+    found = intervals.bootstrap_difference(counts, others, weights)
+    values = []
+    for drawn in weights:
+        rows = rows_of(groups, drawn)
+        values.append((labels[rows] == first[rows]).mean() - (labels[rows] == second[rows]).mean())
+    assert found.estimate == pytest.approx((labels == first).mean() - (labels == second).mean())
+    np.testing.assert_allclose([found.low, found.high], np.quantile(values, [0.025, 0.975]), atol=1e-12)
+
+
+def test_a_paired_difference_of_single_images_varies_as_mcnemar_has_it():
+    # b images only the first has right, c only the second: variance (b + c - (b - c)**2 / n) / n**2.
+    n, b, c = 300, 40, 10
+    first, second = np.arange(n) < 200, (np.arange(n) < 160) | (np.arange(n) >= 290)
+    assert (first & ~second).sum() == b and (second & ~first).sum() == c
+    found = intervals.bootstrap_difference(binary(first), binary(second), intervals.group_weights(range(n), 40_000))
+    spread = np.sqrt(b + c - (b - c) ** 2 / n) / n
+    assert found.estimate == pytest.approx(0.1)
+    assert found.width == pytest.approx(2 * 1.96 * spread, rel=0.04)
+
+
+def test_a_model_does_not_differ_from_itself_and_unpaired_models_are_refused():
+    counts = binary(np.arange(9) < 5)
+    weights = intervals.group_weights(range(9), 50)
+    same = intervals.bootstrap_difference(counts, counts, weights, intervals.macro_f1)
+    assert same == intervals.Interval(0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="same examples"):
+        intervals.bootstrap_difference(counts, counts[:, ::-1], weights)
+    with pytest.raises(ValueError, match="same examples"):
+        intervals.bootstrap_difference(counts, counts[:8], weights)
+
+
+@given(EXAMPLES)
+def test_leaving_a_group_out_is_scoring_the_others(examples):
+    labels, predicted, groups = examples
+    left = intervals.leave_one_out(intervals.group_counts(labels, predicted, groups))
+    for group, matrix in zip(np.unique(groups), left, strict=True):
+        others = groups != group
+        np.testing.assert_array_equal(
+            matrix, scores.confusion(labels[others], predicted[others]) if others.any() else np.zeros((4, 5))
+        )
+
+
+def test_every_class_can_be_singled_out():
+    matrix = np.random.default_rng(0).integers(0, 9, (4, 5))
+    found = [intervals.of_class(intervals.recalls, cell)(matrix) for cell in CLASSES]
+    np.testing.assert_allclose(found, intervals.recalls(matrix))
+
+
+def test_images_drawn_one_by_one_vary_as_the_binomial_has_it_and_classes_keep_their_size():
+    matrix = np.array([[50, 10, 0, 0, 4], [0, 30, 0, 0, 0], [5, 5, 5, 5, 5], [0, 0, 0, 0, 0]])
+    drawn = intervals.draw_images(matrix, 20_000)
+    assert drawn.shape == (20_000, 4, 5)
+    assert (drawn.sum(axis=2) == matrix.sum(axis=1)).all()
+    np.testing.assert_allclose(drawn.mean(axis=0), matrix, atol=0.15)
+    recalls = intervals.recalls(drawn)[:, [0, 2]]
+    shares = np.array([50 / 64, 5 / 25])
+    np.testing.assert_allclose(recalls.var(axis=0), shares * (1 - shares) / [64, 25], rtol=0.05)
+    # The paper's matrices have no fifth column, and means over runs are not whole.
+    np.testing.assert_array_equal(intervals.draw_images(np.full((4, 4), 2.5), 3).sum(axis=2), 10)

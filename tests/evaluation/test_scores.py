@@ -1,0 +1,107 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from wbc_lib.evaluation import scores
+
+PAIRS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4)), min_size=1, max_size=60).map(
+    lambda pairs: tuple(np.array(column) for column in zip(*pairs, strict=True))
+)
+
+
+@given(PAIRS)
+def test_confusion_counts_like_a_loop(pair):
+    labels, predicted = pair
+    matrix = np.zeros((4, 5), int)
+    for label, guess in zip(labels, predicted, strict=True):
+        matrix[label - 1, guess - 1 if guess else 4] += 1
+    np.testing.assert_array_equal(scores.confusion(labels, predicted), matrix)
+
+
+@given(PAIRS)
+def test_the_report_agrees_with_scikit_learn(pair):
+    labels, predicted = pair
+    report = scores.report(scores.confusion(labels, predicted))
+    reference = sklearn_metrics.precision_recall_fscore_support(labels, predicted, labels=[1, 2, 3, 4], zero_division=0)
+    for column, values in zip(("precision", "recall", "f1", "support"), reference, strict=True):
+        np.testing.assert_allclose(report[column], values)
+    matrix = scores.confusion(labels, predicted)
+    assert scores.accuracy(matrix) == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+
+
+@given(PAIRS)
+def test_total_variation_is_the_share_to_relabel(pair):
+    labels, predicted = pair
+    surplus = sum(max(0, (predicted == k).sum() - (labels == k).sum()) for k in range(5))
+    assert scores.total_variation(labels, predicted) == pytest.approx(surplus / len(labels))
+    assert scores.total_variation(predicted, labels) == scores.total_variation(labels, predicted)
+    assert scores.total_variation(labels, predicted) <= 1 - (labels == predicted).mean() + 1e-12
+
+
+@given(
+    st.lists(st.tuples(st.integers(26, 99), st.booleans()), min_size=1, max_size=30), st.sampled_from([0.5, 0.9, 0.99])
+)
+def test_the_automatic_share_is_the_largest_over_all_thresholds(pairs, wanted):
+    # Class 1 has the stated probability; the rest is spread evenly, so class 1 is always the likeliest.
+    p = np.array([n / 100 for n, _ in pairs])
+    probabilities = np.column_stack([p, *[(1 - p) / 4] * 4])
+    labels = np.where([right for _, right in pairs], 0, 1)
+    shares = [0.0]
+    for threshold in set(p):
+        chosen = p >= threshold
+        if (labels[chosen] == 0).mean() >= wanted:
+            shares.append(chosen.mean())
+    assert scores.automatic_share(probabilities, labels, wanted) == pytest.approx(max(shares))
+
+
+def history(accuracy: list[float], val_accuracy: list[float]) -> pd.DataFrame:
+    epochs = range(1, len(accuracy) + 1)
+    return pd.DataFrame({"epoch": epochs, "accuracy": accuracy, "val_accuracy": val_accuracy})
+
+
+CURVES = st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=1, max_size=60)
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=60))
+def test_peaks_are_the_best_epochs_and_the_gap_is_that_of_the_last_fifth(pairs):
+    training, validation = ([pair[i] / 100 for pair in pairs] for i in (0, 1))
+    best = scores.peaks(history(training, validation))
+    assert (best.training, best.validation) == (max(training), max(validation))
+    assert best.validation_epoch == validation.index(max(validation)) + 1
+    n = max(1, len(pairs) // 5)
+    gaps = [training[i] - validation[i] for i in range(len(pairs) - n, len(pairs))]
+    assert best.gap == pytest.approx(sum(gaps) / n, abs=1e-12)
+
+
+@given(CURVES, st.sampled_from([0.0, 0.015, 0.25]), st.sampled_from([1, 3, 5]))
+def test_a_plateau_begins_where_the_smoothed_curve_comes_within_reach_of_its_best(curve, within, window):
+    smooth = [np.mean(curve[max(0, i - window // 2) : i + window // 2 + 1]) for i in range(len(curve))]
+    epoch = scores.plateau_epoch(curve, within, window)
+    # A running sum and a mean of a slice may differ in the last bits.
+    assert smooth[epoch - 1] >= max(smooth) - within - 1e-9
+    assert all(value < max(smooth) - within + 1e-9 for value in smooth[: epoch - 1])
+
+
+def test_a_plateau_is_found_where_the_eye_finds_it():
+    assert scores.plateau_epoch(np.concatenate([np.linspace(0, 0.9, 10), np.full(10, 0.9)])) == 11
+    assert scores.plateau_epoch([0.5, 0.5, 0.5]) == 1
+
+
+def test_volatility_is_zero_on_a_line_and_counts_only_the_second_half():
+    assert scores.volatility(np.linspace(0, 1, 9)) == pytest.approx(0)
+    assert scores.volatility([0, 1, 0, 1, 0.5, 0.5, 0.5, 0.5, 0.5]) == pytest.approx(0)
+    assert scores.volatility([0, 0, 0, 0, 1, 0, 1, 0, 1]) == pytest.approx(1)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99]))
+def test_collapse_is_nearly_one_answer_for_all(predicted, share):
+    commonest = max(predicted.count(label) for label in set(predicted))
+    assert scores.is_collapsed(np.array(predicted), share) is (commonest >= share * len(predicted))
+
+
+@pytest.mark.parametrize("others, expected", [(0, True), (1, True), (2, False)])
+def test_one_in_a_hundred_may_be_answered_otherwise(others, expected):
+    assert scores.is_collapsed(np.array([3] * (100 - others) + [1] * others)) is expected

@@ -1,0 +1,108 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+
+from wbc_lib.attention.views import Panel
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.figures import attention as attention_figures
+
+PICTURE = np.full((24, 32, 3), 200, np.uint8)
+CORNERS = np.array([[[2.0, 3], [9, 3], [9, 12], [2, 12]]])
+COVERS = ("unchanged", "background covered", "cell covered", "only the cell left")
+
+
+def drawn(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def shares(kinds: list[tuple[str, str]]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(kinds, names=["cell", "kind"])
+    values = {"share": 0.7, "low": 0.6, "high": 0.8, "even": 0.15}
+    return pd.DataFrame([values] * len(kinds), index)
+
+
+def covered() -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([[*CLASSES, "all classes"], COVERS], names=["cell", "cover"])
+    accuracy = np.linspace(0.05, 0.95, len(index))
+    return pd.DataFrame({"accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05}, index)
+
+
+def test_a_picture_is_as_bright_as_attention_is_strong_and_has_its_box():
+    attention = np.zeros((6, 8))
+    attention[3, 4] = 1
+    figure = attention_figures.draw_panels(
+        [Panel("plain", PICTURE, CORNERS), Panel("map", PICTURE, CORNERS, attention)], 2
+    )
+    plain, veiled = figure.axes
+    assert (len(plain.images), len(veiled.images)) == (1, 2)
+    veil = veiled.images[1].get_array()
+    assert veil[3, 4, 3] == 0 and veil[0, 0, 3] == pytest.approx(1 - attention_figures._DIM)
+    assert (veil[..., :3] == 0).all()
+    assert veiled.images[1].get_extent() == veiled.images[0].get_extent()
+    np.testing.assert_array_equal(veiled.patches[0].get_xy()[:4], CORNERS[0])
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["plain", "map"]
+    assert drawn(figure)
+
+
+def test_none_leaves_a_place_empty_and_no_pictures_are_a_sentence():
+    figure = attention_figures.draw_panels([None, Panel("a", PICTURE), Panel("b", PICTURE)], 2)
+    assert [len(axis.images) for axis in figure.axes] == [0, 1, 1, 0]
+    assert "not on this machine" in attention_figures.draw_panels([], 2).axes[0].texts[0].get_text()
+
+
+def test_every_photo_is_a_dot_in_the_row_of_its_kind():
+    kinds = [(cell, kind) for cell in CLASSES for kind in ("right", "wrong")][:-1]
+    photos = pd.DataFrame(
+        {
+            "cell": ["NEUTROPHIL"] * 3 + ["MONOCYTE"],
+            "is_right": [True, True, False, False],
+            "share": [0.9, 0.8, 0.3, 0.5],
+        }
+    )
+    axis = attention_figures.draw_shares(photos, shares(kinds)).axes[0]
+    dots = {}
+    for collection in axis.collections:
+        if isinstance(collection, PathCollection) and len(offsets := collection.get_offsets()):
+            dots[round(float(np.mean(offsets[:, 1])))] = sorted(offsets[:, 0].tolist())
+    assert dots[0] == [0.8, 0.9] and dots[1] == [0.3] and dots[5] == [0.5]
+    diamonds = [line.get_ydata()[0] for line in axis.lines if line.get_marker() == "D" and len(line.get_ydata())]
+    assert diamonds == [0]  # one photo has no mean to be told from it
+    assert [t.get_text() for t in axis.texts] == ["none"]
+    assert [t.get_text() for t in axis.get_yticklabels()][:2] == ["Neutrophil, right", "Neutrophil, wrong"]
+
+
+def test_bars_have_the_length_of_the_accuracy_and_carry_their_interval():
+    table = covered()
+    figure = attention_figures.draw_covered({"own colour": table, "grey": 1 - table[["accuracy", "high", "low"]]}, 0.25)
+    left, right = figure.axes
+    widths = [[bar.get_width() for bar in container] for container in left.containers]
+    for i, cover in enumerate(COVERS):
+        np.testing.assert_allclose(widths[i], table.xs(cover, level="cover").accuracy)
+        spans = [segment[:, 0].tolist() for segment in left.collections[i].get_segments()]
+        np.testing.assert_allclose(spans, table.xs(cover, level="cover")[["low", "high"]])
+    np.testing.assert_allclose(right.containers[0][0].get_width(), 1 - table.accuracy.iloc[0])
+    assert [t.get_text() for t in left.get_yticklabels()] == [*map(str.capitalize, CLASSES), "All classes"]
+    assert any(line.get_xdata()[0] == 0.25 for line in left.lines)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == list(COVERS)
+
+
+@pytest.mark.parametrize("between", [np.array([]), np.array([0.4, 0.5, 0.9])])
+def test_the_check_shows_each_depth_and_the_line_of_two_trainings_if_there_are_two(between):
+    table = pd.DataFrame(
+        {"correlation": [1, 0.3, 0.0], "low": [1, -0.2, -0.1], "high": [1, 0.9, 0.2], "share": [0.8, 0.5, 0.1]},
+        index=["trained", "output", "dense 1"],
+    )
+    figure = attention_figures.draw_randomised(table, 0.12, between)
+    left, right = figure.axes
+    assert [t.get_text() for t in left.get_yticklabels()] == ["trained", "output", "+ dense 1"]
+    assert left.collections[0].get_segments()[1][:, 0].tolist() == [-0.2, 0.9]
+    assert left.lines[0].get_xdata().tolist() == [1, 0.3, 0.0]
+    assert [line.get_xdata()[0] for line in left.lines[2:]] == ([0.5] if len(between) else [])
+    assert right.lines[0].get_xdata().tolist() == [0.8, 0.5, 0.1] and right.lines[1].get_xdata()[0] == 0.12
+    assert drawn(figure)

@@ -1,0 +1,331 @@
+import base64
+import hashlib
+import json
+import shutil
+import time
+
+import cv2
+import nbformat
+import numpy as np
+import pytest
+
+from tests import browsing
+from wbc_lib import paths
+from wbc_lib.book import build
+from wbc_lib.data import dataset, images, pictures
+from wbc_lib.errors import RunError
+from wbc_lib.prediction import browser as browser_model
+from wbc_lib.prediction import picture
+from wbc_lib.training import experiments
+from wbc_lib.training.experiments import PROFILES, Plan
+from wbc_lib.training.runs import Store
+from wbc_lib.training.study import Study
+
+TRY = paths.BOOK / "_static" / "try"
+#: Of the files that are not ours, as npm has them: tfjs-core and tfjs-backend-cpu 4.22.0.
+SHA256 = {
+    "tf-core.es2017.min.js": "c55367325aa628ed685164d5c4210892e31c6d2d0e8c163a827b15ad330d1eba",
+    "tf-backend-cpu.es2017.min.js": "5d703dd6791356c98c3131aa6340ca48d82806228dfad8b439e83bcaedbb508e",
+}
+
+
+@pytest.fixture(scope="module")
+def study(phantom_set, tmp_path_factory):
+    """A study whose final model has learned a little from phantoms."""
+    opened = Study(phantom_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs")))
+    opened.run("final")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def run(study):
+    return picture.find_run(study.store, study.data_sha256)
+
+
+def make_page(folder, study):
+    """The page as the site has it, with the book's style and without the theme's."""
+    cells = nbformat.read(paths.BOOK / "try-a-cell.ipynb", 4).cells
+    (body,) = [c.source for c in cells if 'id="wbc-try-page"' in c.source]
+    target = folder / "book" / "try-a-cell.html"
+    target.parent.mkdir(parents=True)
+    shutil.copytree(TRY, folder / "_static" / "try")
+    shutil.copy(TRY.parent / "wbc.css", folder / "_static")
+    (folder / browser_model.PLACE).write_bytes(browser_model.export(study))
+    head = '<meta charset=utf-8><title>.</title><link rel="stylesheet" href="../_static/wbc.css">'
+    target.write_text(f"<!doctype html><html lang=en>{head}{body}")
+    return target
+
+
+@pytest.fixture
+def do(chromium, study, tmp_path):
+    """Run a function of the opened page; at the end nothing may have been complained of or asked of a network."""
+    page, flaws = make_page(tmp_path / "site", study), []
+
+    def open_page(browser):
+        tab = browser.new_page()
+        browsing.watch(tab, "page", flaws)
+        tab.goto(page.as_uri(), wait_until="load")
+        return tab
+
+    tab = chromium(open_page)
+    yield lambda act: chromium(lambda _: act(tab))
+    chromium(lambda _: tab.close())
+    assert flaws == []
+
+
+def give(do, *files):
+    """Choose files one by one; returns what the page says of each."""
+    said = []
+    for file in files:
+        do(lambda tab, file=file: tab.set_input_files("#wbc-try-file", str(file)))
+        do(
+            lambda tab: tab.wait_for_function(
+                "!/^(Looking|$)/.test(document.getElementById('wbc-try-answer').innerText)"
+            )
+        )
+        said.append(do(lambda tab: tab.inner_text("#wbc-try-answer")))
+    return said
+
+
+def read_and_ask(do, files):
+    """Pixels and probabilities that the page's own functions give for files."""
+    script = """async (content) => {
+        const model = await wbcTry.network();
+        const file = new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))]);
+        const pixels = await wbcTry.readPicture(file, model.shape);
+        return [Array.from(pixels), model.ask(pixels)];
+    }"""
+    content = [base64.b64encode(f.read_bytes()).decode() for f in files]
+    answers = [do(lambda tab, c=c: tab.evaluate(script, c)) for c in content]
+    return np.array([a[0] for a in answers]).reshape(-1, 60, 80, 3), np.array([a[1] for a in answers])
+
+
+def probabilities(run, files):
+    return np.array([a.probabilities for a in picture.classify(run, files, 0.5)])
+
+
+def images_of(data, split, per_class):
+    listed = dataset.list_images(data)
+    chosen = listed[listed.split == split].groupby("cell").head(per_class)
+    return [data.image_path(name) for name in chosen.image]
+
+
+#: Training decodes a JPEG at half size, a browser at full size: how far a pixel and a probability may be apart.
+#: Of 208 real images pixels differ by up to 12, 0.4 on the mean. This network learned little: its answers are alike.
+PIXELS, PROBABILITY = 16, 0.002
+
+
+def test_files_of_the_data_set_get_nearly_the_same_probabilities_as_from_wbc_predict(do, run, phantom_set):
+    files = images_of(phantom_set, "TEST", 3)
+    pixels, found = read_and_ask(do, files)
+    off = np.abs(pixels - np.array([images.read_small(f) for f in files], int))
+    assert off.max() <= PIXELS and off.mean() < 0.5
+    expected = probabilities(run, files)
+    assert np.abs(found - expected).max() < PROBABILITY
+    assert np.ptp(expected, axis=0).max() > 2 * PROBABILITY  # else agreeing would be no feat
+
+
+def test_equal_pixels_give_equal_probabilities_however_odd_the_picture(do, run, tmp_path):
+    rng = np.random.default_rng(0)
+    files = []
+    for i, spread in enumerate((0, 1, 10, 120, 1000)):
+        noise = np.clip(rng.normal(128, spread, (60, 80, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), noise)
+        files.append(tmp_path / f"{i}.png")
+    pixels, found = read_and_ask(do, files)
+    assert np.array_equal(pixels, [pictures.read_picture(f) for f in files])
+    assert np.abs(found - probabilities(run, files)).max() < 1e-4
+
+
+def test_other_pictures_are_cut_and_averaged_alike(do, tmp_path, phantom_set):
+    source = images.read_image(phantom_set.photo_path(dataset.list_photos(phantom_set)[0]))
+    full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # not the data set's kind
+    files = []
+    for size in [(640, 480), (1001, 333), (97, 400), (320, 240), (163, 121)]:
+        for ending, options in {".png": [], ".jpg": full_colour}.items():
+            files.append(tmp_path / f"{size[0]}x{size[1]}{ending}")
+            cv2.imwrite(str(files[-1]), cv2.resize(source, size)[..., ::-1], options)
+    for file, pixels in zip(files, read_and_ask(do, files)[0], strict=True):
+        off = np.abs(pixels - pictures.read_picture(file).astype(int))
+        assert off.max() <= (2 if file.suffix == ".jpg" else 1), file
+        assert off.mean() < 0.25, file
+
+
+def test_the_page_names_the_class_shows_four_bars_and_the_pixels(do, run, study, phantom_set):
+    file = images_of(phantom_set, "TEST", 1)[0]
+    (said,) = give(do, file)
+    (answer,) = picture.classify(run, [file], picture.choose_threshold(run))
+    assert said.startswith(f"{file.name}: {answer.cell.capitalize()}, ")
+    assert ("rather abstain" in said) == answer.abstains
+    bars = do(lambda tab: tab.inner_text("#wbc-try-bars").split())
+    shown = dict(zip(bars[::2], bars[1::2], strict=True))
+    assert list(shown) == [c.capitalize() for c in dataset.CLASSES]
+    shares = [float(share.removesuffix("%")) / 100 for share in shown.values()]
+    assert shares == pytest.approx(answer.probabilities[1:], abs=PROBABILITY)
+    seen = do(
+        lambda tab: tab.evaluate(
+            "(() => { const c = document.getElementById('wbc-try-seen');"
+            "return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data) })()"
+        )
+    )
+    assert np.abs(np.reshape(seen, (60, 80, 4))[..., :3] - answer.pixels.astype(int)).max() <= PIXELS
+
+
+def test_what_is_no_picture_is_a_sentence_and_the_next_one_is_answered(do, tmp_path, phantom_set):
+    (tmp_path / "notes.txt").write_text("Dear diary")
+    (tmp_path / "cut.jpg").write_bytes(images_of(phantom_set, "TEST", 1)[0].read_bytes()[:300])
+    cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((59, 100, 3), np.uint8))
+    good = images_of(phantom_set, "TEST", 1)[0]
+    said = give(do, good, tmp_path / "notes.txt", tmp_path / "cut.jpg", tmp_path / "tiny.png")
+    assert "%" in said[0]
+    unreadable = "is no picture that this browser can read; give a JPEG or PNG file."
+    assert said[1:3] == [f"notes.txt {unreadable}", f"cut.jpg {unreadable}"]
+    assert said[3] == "tiny.png is smaller (100x59) than what the network looks at, 80x60."
+    assert not do(lambda tab: tab.is_visible("#wbc-try-result"))  # nothing of the last answer is left
+    assert give(do, good) == said[:1]
+    assert do(lambda tab: tab.is_visible("#wbc-try-result"))
+
+
+DROP = """([name, content]) => {
+    const transfer = new DataTransfer();
+    if (name) transfer.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+    const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
+    const zone = document.getElementById("wbc-try-zone");
+    zone.dispatchEvent(new DragEvent("dragover", options));
+    const over = zone.className.includes("is-over");
+    return [over, !zone.dispatchEvent(new DragEvent("drop", options)), zone.className.includes("is-over")];
+}"""
+
+
+def drop(do, name, content):
+    handled = do(lambda tab: tab.evaluate(DROP, [name, base64.b64encode(content).decode()]))
+    assert handled == [True, True, False]  # the zone lights up, takes what is dropped, and goes out
+    do(lambda tab: tab.wait_for_function("!/^(Looking|$)/.test(document.getElementById('wbc-try-answer').innerText)"))
+    return do(lambda tab: tab.inner_text("#wbc-try-answer"))
+
+
+def test_a_dropped_picture_is_answered_and_a_dropped_text_refused(do, phantom_set):
+    file = images_of(phantom_set, "TEST", 1)[0]
+    assert drop(do, "notes.txt", b"Dear diary").startswith("notes.txt is no picture")
+    assert drop(do, "cell.jpg", file.read_bytes()) == give(do, file)[0].replace(file.name, "cell.jpg")
+    assert drop(do, "", b"").startswith("What was dropped is no file")
+
+
+def test_everything_is_reached_and_used_with_the_keyboard(do):
+    def walk(tab):
+        reached = []
+        for _ in range(2):
+            tab.keyboard.press("Tab")
+            reached.append(tab.evaluate("document.activeElement.id"))
+        tab.keyboard.press("Enter")
+        tab.wait_for_function("document.querySelectorAll('#wbc-try-bars > *').length == 4")
+        return reached
+
+    assert do(walk) == ["wbc-try-file", "wbc-try-example"]
+    assert do(lambda tab: tab.get_attribute("#wbc-try-answer", "aria-live")) == "polite"
+    assert do(lambda tab: tab.evaluate("document.getElementById('wbc-try-file').labels.length")) == 1
+
+
+def test_the_example_is_drawn_and_each_time_of_the_next_class(do, run):
+    said = []
+    for _ in range(5):
+        do(lambda tab: tab.click("#wbc-try-example"))
+        do(lambda tab: tab.wait_for_function("/%/.test(document.getElementById('wbc-try-answer').innerText)"))
+        said.append(do(lambda tab: tab.inner_text("#wbc-try-answer")).split(":")[0])
+    assert said == [f"A drawn {c.lower()}" for c in (*dataset.CLASSES, dataset.CLASSES[0])]
+
+
+def test_nothing_but_the_page_is_loaded_before_a_picture_is_given(do):
+    loaded = "Array.from(document.scripts, (script) => script.src.split('/').pop())"
+    assert do(lambda tab: tab.evaluate(loaded)) == ["try.js"]
+    do(lambda tab: tab.click("#wbc-try-example"))
+    do(lambda tab: tab.wait_for_function("/%/.test(document.getElementById('wbc-try-answer').innerText)"))
+    assert "model.js" in do(lambda tab: tab.evaluate(loaded))
+
+
+def test_without_a_run_the_page_says_so(chromium, study, tmp_path):
+    page = make_page(tmp_path / "site", Study(study.data, study.profile, Store(tmp_path / "none")))
+
+    def ask(browser):
+        tab = browser.new_page()
+        tab.goto(page.as_uri())
+        tab.click("#wbc-try-example")
+        tab.wait_for_function("/recorded/.test(document.getElementById('wbc-try-answer').innerText)")
+        return tab.inner_text("#wbc-try-answer")
+
+    assert chromium(ask) == "No run of the final model is recorded for this build."
+
+
+def read_script(content):
+    head, body = content.decode("ascii").split(" = ", 1)
+    assert head == "globalThis.wbcModel"
+    return json.loads(body.removesuffix(";\n"))
+
+
+def test_the_script_holds_the_recorded_weights_to_the_bit(study, run):
+    model = read_script(browser_model.export(study))
+    values = np.frombuffer(base64.b64decode(model["weights"]), "<f4")
+    assert values.size == run.record["parameters"] == 423_237
+    for shape, recorded in zip(model["shapes"], run.weights(), strict=True):
+        assert np.array_equal(values[: recorded.size].reshape(shape), recorded)
+        values = values[recorded.size :]
+    assert model["run"] == run.name
+    assert model["threshold"] == picture.choose_threshold(run)
+    assert browser_model.export(study) == browser_model.export(study)
+
+
+def test_a_damaged_run_is_not_passed_over(study, tmp_path):
+    shutil.copytree(study.store.roots[0], tmp_path / "runs")
+    (weights,) = (tmp_path / "runs").glob("final-*/weights.npz")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(RunError, match="not what was recorded"):
+        browser_model.export(Study(study.data, study.profile, Store(tmp_path / "runs")))
+
+
+def test_examples_are_drawn_one_per_class_in_the_data_sets_own_form(study):
+    drawn = [browser_model.draw_example(cell) for cell in dataset.CLASSES]
+    assert len(set(drawn)) == 4
+    for content in drawn:
+        assert images.jpeg_size(content, "example") == (*dataset.IMAGE_SIZE, 3)
+    shown = read_script(browser_model.export(study))["examples"]
+    assert [base64.b64decode(e["jpeg"]) for e in shown] == drawn
+
+
+def test_building_the_book_puts_script_and_licences_where_the_page_looks_for_them(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "STAGING", tmp_path)
+    build._stage(study)
+    assert (tmp_path / "book" / browser_model.PLACE).read_bytes() == browser_model.export(study)
+    assert {p.name for p in TRY.iterdir()} <= {p.name for p in (tmp_path / "book/_static/try").iterdir()}
+    before = (tmp_path / "book" / browser_model.PLACE).stat().st_mtime_ns
+    time.sleep(0.01)
+    build._stage(study)  # unchanged, so untouched
+    assert (tmp_path / "book" / browser_model.PLACE).stat().st_mtime_ns == before
+
+
+def test_what_is_not_ours_is_the_release_with_its_licence_and_small():
+    found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in TRY.glob("*.min.js")}
+    assert found == SHA256
+    licences = (TRY / "LICENSES.txt").read_text(encoding="utf-8")
+    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in licences and "David Bau" in licences
+    assert all(name in licences for name in SHA256)
+    assert sum(p.stat().st_size for p in TRY.iterdir()) < 500_000
+    assert not (TRY / "model.js").exists()  # made when the book is built, never committed
+
+
+@pytest.mark.slow
+def test_in_the_browser_test_files_get_the_recorded_class_but_for_a_few_on_the_border(chromium, real_set, tmp_path):
+    store = Store(paths.ROOT / "results")
+    study = Study(real_set, PROFILES["paper"], store, may_train=False)
+    recorded = picture.find_run(store)
+    final = experiments.find_experiment("final")
+    assert recorded.key == Plan(final, final.epochs, 0, study.data_sha256).key  # the full-length run of seed 0
+    page = make_page(tmp_path / "site", study)
+    tab = chromium(lambda browser: browser.new_page())
+    chromium(lambda _: tab.goto(page.as_uri()))
+    some = slice(None, None, 5)
+    files = [real_set.image_path(name) for name in recorded.names("test")[some]]
+    pixels, found = read_and_ask(lambda act: chromium(lambda _: act(tab)), files)
+    same = found.argmax(axis=1) == recorded.predicted("test")[some]
+    assert same.mean() >= 0.99
+    assert np.abs(pixels - study.images.of("TEST")[0][some].astype(int)).max() <= PIXELS
+    assert np.abs(found - recorded.probabilities("test")[some]).mean() < 0.005

@@ -1,0 +1,167 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from wbc_lib.data import dataset
+from wbc_lib.data.dataset import LABELS
+from wbc_lib.errors import UnknownNameError
+from wbc_lib.provenance import boxes as cells
+from wbc_lib.provenance import overlaps, trace
+from wbc_lib.training import arrays
+from wbc_lib.training.experiments import EXPERIMENTS, find_experiment, vary
+
+
+@pytest.mark.parametrize("name", ["final", "raw-imbalanced", "raw-undersampled", "raw-cropped"])
+def test_nothing_of_test_is_learned_from_and_no_example_is_on_two_sides(phantom_set, name):
+    material = arrays.gather(phantom_set, EXPERIMENTS[name], seed=0)
+    parts = {p: set(getattr(material, p).names) for p in ("training", "validation", "test")}
+    assert not parts["training"] & parts["validation"]
+    assert not (parts["training"] | parts["validation"]) & parts["test"]
+    if name == "final":
+        assert all(n.startswith("TRAIN/") for n in parts["training"] | parts["validation"])
+        assert all(n.startswith("TEST/") for n in parts["test"])
+    else:
+        split = dataset.index_photos(phantom_set).split
+        numbers = {p: [int(n[11:16]) for n in names] for p, names in parts.items()}
+        assert set(split[numbers["training"] + numbers["validation"]]) == {"TRAIN"}
+        assert set(split[numbers["test"]]) == {"TEST"}
+
+
+def test_labels_belong_to_their_images(phantom_set):
+    material = arrays.gather(phantom_set, EXPERIMENTS["final"], seed=0)
+    for part in (material.training, material.test):
+        assert [LABELS[name.split("/")[1]] for name in part.names] == part.labels.tolist()
+
+
+def test_the_undersampled_photos_are_as_many_of_each_class(phantom_set):
+    material = arrays.gather(phantom_set, EXPERIMENTS["raw-undersampled"], seed=0)
+    labels = np.concatenate([material.training.labels, material.validation.labels])
+    assert len(set(np.bincount(labels)[1:])) == 1
+
+
+def test_a_crop_shows_the_white_cell_and_not_the_whole_photo(phantom_set):
+    whole = arrays.gather(phantom_set, EXPERIMENTS["raw-imbalanced"], seed=0).test
+    cut = arrays.gather(phantom_set, EXPERIMENTS["raw-cropped"], seed=0).test
+    assert list(whole.names) == list(cut.names)
+    assert (whole.inputs != cut.inputs).any(axis=(1, 2, 3)).all()
+    # A stained nucleus is darker in green than anything else: a crop around it is darker on the whole.
+    assert (cut.inputs[..., 1].mean(axis=(1, 2)) < whole.inputs[..., 1].mean(axis=(1, 2))).mean() > 0.8
+
+
+@pytest.mark.parametrize("name", ["final", "raw-imbalanced"])
+def test_the_share_is_held_back_and_the_seed_decides_which(phantom_set, name):
+    first, again, other = (arrays.gather(phantom_set, EXPERIMENTS[name], seed) for seed in (0, 0, 1))
+    known = len(first.training) + len(first.validation)
+    assert len(first.validation) == round(0.2 * known)
+    for part in ("training", "validation", "test"):
+        np.testing.assert_array_equal(getattr(first, part).names, getattr(again, part).names)
+        np.testing.assert_array_equal(getattr(first, part).inputs, getattr(again, part).inputs)
+    assert set(first.validation.names) != set(other.validation.names)
+    assert set(first.test.names) == set(other.test.names)
+
+
+@pytest.fixture(scope="module")
+def photo_of(phantom_set):
+    return trace.read(phantom_set).set_index("image").photo
+
+
+@pytest.mark.parametrize("name", ["final+by-photo", "final+painted+by-photo"])
+def test_by_photo_no_field_of_view_is_on_two_sides(phantom_set, photo_of, monkeypatch, name):
+    # Let two photos of different classes show one field.
+    single = [photo_of[photo_of.index.str.contains(f"TRAIN/{cell}")].iloc[0] for cell in ("NEUTROPHIL", "EOSINOPHIL")]
+    pair = pd.DataFrame([sorted(single)], columns=["photo", "other"])
+    monkeypatch.setattr(overlaps, "read_pairs", lambda _: pair)
+    for seed in range(3):
+        material = arrays.gather(phantom_set, find_experiment(name), seed)
+        training, validation = (set(photo_of[getattr(material, p).names]) for p in ("training", "validation"))
+        assert not training & validation
+        assert set(single) <= training or set(single) <= validation
+        assert all(n.startswith("TEST/") for n in material.test.names)
+
+
+def test_over_all_folds_every_photo_is_held_back_once_and_scored_as_it_was_taken(phantom_set, photo_of):
+    held_back, originals = [], []
+    for k in range(1, 6):
+        material = arrays.gather(phantom_set, find_experiment(f"final+fold-{k}"), seed=1)
+        learned, watched = (photo_of[getattr(material, p).names] for p in ("training", "validation"))
+        assert not set(learned) & set(watched)
+        assert len(learned) + len(watched) == (photo_of.index.str.split("/").str[0] != "TEST_SIMPLE").sum()
+        assert [int(n[11:16]) for n in material.test.names] == sorted(set(watched))
+        held_back += sorted(set(watched))
+        originals += list(zip(material.test.names, material.test.labels, strict=True))
+    assert sorted(held_back) == sorted(set(photo_of))
+    table = dataset.read_labels(phantom_set)
+    assert all(LABELS[table[int(name[11:16])][0]] == label for name, label in originals)
+    whole = cv2.imread(str(phantom_set.photo_path(held_back[-1])))[..., ::-1]
+    np.testing.assert_array_equal(material.test.inputs[-1], cv2.resize(whole, (80, 60), interpolation=cv2.INTER_AREA))
+
+
+def test_painted_images_are_the_same_with_a_disc_and_those_without_a_box_are_left_out(phantom_set, photo_of):
+    plain, painted = (arrays.gather(phantom_set, find_experiment(n), 0) for n in ("final", "final+painted"))
+    boxed = set(cells.white_cells(phantom_set).photo)
+    for part in ("training", "test"):
+        before, after = getattr(plain, part), getattr(painted, part)
+        assert set(photo_of[after.names]) <= boxed
+        inputs = dict(zip(before.names, before.inputs, strict=True))
+        changed = [
+            (inputs[n] != x).any(axis=2).mean() for n, x in zip(after.names, after.inputs, strict=True) if n in inputs
+        ]
+        assert len(changed) > 5 and min(changed) > 0.1 and max(changed) < 0.6
+    expected = [n for n in plain.test.names if photo_of[n] in boxed]
+    assert list(painted.test.names) == expected
+
+
+@pytest.mark.parametrize("changes", [{"protocol": "by-hand"}, {"material": "raw", "protocol": "by-photo"}])
+def test_an_unknown_protocol_is_named(phantom_set, changes):
+    with pytest.raises(UnknownNameError, match=changes["protocol"]):
+        arrays.gather(phantom_set, vary(EXPERIMENTS["final"], **changes), seed=0)
+
+
+def redraw(data, photo: int, image: np.ndarray, **boxes: list[tuple[int, int, int, int]]) -> None:
+    cv2.imwrite(str(data.photo_path(photo)), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
+    objects = "".join(
+        f"<object><name>{cell}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox>"
+        "</object>"
+        for cell, corners in boxes.items()
+        for a, b, c, d in corners
+    )
+    data.annotation_path(photo).write_text(f"<annotation>{objects}</annotation>")
+
+
+@pytest.mark.parametrize(
+    "white, shown",
+    [
+        # Widened by 16 on the left and the right, and by 12 above and below.
+        ([(5, 5, 15, 15), (200, 100, 360, 220), (0, 0, 640, 0)], (184, 88, 376, 232)),
+        # At the rim there is no more to be shown.
+        ([(0, 380, 100, 480)], (0, 370, 110, 480)),
+        # A box of one line is no cell: the photo stays whole.
+        ([(0, 100, 640, 101)], (0, 0, 640, 480)),
+    ],
+)
+def test_a_crop_is_the_largest_white_cell_with_a_tenth_around_it(phantom_copy, white, shown):
+    index = dataset.index_photos(phantom_copy)
+    photo = index.index[(index.split == "TEST") & (index.kind == "single") & index.has_boxes][0]
+    # The value of a pixel tells its column in red and its row in green.
+    ramp = np.zeros((480, 640, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = (np.arange(640) // 4)[None], (np.arange(480) // 4)[:, None]
+    redraw(phantom_copy, photo, ramp, WBC=white, RBC=[(0, 0, 640, 480)])
+    test = arrays.gather(phantom_copy, EXPERIMENTS["raw-cropped"], seed=0).test
+    (crop,) = test.inputs[test.names == phantom_copy.photo_path(photo).name]
+    left, top, right, bottom = shown
+    columns, rows = ((np.arange(n) + 0.5) / n for n in (80, 60))
+    np.testing.assert_allclose(crop[..., 0].mean(axis=0), (left + columns * (right - left)) / 4, atol=1.5)
+    np.testing.assert_allclose(crop[..., 1].mean(axis=1), (top + rows * (bottom - top)) / 4, atol=1.5)
+
+
+def test_raw_labels_are_those_of_the_table(phantom_set):
+    material, table = arrays.gather(phantom_set, EXPERIMENTS["raw-cropped"], seed=0), dataset.read_labels(phantom_set)
+    for part in (material.training, material.validation, material.test):
+        expected = [LABELS[table[int(name[11:16])][0]] for name in part.names]
+        assert part.labels.tolist() == expected
+
+
+def test_an_unknown_material_is_named(phantom_set):
+    with pytest.raises(UnknownNameError, match="'dust'"):
+        arrays.gather(phantom_set, vary(EXPERIMENTS["final"], material="dust"), seed=0)

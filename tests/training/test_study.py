@@ -1,0 +1,315 @@
+import contextlib
+import dataclasses
+import hashlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train_tiny import TINY
+from wbc_lib import paths
+from wbc_lib.data.hashes import PUBLISHED_SHA256
+from wbc_lib.errors import (
+    BadDataError,
+    DataNotFoundError,
+    PlaceError,
+    RunError,
+    UnknownNameError,
+    WeightsError,
+)
+from wbc_lib.provenance import trace
+from wbc_lib.training import arrays, experiments, study
+from wbc_lib.training.designs import DESIGNS
+from wbc_lib.training.runs import Store, read
+from wbc_lib.training.study import RECORDED, Study, open_study, prefer_recorded
+
+TRAIN = [sys.executable, "-m", "tests.train_tiny"]
+ROOT = paths.ROOT
+
+
+@pytest.fixture
+def small(phantom_set, tmp_path, monkeypatch):
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
+    return Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "runs"))
+
+
+def bits(run) -> str:
+    parts = [*run.weights(), run.logits("validation"), run.logits("test")]
+    parts.append(run.history.drop(columns="seconds").to_numpy())
+    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
+
+
+def stamp(run) -> tuple[int, int]:
+    written = (run.folder / "run.json").stat()
+    return written.st_ino, written.st_mtime_ns
+
+
+def test_two_processes_that_ask_for_the_same_run_train_it_once(phantom_set, tmp_path):
+    command = [*TRAIN, phantom_set.root, tmp_path / "runs", "6"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    answers = [p.communicate(timeout=300)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    assert answers[0].startswith("tiny-e6-s0")
+    assert answers[0] == answers[1]  # the very same file, written once
+    assert len(Store(tmp_path / "runs").whole()) == 1
+
+
+def test_nothing_that_a_training_chooses_depends_on_test(small, monkeypatch):
+    monkeypatch.setattr(study, "_WITH_WEIGHTS", ("tiny",))
+    honest = small.run("tiny")
+    gather = arrays.gather
+
+    def with_test_spoilt(*arguments):
+        material = gather(*arguments)
+        noise = np.random.default_rng(0).integers(0, 256, material.test.inputs.shape, np.uint8)
+        others = np.roll(material.test.labels, 7)
+        return dataclasses.replace(material, test=dataclasses.replace(material.test, inputs=noise, labels=others))
+
+    monkeypatch.setattr(arrays, "gather", with_test_spoilt)
+    spoilt = dataclasses.replace(small, store=Store(small.store.roots[0] / "spoilt")).run("tiny")
+    assert not np.array_equal(spoilt.logits("test"), honest.logits("test"))
+    assert not np.array_equal(spoilt.labels("test"), honest.labels("test"))
+    assert all(map(np.array_equal, spoilt.weights(), honest.weights()))
+    assert np.array_equal(spoilt.logits("validation"), honest.logits("validation"))
+    assert spoilt.history.drop(columns="seconds").equals(honest.history.drop(columns="seconds"))
+
+
+def test_a_run_is_trained_once_and_a_changed_setting_is_one_more(small):
+    first = small.run("tiny")
+    assert stamp(small.run("tiny")) == stamp(first)
+    other = small.run("tiny", dropout=0.1)
+    assert other.key != first.key
+    assert other.record["config"]["network"]["dropout"] == 0.1
+    assert stamp(small.run("tiny", dropout=0.1)) == stamp(other)
+    assert {r.name for r in small.store.whole()} == {first.name, other.name}
+
+
+def test_a_run_that_may_not_be_trained_is_said_to_be_missing(small):
+    careful = dataclasses.replace(small, may_train=False)
+    with pytest.raises(RunError, match="Tiny.*wbc train"):
+        careful.runs("tiny")
+    assert careful.runs("tiny", optional=True) == []
+    small.run("tiny")
+    assert len(careful.runs("tiny")) == 1
+    assert careful.missing(["tiny"]) == []
+
+
+def test_one_run_per_seed_and_the_first_seeds_are_missing_first(small):
+    two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(0, 1)))
+    assert two.missing(["tiny", "final"]) == [("tiny", 0), ("final", 0), ("tiny", 1), ("final", 1)]
+    two.run("tiny", 1)
+    assert two.missing(["tiny"]) == [("tiny", 0)]
+    assert [run.seed for run in two.recorded("tiny")] == [1]
+    assert [run.seed for run in two.runs("tiny")] == [0, 1]
+    assert two.missing(["tiny"], seeds=[5]) == [("tiny", 5)]
+
+
+def test_a_base_without_its_weights_is_an_error_unless_it_is_optional(small, monkeypatch):
+    def train(self, plan):
+        raise WeightsError("not here")
+
+    monkeypatch.setattr(Study, "train", train)
+    with pytest.raises(WeightsError):
+        small.runs("vgg16")
+    assert small.runs("vgg16", optional=True) == []
+    assert small.store.whole() == []
+
+
+def test_a_base_whose_weights_are_damaged_is_an_error_even_if_it_is_optional(small, monkeypatch, tmp_path):
+    (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"anything")
+    monkeypatch.setenv("WBC_WEIGHTS", str(tmp_path))
+    for optional in (False, True):
+        with pytest.raises(BadDataError, match="download it again"):
+            small.runs("vgg16", optional=optional)
+    assert small.store.whole() == []
+
+
+@pytest.mark.parametrize("may_train", [True, False])
+@pytest.mark.parametrize("file", ["history.csv", "predictions.npz", "run.json"])
+def test_only_an_absent_run_is_not_run_a_damaged_one_is_an_error(small, may_train, file):
+    run = small.run("tiny")
+    content = bytearray((run.folder / file).read_bytes())
+    content[len(content) // 2] ^= 4
+    (run.folder / file).write_bytes(content)
+    asked = dataclasses.replace(small, may_train=may_train)
+    for optional in (False, True):
+        with pytest.raises(RunError, match=run.name):
+            asked.runs("tiny", optional=optional)
+
+
+def test_of_an_experiment_whose_weights_are_gone_the_recorded_runs_are_shown(small, monkeypatch):
+    run = small.run("tiny", 1)
+    two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(0, 1)))
+
+    def train(self, plan):
+        raise WeightsError("not here")
+
+    monkeypatch.setattr(Study, "train", train)
+    assert [r.name for r in two.runs("tiny", optional=True)] == [run.name]
+
+
+def test_photos_that_are_in_the_cache_but_not_whole_are_not_passed_over(monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    (tmp_path / "blood-cells" / "dataset-master" / "JPEGImages").mkdir(parents=True)
+    with pytest.raises(DataNotFoundError, match="dataset2-master"):
+        study.open_study(download=False)
+
+
+def test_a_damaged_run_is_not_trained_over(small):
+    run = small.run("tiny")
+    (run.folder / "history.csv").write_text("epoch\n")
+    with pytest.raises(RunError, match="not what was recorded"):
+        small.run("tiny")
+
+
+def test_a_store_that_cannot_be_written_to_is_named(phantom_set, tmp_path, monkeypatch):
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
+    (tmp_path / "file").write_text("")
+    blocked = Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "file" / "runs"))
+    with pytest.raises(PlaceError, match="a file is where a folder should be"):
+        blocked.run("tiny")
+
+
+def test_a_full_disk_is_said_and_the_training_goes_on_once_there_is_room(small, full_disk):
+    expected = small.run("tiny")
+    other = dataclasses.replace(small, store=Store(small.store.roots[0] / "other"))
+    with full_disk(50_000), pytest.raises(RunError, match=r"could not keep its state.*make room"):
+        other.run("tiny")
+    assert other.store.whole() == [] and other.store.damaged() == []
+    assert [p.suffix for p in (other.store.roots[0] / ".unfinished").iterdir()] == [".lock"]
+    np.testing.assert_array_equal(other.run("tiny").logits("test"), expected.logits("test"))
+
+
+def test_reading_a_run_does_not_load_tensorflow(small):
+    run = small.run("tiny")
+    code = f"""
+import sys
+from pathlib import Path
+from tests.train_tiny import TINY
+from wbc_lib import figures
+from wbc_lib.book import chapter
+from wbc_lib.data import dataset
+from wbc_lib.evaluation import claims, scores
+from wbc_lib.training import experiments, runs, study
+experiments.EXPERIMENTS["tiny"] = TINY
+data, store = dataset.open_folder({str(small.data.root)!r}), runs.Store(Path({str(run.folder.parent)!r}))
+run = study.Study(data, experiments.PROFILES["smoke"], store, may_train=False).run("tiny")
+scores.confusion(run.labels("test"), run.predicted("test")), run.probabilities("test"), scores.peaks(run.history)
+print(run.name, sorted({{"tensorflow", "keras"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.stdout == f"{run.name} []\n", done.stderr
+
+
+def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, tmp_path, phantom_set):
+    with pytest.raises(DataNotFoundError):
+        study.open_study(tmp_path, "smoke")
+    with pytest.raises(UnknownNameError):
+        study.open_study(None, "nope")
+    assert study.open_study(None, "smoke", download=False).data.is_phantom
+    assert study.open_study(str(phantom_set.root), "smoke").data == phantom_set
+    monkeypatch.setenv("WBC_DATA", str(tmp_path))
+    with pytest.raises(DataNotFoundError):
+        study.open_study(None, "smoke")
+    assert study.open_study("phantoms", "smoke").data.is_phantom
+
+
+def test_without_photos_the_recorded_results_are_shown_and_nothing_is_trained(monkeypatch):
+    monkeypatch.setenv("WBC_RESULTS", str(ROOT / "results"))
+    monkeypatch.setattr(study.photos, "find", lambda **_: study.photos.open_folder("/no/such/folder"))
+    for found in (study.open_study("recorded", "paper"), study.open_study(None, "paper")):
+        assert found.data.is_phantom and not found.may_train
+        assert found.data_sha256 == PUBLISHED_SHA256 != found.manifest.sha256
+        (first, *_) = found.runs("final")
+        assert first.record["config"]["data_sha256"] == PUBLISHED_SHA256
+        assert set(first.names("test")) <= set(found.provenance.image)
+        assert len(set(found.pairs.photo) & set(found.provenance.photo)) > 10
+        with pytest.raises(RunError):
+            found.run("final", dropout=0.123)
+
+
+def test_phantoms_are_traced_and_paired_themselves(small):
+    assert set(small.provenance.image) == set(small.images.index.image)
+    assert small.provenance.equals(trace.read(small.data))
+    assert len(small.pairs) == 0
+
+
+def test_new_runs_go_to_the_cache_unless_they_are_to_be_recorded(phantom_set):
+    roots = [study.open_study(phantom_set.root, "smoke", record=record).store.roots for record in (False, True)]
+    assert roots[0] == (paths.cache() / "runs", paths.results())
+    assert roots[1] == roots[0][::-1]
+
+
+def kill_at_random(process: subprocess.Popen, root: Path, moment: str, rng: random.Random) -> bool:
+    """Kill a training while it starts, while it trains, or while it records; tell whether it was still alive."""
+    if moment == "starting":
+        time.sleep(rng.uniform(0, 4))
+    else:
+        sign = ".*.wbc.tmp" if moment == "recording" else ".unfinished/*.npz"
+        before = {p: p.stat().st_mtime_ns for p in root.glob(sign)}
+        while process.poll() is None:
+            with contextlib.suppress(FileNotFoundError):
+                if {p: p.stat().st_mtime_ns for p in root.glob(sign)} != before:
+                    break
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.03 if moment == "recording" else 0.4))
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_at_random_a_training_ends_with_the_same_bits(phantom_set, tmp_path):
+    def train(root: Path) -> subprocess.Popen:
+        command = [*TRAIN, phantom_set.root, root, "40"]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    assert train(tmp_path / "whole").wait() == 0
+    expected = bits(Store(tmp_path / "whole").whole()[0])
+    rng, kills = random.Random(0), dict.fromkeys(("starting", "training", "recording"), 0)
+    root = tmp_path / "killed"
+    while min(kills.values()) < 8:
+        moment = min(kills, key=lambda m: kills[m])
+        kills[moment] += kill_at_random(train(root), root, moment, rng)
+        store = Store(root)
+        assert store.damaged() == []
+        for run in store.whole():
+            assert bits(run) == expected
+            shutil.rmtree(root)  # it had come to its end: from the start again
+    assert train(root).wait() == 0
+    (run,) = Store(root).whole()
+    assert bits(run) == expected
+    assert read(run.folder).key == run.key
+    assert list(root.glob(".unfinished/*.npz")) == []
+
+
+def test_of_a_design_what_is_there_is_given_by_name_and_seed(small):
+    assert small.design("leakage") == {name: [] for name in DESIGNS["leakage"].in_smoke}
+    wanted, at_its_profile = small.wanted("leakage")
+    assert at_its_profile is small and set(wanted.values()) == {(0,)}
+    at_its_profile.run("final+by-photo", 0)
+    found = small.design("leakage")
+    assert [run.record["experiment"] for run in found["final+by-photo"]] == ["final+by-photo"]
+    assert found["final"] == []
+    full = dataclasses.replace(small, profile=experiments.PROFILES["quick"])
+    assert full.wanted("leakage")[1].profile is experiments.PROFILES["paper"]
+    assert full.design("leakage")["final+by-photo"] == []  # that was a run of two epochs
+
+
+def test_the_same_data_are_opened_again_by_what_they_are_named(phantom_set):
+    named = open_study(str(phantom_set.root), "smoke").named
+    assert Path(named).is_absolute() and open_study(named, "smoke").data == phantom_set
+    lent = open_study(RECORDED, "quick")
+    assert lent.named == RECORDED and lent.results_of
+
+
+def test_full_length_is_preferred_where_the_final_model_is_recorded(phantom_set, monkeypatch):
+    study = open_study(str(phantom_set.root), "smoke")
+    assert prefer_recorded(study).profile.name == "quick"
+    monkeypatch.setattr(Study, "recorded", lambda self, name: ["run"] if self.profile.name == "paper" else [])
+    assert prefer_recorded(study).profile.name == "paper"

@@ -1,0 +1,89 @@
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from tests.train_tiny import TINY
+from wbc_lib.errors import RunError
+from wbc_lib.training import experiments, study, verify
+from wbc_lib.training.runs import Store, read
+from wbc_lib.training.study import Study
+
+
+@pytest.fixture
+def small(phantom_set, tmp_path, monkeypatch):
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
+    monkeypatch.setattr(study, "_WITH_WEIGHTS", ("tiny",))
+    return Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "runs"))
+
+
+def forge(run, name: str, change):
+    """Edit the arrays of a recorded file and make the hashes agree again, as a cheat would."""
+    with np.load(run.folder / name) as file:
+        arrays = dict(file)
+    change(arrays)
+    np.savez_compressed(run.folder / name, **arrays)
+    record = json.loads((run.folder / "run.json").read_text())
+    record["files"][name] = hashlib.sha256((run.folder / name).read_bytes()).hexdigest()
+    del record["sha256"]
+    record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    (run.folder / "run.json").write_text(json.dumps(record))
+    return read(run.folder)
+
+
+def test_forged_predictions_and_forged_weights_do_not_come_out(small):
+    run = small.run("tiny")
+    honest = verify.rescore(run, small.data)
+    assert honest.largest <= verify.LOGIT_TOLERANCE
+    assert (honest.same_class, honest.recorded) == (1.0, honest.repeated)
+
+    def improve(arrays):
+        arrays["test_logits"][np.arange(len(arrays["test_labels"])), arrays["test_labels"]] += 100
+
+    better = forge(run, "predictions.npz", improve)
+    assert better.accuracy("test") == 1.0
+    comparison = verify.rescore(better, small.data)
+    assert comparison.largest > 90
+    assert comparison.recorded == 1.0 and comparison.repeated == honest.recorded
+
+    def disturb(arrays):
+        arrays["w002"] += 1
+
+    assert verify.rescore(forge(run, "weights.npz", disturb), small.data).largest > verify.LOGIT_TOLERANCE
+
+
+def test_a_training_from_nothing_comes_out_to_the_bit_and_leaves_the_store_alone(small):
+    run = small.run("tiny")
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
+    comparison = verify.retrain(run, small.data)
+    assert comparison.largest == 0
+    assert (comparison.same_class, comparison.recorded) == (1.0, comparison.repeated)
+    assert {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("test", [verify.rescore, verify.retrain])
+def test_a_run_of_other_data_or_of_earlier_numerics_is_not_compared(small, phantom_copy, monkeypatch, test):
+    run = small.run("tiny")
+    with phantom_copy.labels_path.open("ab") as file:
+        file.write(b"\r\n")
+    with pytest.raises(RunError, match="made of other data"):
+        test(run, phantom_copy)
+    monkeypatch.setattr(experiments, "NUMERICS", experiments.NUMERICS + 1)
+    with pytest.raises(RunError, match="earlier version of the numerics"):
+        test(run, small.data)
+
+
+def test_a_run_without_weights_cannot_be_scored_again(small, monkeypatch):
+    monkeypatch.setattr(study, "_WITH_WEIGHTS", ())
+    with pytest.raises(RunError, match="without weights"):
+        verify.rescore(small.run("tiny"), small.data)
+
+
+def test_a_comparison_is_one_line():
+    comparison = verify.Comparison("final-e2", 0.0123, 0.5, 0.84, 0.83)
+    assert str(comparison) == (
+        "final-e2: logits differ by at most 0.012, same class for 50.00%, TEST accuracy 0.8400 recorded, 0.8300 now"
+    )
+    assert dataclasses.replace(comparison, largest=0.0) != comparison

@@ -1,0 +1,292 @@
+"""Build the book: execute the chapters with papermill into a staging folder, then make the pages from there."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import STDOUT
+
+import yaml
+
+from wbc_lib import paths, stopping
+from wbc_lib.book import downloads, lineage, print_version, site
+from wbc_lib.book.chapter import GRAMMARS
+from wbc_lib.data.hashes import hash_file
+from wbc_lib.errors import BookError
+from wbc_lib.prediction import browser
+from wbc_lib.progress import NEVER_TRAIN
+from wbc_lib.training.study import Study
+
+#: Pages are made from here; nothing in ``book/`` is ever written to.
+STAGING = paths.BUILD / "executed"
+_SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png", ".txt")
+_JUPYTER_BOOK = f"""
+import sys
+from wbc_lib import stopping
+stopping.end_with_stdin()
+sys.modules[{GRAMMARS!r}] = None
+from jupyter_book.cli.main import main
+main()
+"""
+_MEMORY = "most often for lack of memory; close other programs or build with --jobs 1. What had finished is kept."
+#: Times that a kernel is started before it is given up.
+_STARTS = 3
+_CONFIG, _TOC = "_config.yml", "_toc.yml"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook of the book and what it is to be executed with."""
+
+    source: Path
+    target: Path
+    parameters: dict[str, str]
+    data_sha256: str
+    #: Hash of all that its outcome depends on.
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.source.stem
+
+
+def read_toc(root: Path = paths.ROOT) -> list[str]:
+    """Names of all pages in reading order, as ``_toc.yml`` lists them, without endings."""
+    toc = yaml.safe_load((root / _TOC).read_text(encoding="utf-8"))
+    pages = [toc["root"]]
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if "file" in node:
+                pages.append(node["file"])
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk({k: v for k, v in toc.items() if k != "root"})
+    return pages
+
+
+def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callable[[str, int, int], None]) -> Path:
+    """Execute every chapter and build the pages.
+
+    Parameters
+    ----------
+    study : Study
+        The data and the profile; all runs that can be had should be recorded already.
+    output : Path
+        Folder for the finished site, as `site.claim` gives it: build within that.
+    jobs : int
+        Chapters executed at a time.
+    on_chapter : callable
+        Told (name of the chapter that has finished, chapters done, chapters in all).
+
+    Returns
+    -------
+    Path
+        The front page.
+
+    Raises
+    ------
+    BookError
+        If a chapter fails or a page cannot be built without a warning; names the chapter.
+    """
+    chapters = _stage(study)
+    stale = [c for c in chapters if not _is_current(c)]
+    done = len(chapters) - len(stale)
+    os.environ[NEVER_TRAIN] = "1"
+    if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # The longest first, as far as their text tells: one that takes long is not to be left over at the end.
+    stale.sort(key=lambda c: c.source.stat().st_size, reverse=True)
+    # Each chapter's own kernel does the work; a process of its own keeps papermill's event loops apart.
+    with closing(stopping.work_in_processes(execute, stale, jobs)) as results:
+        for chapter, problem in results:
+            if problem:
+                raise BookError(problem)
+            _mark_current(chapter)
+            done += 1
+            on_chapter(chapter.name, done, len(chapters))
+    return _make_pages(output)
+
+
+def _stage(study: Study) -> list[Chapter]:
+    (STAGING / "book").mkdir(parents=True, exist_ok=True)
+    config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
+    announcement = announce(study)
+    if announcement:
+        theme = config["sphinx"]["config"].setdefault("html_theme_options", {})
+        theme["announcement"] = announcement
+    surroundings = _hash_surroundings(study)
+    # No page uses it, but once it changes Sphinx makes all of them anew.
+    config["sphinx"]["config"].setdefault("html_context", {})["made_of"] = surroundings
+    config = downloads.with_launch_buttons(config, downloads.read_address(config))
+    _write_if_changed(STAGING / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
+    _write_if_changed(STAGING / _TOC, (paths.ROOT / _TOC).read_bytes())
+    pages = read_toc()
+    wanted = set()
+    for path in sorted(p for p in paths.BOOK.rglob("*") if p.suffix in _SOURCES):
+        target = STAGING / "book" / path.relative_to(paths.BOOK)
+        _write_if_changed(target, path.read_bytes())
+        wanted.add(target)
+    model = STAGING / "book" / browser.PLACE
+    _write_if_changed(model, browser.export(study))
+    wanted.add(model)
+    parameters = {"DATA": study.named, "PROFILE": study.profile.name}
+    chapters = []
+    for page in pages:
+        source = paths.ROOT / f"{page}.ipynb"
+        if source.exists():
+            key = _hash_chapter(source, parameters, surroundings)
+            chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256, key))
+        elif not source.with_suffix(".md").exists():
+            raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
+    wanted |= {c.target for c in chapters}
+    for path in (STAGING / "book").rglob("*"):
+        if path.is_file() and path not in wanted and path.with_suffix(".ipynb") not in wanted:
+            path.unlink()
+    return chapters
+
+
+def announce(study: Study) -> str:
+    """The banner for the top of every page: what a reader must not miss. Empty if there is nothing."""
+    notes = []
+    if study.data.is_phantom:
+        notes.append("The cells on this page are <strong>drawn phantoms, not patients' cells</strong>.")
+    if study.results_of:
+        notes.append("Results are those recorded on the real photos; counts of files and pixels are the phantoms'.")
+    if study.profile.is_cut:
+        notes.append(f"Training was cut short: <strong>{study.profile.title}</strong>.")
+    return " ".join(notes)
+
+
+def execute(chapter: Chapter) -> str | None:
+    """Execute one chapter with papermill, whole or not at all.
+
+    Returns
+    -------
+    str or None
+        What went wrong, as a sentence; ``None`` if nothing did.
+    """
+    sys.modules.setdefault(GRAMMARS, None)
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    temporary = chapter.target.with_name(f".{chapter.name}.tmp.ipynb")
+    begun: list[nbformat.NotebookNode] = []
+    try:
+        for attempt in range(_STARTS):
+            try:
+                papermill.execute_notebook(
+                    chapter.source, temporary, parameters=chapter.parameters, cwd=paths.ROOT, progress_bar=False,
+                    kernel_name="python3", log_output=False, request_save_on_cell_execute=False,
+                    extra_arguments=["--IPKernelApp.log_level=50"],
+                    on_cell_execute=lambda cell, **_: begun.append(cell),
+                )  # fmt: skip
+                break
+            except DeadKernelError:
+                number = sum("injected-parameters" not in cell.metadata.get("tags", []) for cell in begun)
+                return f"Chapter {chapter.name}, cell {number}: its kernel was killed, {_MEMORY}"
+            except RuntimeError as error:
+                # Seen once, of two kernels that started at once; why was not found out, and a second start has helped.
+                if "Kernel died before replying" not in str(error):
+                    raise
+                if attempt == _STARTS - 1:
+                    return f"Chapter {chapter.name}: its kernel does not start; see whether memory is short."
+        notebook = nbformat.read(temporary, as_version=4)
+        if notebook.metadata.papermill.get("exception"):
+            return f"Chapter {chapter.name} ended with an error; run it in Jupyter to see where."
+        # What papermill adds for itself is not for readers: the injected cell, and times that change every build.
+        notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+        notebook.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            if "parameters" in cell.metadata.get("tags", []) and "PROFILE" in chapter.parameters:
+                profile = chapter.parameters["PROFILE"]
+                cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
+            for extra in ("papermill", "execution"):
+                cell.metadata.pop(extra, None)
+        lineage.attach(notebook, chapter.data_sha256)
+        nbformat.write(notebook, temporary)
+        temporary.replace(chapter.target)
+    except papermill.PapermillExecutionError as error:
+        return f"Chapter {chapter.name}, cell {error.exec_count}: {error.ename}: {error.evalue}"
+    finally:
+        temporary.unlink(missing_ok=True)
+    return None
+
+
+def _hash_surroundings(study: Study) -> str:
+    # Of all that chapters read but their own sources: whatever of it changes, none is taken for current.
+    digest = hashlib.sha256(json.dumps([study.manifest.sha256, study.data_sha256, sys.version]).encode())
+    folders = [paths.ROOT / "wbc_lib", paths.ROOT / "results", paths.ROOT / "benchmarks", paths.results()]
+    for name in ("CITATION.cff", "requirements.lock"):
+        digest.update((paths.ROOT / name).read_bytes())
+    for folder in dict.fromkeys([*folders, *study.store.roots]):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            name = path.relative_to(folder)
+            # Temporary files and the state of unfinished trainings have hidden names.
+            if not any(part.startswith((".", "__pycache__")) for part in name.parts):
+                digest.update(f"{name.as_posix()} {hash_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _hash_chapter(source: Path, parameters: Mapping[str, str], surroundings: str) -> str:
+    return hashlib.sha256(source.read_bytes() + json.dumps([parameters, surroundings]).encode()).hexdigest()
+
+
+def _is_current(chapter: Chapter) -> bool:
+    mark = chapter.target.with_suffix(".key")
+    return chapter.target.exists() and mark.exists() and mark.read_text() == chapter.key
+
+
+def _mark_current(chapter: Chapter) -> None:
+    # By what was there before it was executed: what changes meanwhile it may not have read.
+    paths.write_text(chapter.target.with_suffix(".key"), chapter.key)
+
+
+def _write_if_changed(target: Path, content: bytes) -> None:
+    # Sphinx goes by a file's time: an untouched file is a page that need not be made again.
+    if not target.exists() or target.read_bytes() != content:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _make_pages(output: Path) -> Path:
+    made = paths.BUILD / "pages"
+    command = [sys.executable, "-c", _JUPYTER_BOOK, "build", str(STAGING), "--path-output", str(made)]
+    command += ["--warningiserror", "--keep-going", "--quiet"]
+    environment = os.environ | {site.BUILDING: "1"}
+    log = paths.BUILD / "pages.log"
+    with log.open("w", encoding="utf-8") as file:
+        failed = stopping.run(command, stdout=file, stderr=STDOUT, env=environment)
+    if failed < 0:
+        raise BookError(f"The pages could not be built: Jupyter Book was killed, {_MEMORY}")
+    if failed:
+        text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        warnings = [line for line in text if "WARNING" in line or "ERROR" in line or "Error" in line]
+        raise BookError(
+            "The pages could not be built:\n" + "\n".join((warnings or text)[-12:]) + f"\n(all of it: {log})"
+        )
+    html = made / "_build" / "html"
+    static = STAGING / "book" / "_static"
+    for path in (p for p in static.rglob("*") if p.is_file()):  # Sphinx copies these only if some page is out of date
+        _write_if_changed(html / "_static" / path.relative_to(static), path.read_bytes())
+    config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
+    downloads.write_downloads(html, downloads.read_address(config))
+    print_version.write(html, read_toc(), config["title"], paths.BUILD / "print")
+    site.publish(html, output)
+    return output / "index.html"
+
+
+if __name__ == "__main__":
+    faults = site.find_faults(Path(sys.argv[1]), read_toc())
+    sys.exit("\n".join(faults) or 0)

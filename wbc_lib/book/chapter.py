@@ -1,0 +1,132 @@
+"""What every chapter starts with: the study, the look, and values for the prose."""
+
+import html
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from IPython import get_ipython
+from IPython.display import HTML, display
+from pandas.io.formats.style import Styler
+
+from wbc_lib import figures
+from wbc_lib.book import lineage
+from wbc_lib.data.hashes import PUBLISHED_SHA256
+from wbc_lib.evaluation.claims import DIFFERS, REPRODUCED, Claim, tabulate
+from wbc_lib.progress import NEVER_TRAIN, is_live
+from wbc_lib.training.study import Study, open_study
+
+#: Grammars of web addresses, which jsonschema compiles for a second wherever nbformat is loaded, if it finds them.
+GRAMMARS = "rfc3987_syntax"
+
+_NO_BREAK = "; white-space: nowrap"
+#: Letters of a cell of a table that is kept on one line if there is a figure in it.
+_SHORT = 16
+#: Letters of a row's name that is kept on one line.
+_SHORT_NAME = 16
+
+
+def open_chapter(data: str = "", profile: str = "quick") -> Study:
+    """Open the study for a chapter, set the look of its figures, and say what it is built on.
+
+    Parameters
+    ----------
+    data : str
+        Folder of the photos, "phantoms", "recorded" (see `study.open_study`), or "" to find them.
+    profile : str
+        "smoke", "quick" or "paper".
+    """
+    figures.use_style()
+    is_build = bool(os.environ.get(NEVER_TRAIN))
+    study = open_study(data or None, profile, may_train=not is_build)
+    display(HTML(f'<p class="wbc-basis">{describe_basis(study)}</p>'))
+    if is_build and (shell := get_ipython()):
+        store = lineage.WatchedStore(study.store, shell.user_ns)
+        study = replace(study, store=store)
+        shell.events.register("post_run_cell", lambda _: lineage.tell_runs(store))
+    return study
+
+
+def describe_basis(study: Study) -> str:
+    """Say in one line of HTML what a page is built on: data, profile, seeds."""
+    sha256 = study.data_sha256
+    files = "the published files, bit for bit" if sha256 == PUBLISHED_SHA256 else "not the published files"
+    data = f"<strong>{study.data.title}</strong>" if study.data.is_phantom else f"{study.data.title} ({files})"
+    if study.results_of:
+        data = f"the recorded results on the real photos; what needs the photos themselves is made of {data}"
+    seeds = ", ".join(str(s) for s in study.profile.seeds)
+    done = [str(run.seed) for run in study.recorded("final")]
+    if not study.may_train and len(done) < len(study.profile.seeds):
+        seeds += f" (of the final model, recorded so far: {', '.join(done) or 'none'})"
+    return (
+        f"Built on {data}, <code>sha256 {sha256[:12]}</code>. Profile <code>{study.profile.name}</code>: "
+        f"{study.profile.title}; seeds {seeds}."
+    )
+
+
+def glue_values(**values: float | str) -> None:
+    """Make values available to the prose of this chapter, as plain numbers and words.
+
+    In Jupyter, where prose names them only, they are listed as well.
+    """
+    sys.modules.setdefault(GRAMMARS, None)  # no notebook has an address to check
+    from myst_nb import glue
+
+    plain = {name: value if isinstance(value, str) else float(value) for name, value in values.items()}
+    for name, value in plain.items():
+        glue(name, value, display=False)
+    if is_live():
+        display(HTML(list_values(plain)))
+
+
+def list_values(values: Mapping[str, float | str]) -> str:
+    """The values that the prose names, as a folded list in HTML."""
+    said = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in values.items()}
+    lines = (f"<li><code>{html.escape(n)}</code>: {html.escape(v)}</li>" for n, v in said.items())
+    return f"<details><summary>Values that the text names</summary><ul>{''.join(lines)}</ul></details>"
+
+
+def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *, missing: str = "–") -> Styler:
+    """Format a table for the page: thousands separated, numbers to the right, blanks marked.
+
+    Parameters
+    ----------
+    table : DataFrame
+    formats : mapping, optional
+        A format such as ``"{:.1%}"`` by column; integers and other columns have sensible ones.
+    missing : str
+        Shown for a missing value.
+    """
+    chosen = {c: "{:,.0f}" for c in table if pd.api.types.is_integer_dtype(table[c])}
+    chosen |= {c: "{:.3f}" for c in table if pd.api.types.is_float_dtype(table[c])}
+    chosen |= dict(formats or {})
+    styler = table.style.format(chosen, na_rep=missing).set_table_attributes('class="wbc-table"').hide(names=True)
+    if isinstance(table.index, pd.RangeIndex):
+        styler = styler.hide(axis="index")
+    words = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
+    left = {
+        c: [{"selector": "", "props": f"text-align: left{_NO_BREAK * _holds_figures(table[c], chosen.get(c))}"}]
+        for c in words
+    }
+    styler = styler.set_table_styles(left, overwrite=False)
+    if max(map(len, map(str, table.index.get_level_values(0))), default=0) <= _SHORT_NAME:
+        rows = [{"selector": "tbody th", "props": "white-space: nowrap"}]
+        styler = styler.set_table_styles(rows, overwrite=False)
+    return styler
+
+
+def _holds_figures(values: pd.Series, form: str | Callable[[Any], str] | None) -> bool:
+    # Such as an interval, which reads badly in two lines.
+    write = form if callable(form) else form.format if form else str
+    texts = [write(value) for value in values if not pd.api.types.is_scalar(value) or pd.notna(value)]
+    return max(map(len, texts), default=0) <= _SHORT and any(c.isdigit() for text in texts for c in text)
+
+
+def show_claims(claims: Sequence[Claim], *, is_cut: bool) -> Styler:
+    """Format a table of claims, each experiment named once, each verdict in its colour."""
+    table = tabulate(claims, is_cut=is_cut).set_index(["experiment", "claim"])
+    shade = {REPRODUCED: "color: var(--pst-color-success)", DIFFERS: "color: var(--pst-color-danger)"}
+    return show_table(table).map(lambda verdict: shade.get(verdict, ""), subset=["verdict"])

@@ -1,0 +1,207 @@
+"""The chapters in JupyterLab: laid out in a folder to work in, with the kernel and the data in place."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wbc_lib import paths
+from wbc_lib.book import prose
+from wbc_lib.book.build import read_toc
+from wbc_lib.errors import LabError, UnknownNameError
+from wbc_lib.progress import NEVER_TRAIN
+
+#: Remembers, in the folder, the hash of each chapter as it was laid out: what differs from it is the user's.
+_RECORD = ".wbc-lab.json"
+_FIRST = "index"
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """What laying out the chapters came to: names of chapters, in the book's order.
+
+    Attributes
+    ----------
+    written : tuple of str
+        New, or replaced because nobody had touched them.
+    kept : tuple of str
+        As the user left them.
+    outdated : tuple of str
+        Those of `kept` that have changed in the book since.
+    """
+
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    outdated: tuple[str, ...]
+
+
+def list_chapters() -> list[str]:
+    """Names of the chapters that are notebooks, in the book's order.
+
+    Raises
+    ------
+    ProjectError
+        If only the library is installed, without the book.
+    """
+    paths.require_project("`wbc lab`")
+    pages = (Path(page) for page in read_toc())
+    return [page.name for page in pages if (paths.BOOK / f"{page.name}.ipynb").is_file()]
+
+
+def find_chapter(name: str) -> str:
+    """Look a chapter up: by its name, its file, or what its name begins with up to a dash, as in ``7a``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such chapter.
+    """
+    chapters = list_chapters()
+    wanted = Path(name).name.removesuffix(".ipynb").lower() or _FIRST
+    for chapter in chapters:
+        if wanted in (chapter, chapter.split("-")[0]):
+            return chapter
+    raise UnknownNameError(f"There is no chapter {name!r}; choose one of: {', '.join(chapters)}.")
+
+
+def set_profile(source: str, profile: str) -> str:
+    """A chapter's text, as JSON or code, with another value of ``PROFILE`` in its parameters cell."""
+    return re.sub(r'(PROFILE = \\?")\w*', rf"\g<1>{profile}", source, count=1)
+
+
+def lay_out(folder: Path, profile: str) -> LaidOut:
+    """Copy the chapters, their prose made plain, to a folder to work in; what the user changed there stays as it is.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    profile : str
+        Put into each chapter's first cell.
+
+    Raises
+    ------
+    LabError
+        If the folder is the book's own, or cannot be written to.
+    """
+    if folder.resolve().is_relative_to(paths.BOOK):
+        raise LabError(f"{folder} holds the book's own chapters; name another folder to work in with --folder.")
+    record = folder / _RECORD
+    titles, works = prose.read_titles(), prose.read_works()
+    written, kept, outdated = [], [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        known = _read_record(record)
+        for name in list_chapters():
+            target = folder / f"{name}.ipynb"
+            source = (paths.BOOK / target.name).read_bytes()
+            before = known.get(name, {})
+            if target.exists() and _hash(target.read_bytes()) != before.get("laid_out"):
+                kept.append(name)
+                if before and before.get("source") != _hash(source):
+                    outdated.append(name)
+                continue
+            simple = prose.simplify(prose.parse_notebook(source.decode()), titles, works, is_linked=True)
+            fresh = set_profile(prose.format_notebook(simple), profile)
+            paths.write_text(target, fresh)
+            known[name] = {"laid_out": _hash(fresh.encode()), "source": _hash(source)}
+            written.append(name)
+        paths.write_text(record, json.dumps(known, indent=1))
+    except OSError as error:
+        raise LabError(paths.explain(error, folder, "name another folder with --folder")) from error
+    return LaidOut(tuple(written), tuple(kept), tuple(outdated))
+
+
+def kernel_folder() -> Path:
+    """Folder of the kernel's description: one for each environment that the cache is shared by."""
+    return paths.cache() / "lab" / _hash(sys.prefix.encode())[:12]
+
+
+def write_kernel(folder: Path) -> Path:
+    """Write the description of a kernel that runs in this very environment, under the name that chapters ask for.
+
+    Parameters
+    ----------
+    folder : Path
+        Where Jupyter is to look for it (`environment` says so).
+
+    Returns
+    -------
+    Path
+        Its ``kernel.json``.
+    """
+    target = folder / "kernels" / "python3" / "kernel.json"
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    described = {"argv": command, "display_name": "Python 3 (white blood cells)", "language": "python"}
+    described["metadata"] = {"debugger": True}
+    paths.write_text(target, json.dumps(described, indent=1))
+    return target
+
+
+def environment(data: str, kernels: Path) -> dict[str, str]:
+    """The environment that JupyterLab and the kernels it starts run with.
+
+    Parameters
+    ----------
+    data : str
+        What `study.open_study` is to open where a chapter names no data: a folder, "phantoms" or "recorded".
+    kernels : Path
+        Folder that `write_kernel` was given.
+    """
+    chosen = {k: v for k, v in os.environ.items() if k != NEVER_TRAIN}
+    # A kernel works in the chapters' folder, where a relative name would mean another place.
+    chosen |= {"WBC_CACHE": str(paths.cache().resolve()), "WBC_RESULTS": str(paths.results().resolve())}
+    if chosen.get("WBC_WEIGHTS"):
+        chosen["WBC_WEIGHTS"] = str(Path(chosen["WBC_WEIGHTS"]).resolve())
+    # The first that Jupyter looks at, before the user's own kernels and those of other environments.
+    elsewhere = [chosen["JUPYTER_PATH"]] if chosen.get("JUPYTER_PATH") else []
+    library = [chosen["PYTHONPATH"]] if chosen.get("PYTHONPATH") else []
+    return chosen | {
+        "WBC_DATA": data,
+        "JUPYTER_PATH": os.pathsep.join([str(kernels), *elsewhere]),
+        "PYTHONPATH": os.pathsep.join([str(paths.ROOT), *library]),  # for a library that is run from its folder
+    }
+
+
+def command(folder: Path, chapter: str, options: Sequence[str] = ()) -> list[str]:
+    """The command that opens JupyterLab on a chapter.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the chapters are laid out.
+    chapter : str
+        As `find_chapter` gives it.
+    options : sequence of str
+        JupyterLab's own, such as ``--no-browser``.
+
+    Raises
+    ------
+    LabError
+        If JupyterLab or the kernel is not installed in this environment.
+    """
+    for module, package in (("jupyterlab", "jupyterlab"), ("ipykernel", "ipykernel")):
+        if importlib.util.find_spec(module) is None:
+            raise LabError(f"{package} is not installed for {sys.executable}; install it with `pip install {package}`.")
+    return [
+        sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}",
+        f"--LabApp.default_url=/lab/tree/{chapter}.ipynb", *options,
+    ]  # fmt: skip
+
+
+def _read_record(record: Path) -> dict[str, dict[str, str]]:
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}  # then every chapter that is there counts as the user's
+    entries = known.items() if isinstance(known, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

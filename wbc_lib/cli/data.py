@@ -1,0 +1,63 @@
+"""The commands of ``wbc data``: find the photos, check them, draw a stand-in."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wbc_lib import paths, progress
+from wbc_lib.data import dataset
+
+app = typer.Typer(help="The photos: find, check, or draw a stand-in.", no_args_is_help=True)
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Folder or zip of the photos, or 'phantoms'. Default: WBC_DATA, the cache, a download."
+    ),
+]
+Folder = Annotated[str | None, typer.Option("--data", help="Folder of the photos.")]
+
+
+@app.command("where")
+def data_where(data: Folder = None) -> None:
+    """Print the folder of the photos that would be used."""
+    progress.write_out(dataset.find(data).root)
+
+
+@app.command("check")
+def data_check(data: Folder = None) -> None:
+    """Check every file of the data set; exits 1 and names each that is not as it should be."""
+    from wbc_lib.data.check import check
+
+    found = dataset.find(data)
+    with progress.bar("Checking") as on_progress:
+        outcome = check(found, on_progress)
+    counts = outcome.counts.assign(**{"in all": outcome.counts.sum(axis=1)}).rename_axis("split").reset_index()
+    progress.print_tables(counts.to_dict("records"))
+    for problem in outcome.problems:
+        typer.echo(problem, err=True)
+    if outcome.manifest:
+        same = "the published files, bit for bit" if outcome.manifest.is_published else "not the published files"
+        progress.write_out(f"manifest sha256 {outcome.manifest.sha256} ({same})")
+    if outcome.problems:
+        raise typer.Exit(1)
+    progress.write_out(
+        f"{found.root}: {outcome.counts.to_numpy().sum():,} images and {outcome.n_photos} photos, all readable"
+    )
+
+
+@app.command("phantoms")
+def data_phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to draw into; it must not exist yet.")],
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same pictures.")] = 0,
+    scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Share of the real number of photos.")] = 1.0,
+    copies: Annotated[int, typer.Option(min=8, help="TRAIN images per class.")] = 2500,
+) -> None:
+    """Draw a synthetic stand-in for the data set, in the same layout."""
+    from wbc_lib.data.phantoms import write_phantoms
+
+    with paths.place(folder, "name another folder"), progress.bar("Drawing phantoms") as on_progress:
+        write_phantoms(folder, seed=seed, scale=scale, copies=copies, on_progress=on_progress)
+    typer.echo(f"Phantoms are in {folder}; use them with --data {shlex.quote(str(folder))}", err=True)

@@ -1,0 +1,1 @@
+"""The photos: on disk, as arrays, drawn, divided."""

@@ -1,0 +1,278 @@
+"""From JPEG to array: decode, resize, normalise; the cached array of the whole data set."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import simplejpeg
+from numpy.typing import NDArray
+
+from wbc_lib import paths
+from wbc_lib.data.dataset import IMAGE_SIZE, DataSet, list_images, read_file
+from wbc_lib.data.hashes import read_manifest
+from wbc_lib.errors import BadDataError, UnknownNameError
+
+#: Height and width of the paper's network input.
+INPUT_SHAPE = (60, 80)
+#: How an image is decoded (at half size) and brought to the input size (by area). Part of every run's key.
+RESIZING = "half-area"
+#: Ways of bringing pixel values 0 to 255 to the network's scale.
+NORMALISATIONS = ("[-1, 1]", "[0, 1]", "standardised")
+
+# A photo of the published set has 0.3 megapixels, and is coded in one scan; a common progressive JPEG in about ten.
+_MAX_PIXELS = 10_000_000
+_MAX_SCANS = 100
+_JPEG_START, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xda"
+_RESTORE = "restore it from the archive"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The augmented images as one array.
+
+    Attributes
+    ----------
+    index : DataFrame
+        A row per image, as `dataset.list_images` gives it.
+    pixels : ndarray of uint8, shape (images, height, width, RGB)
+        Memory-mapped, read-only.
+    """
+
+    index: pd.DataFrame
+    pixels: NDArray[np.uint8]
+
+    def of(self, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Pixels and labels of one split."""
+        rows = np.flatnonzero(self.index.split == split)
+        # Splits lie one after the other, so that a slice (a view of the map, not a copy) will do.
+        part = slice(rows[0], rows[-1] + 1)
+        return self.pixels[part], self.index.label.to_numpy(np.int32)[part]
+
+
+def jpeg_size(content: bytes, name: object) -> tuple[int, int, int]:
+    """Read a JPEG's size off its header, and make sure that it can be decoded in little time and memory.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    name : object
+        What messages call it.
+
+    Returns
+    -------
+    tuple of int
+        Width, height, and channels: 3, or 1 if it is grey.
+
+    Raises
+    ------
+    BadDataError
+        If it is no JPEG in colour or grey, or would take too much to decode.
+    """
+    if not content.startswith(_JPEG_START):
+        raise BadDataError(f"{name}: is no JPEG; {_RESTORE}.")
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError as error:
+        raise BadDataError(f"{name}: has no JPEG header that can be read; {_RESTORE}.") from error
+    channels = {"Gray": 1, "CMYK": 4, "YCCK": 4}.get(colours, 3)
+    if channels == 4:
+        raise BadDataError(f"{name}: is {width}x{height} with {channels} channels instead of 3; {_RESTORE}.")
+    if width * height > _MAX_PIXELS:
+        raise BadDataError(f"{name}: is {width}x{height}, which is no size of a photo of cells; {_RESTORE}.")
+    if content.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise BadDataError(f"{name}: is coded in {content.count(_JPEG_SCAN)} scans; {_RESTORE}.")
+    return width, height, channels
+
+
+def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = False) -> NDArray[np.uint8]:
+    """Decode a JPEG in colour or grey that is whole, turned as its EXIF data say.
+
+    Parameters
+    ----------
+    content : bytes
+        The file. What lies behind the JPEG's end is not looked at.
+    name : object
+        What messages call it.
+    remedy : str
+        What messages advise.
+    reduce : bool
+        Decode at half size, which libjpeg does in the frequency domain at less than half the cost.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, RGB)
+
+    Raises
+    ------
+    BadDataError
+        If it cannot be decoded, ends too early, or is damaged so that a decoder notices.
+    """
+    try:
+        # OpenCV lets libjpeg paint damage over. An eighth of the size is enough to meet all of the compressed data.
+        simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        what = f"{'is damaged inside' if 'Corrupt' in reason else 'cannot be decoded'} ({reason})"
+        what = "ends too early" if reason.startswith("Premature end") else what
+        raise BadDataError(f"{name}: {what}; {remedy}.") from error
+    flags = cv2.IMREAD_REDUCED_COLOR_2 if reduce else cv2.IMREAD_COLOR_RGB
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise BadDataError(f"{name}: cannot be decoded; {remedy}.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if reduce else image
+
+
+def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
+    """Decode a JPEG file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    reduce : bool
+        Decode at half size, which libjpeg does in the frequency domain at less than half the cost.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, RGB)
+
+    Raises
+    ------
+    BadDataError
+        If it cannot be read, is no whole JPEG in colour or grey, or is larger than any photo of cells.
+    """
+    content = read_file(path)
+    jpeg_size(content, path)
+    return decode_jpeg(content, path, _RESTORE, reduce=reduce)
+
+
+def shrink(image: NDArray[np.uint8], shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
+    """Resize to `shape` (height, width) by averaging areas, so that nothing aliases."""
+    return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
+
+
+def read_small(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
+    """Read one 320x240 image at the network's size.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, RGB)
+
+    Raises
+    ------
+    BadDataError
+        If it cannot be decoded or is not 320x240.
+    """
+    half = read_image(path, reduce=True)
+    width, height = IMAGE_SIZE
+    if half.shape != (height // 2, width // 2, 3):
+        raise BadDataError(f"{path} is not {width}x{height}; run `wbc data check` and unpack the archive again.")
+    return shrink(half, shape)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a network's first layer does to a pixel: ``pixel * factor + offset``, a value per RGB channel."""
+
+    factor: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+
+def choose_scale(normalisation: str, pixels: NDArray[np.uint8]) -> Scale:
+    """Find the scale that a normalisation means for these training pixels.
+
+    Parameters
+    ----------
+    normalisation : str
+        "[-1, 1]", "[0, 1]", or "standardised" (mean 0 and standard deviation 1 in every channel).
+    pixels : ndarray of uint8, shape (images, height, width, RGB)
+        Only "standardised" looks at them; give training images alone.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such normalisation.
+    """
+    if normalisation == "[-1, 1]":
+        return Scale((1 / 127.5,) * 3, (-1.0,) * 3)
+    if normalisation == "[0, 1]":
+        return Scale((1 / 255,) * 3, (0.0,) * 3)
+    if normalisation == "standardised":
+        # Counting the 256 values is exact, and needs no floating copy of the array.
+        counts = [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
+        means = [np.average(np.arange(256), weights=n) for n in counts]
+        sds = [np.sqrt(np.average((np.arange(256) - m) ** 2, weights=n)) for m, n in zip(means, counts, strict=True)]
+        return Scale(
+            tuple(float(1 / sd) for sd in sds),
+            tuple(float(-m / sd) for m, sd in zip(means, sds, strict=True)),
+        )
+    raise UnknownNameError(f"There is no normalisation {normalisation!r}; choose one of: {', '.join(NORMALISATIONS)}.")
+
+
+def normalise(pixels: NDArray[np.uint8], scale: Scale) -> NDArray[np.float32]:
+    """Bring pixel values to the network's scale, as the network's own first layer does."""
+    return pixels.astype(np.float32) * np.float32(scale.factor) + np.float32(scale.offset)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread in the body, so that threads or processes side by side do not fight over the cores."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress: Progress | None = None) -> Images:
+    """Read the whole augmented data set at the network's size, from the cache if it is there.
+
+    Parameters
+    ----------
+    data : DataSet
+        Where the images are.
+    shape : tuple of int
+        Height and width.
+    on_progress : callable, optional
+        Called with (done, total).
+
+    Raises
+    ------
+    BadDataError
+        If an image is missing, damaged, or not 320x240.
+    """
+    index = list_images(data)
+    name = f"{read_manifest(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
+    cached = paths.cache() / "arrays" / name
+    if paths.read_array(cached) is None:
+        files = [data.image_path(image) for image in index.image]
+        _write_array(cached, files, shape, on_progress)
+    return Images(index, np.load(cached, mmap_mode="r", allow_pickle=False))
+
+
+def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on_progress: Progress | None) -> None:
+    with paths.new_array(target, (len(files), *shape, 3), np.uint8) as pixels:
+
+        def fill(rows: range) -> int:
+            for row in rows:
+                pixels[row] = read_small(files[row], shape)
+            return rows.stop
+
+        step = 256
+        parts = [range(i, min(i + step, len(files))) for i in range(0, len(files), step)]
+        with one_thread(), ThreadPoolExecutor(2) as pool:
+            for done in pool.map(fill, parts):
+                if on_progress:
+                    on_progress(done, len(files))

@@ -1,0 +1,417 @@
+"""Counting a smear's cells by class: simulated differential counts, three ways to estimate the mix, a reader's error.
+
+Pure functions. A mix is an array of four shares in the order of `dataset.CLASSES`. Cells are drawn from images whose
+class is known; since copies of one photo show one cell, it is photos that stand for the cells of a smear.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation.calibration import TEMPERATURES, Predictions, fit_temperature, losses_by_photo, sum_by_photo
+
+#: Shares of white cells in a healthy adult, from and to (Pagana and Pagana 2018); basophils, below 1 %, are left out.
+REFERENCE = {
+    "NEUTROPHIL": (0.55, 0.70),
+    "EOSINOPHIL": (0.01, 0.04),
+    "MONOCYTE": (0.02, 0.08),
+    "LYMPHOCYTE": (0.20, 0.40),
+}
+COUNTING, ADJUSTED, EM = "counting predictions", "adjusted counting", "expectation-maximisation"
+BY_VALIDATION, BY_PHOTO = "by validation", "by photo"
+
+
+def healthy_mix() -> NDArray[np.float64]:
+    """The middle of each of the `REFERENCE` ranges, shape (4,), summing to one."""
+    middles = np.array([sum(REFERENCE[cell]) / 2 for cell in CLASSES])
+    return middles / middles.sum()
+
+
+def mix_with(cell: str, share: float) -> NDArray[np.float64]:
+    """The healthy mix with one class at another share, the rest keeping their proportions, shape (4,)."""
+    mix = healthy_mix()
+    own = np.array(CLASSES) == cell
+    return np.where(own, share, mix * (1 - share) / mix[~own].sum())
+
+
+#: Mixes by name. The shares that make the disease-like ones are ours, each well outside the reference range.
+MIXES = {
+    "healthy adult": healthy_mix(),
+    "lymphocytosis": mix_with("LYMPHOCYTE", 0.60),
+    "eosinophilia": mix_with("EOSINOPHIL", 0.25),
+    "neutropenia": mix_with("NEUTROPHIL", 0.15),
+    "as in the data set": np.full(len(CLASSES), 1 / len(CLASSES)),
+}
+
+
+# A faultless reader ---------------------------------------------------------------------------------------------------
+
+
+def distance(estimated: NDArray[np.floating], mix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Total variation between mixes (..., 4): the share of cells in the wrong pile, 0 to 1, shape (...)."""
+    return np.abs(estimated - mix).sum(axis=-1) / 2
+
+
+def expected_distance(mix: NDArray[np.floating], n: ArrayLike) -> NDArray[np.float64]:
+    """Mean `distance` of a faultless count of `n` cells from the mix of the blood they come from.
+
+    Each class is binomial; its mean absolute deviation is de Moivre's, 2 m (1 - p) P(X = m) with m the whole number
+    above n p (Diaconis and Zabell 1991).
+
+    Parameters
+    ----------
+    mix : ndarray of float, shape (4,)
+    n : array_like of int, shape (...)
+
+    Returns
+    -------
+    ndarray of float, shape (...)
+    """
+    n = np.asarray(n)[..., None]
+    m = np.floor(n * mix) + 1
+    return (m * (1 - mix) * stats.binom.pmf(m, n, mix) / n).sum(axis=-1)
+
+
+def count_limits(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Between which shares a faultless count of `n` cells falls with this confidence: binomial limits (Rümke 1985)."""
+    low, high = stats.binom.interval(confidence, n, share)
+    return float(low / n), float(high / n)
+
+
+def chance_outside(share: float, n: int, limits: tuple[float, float]) -> float:
+    """How likely a faultless count of `n` cells puts a class of this share below the first limit or above the last."""
+    low, high = (np.round(n * limit, 9) for limit in limits)  # 100 x 0.07 is not 7
+    return float(stats.binom.cdf(np.ceil(low) - 1, n, share) + stats.binom.sf(np.floor(high), n, share))
+
+
+def equivalent_count(mix: NDArray[np.floating], error: float, most: int = 1_000_000) -> int:
+    """The fewest cells a faultless reader must count for a mean `distance` of no more than `error`; at most `most`."""
+    # More cells never make the expected error larger, so that the sizes can be searched by halving.
+    return bisect_left(range(1, most), True, key=lambda n: bool(expected_distance(mix, n) <= error)) + 1
+
+
+def expected_errors(mixes: Mapping[str, NDArray[np.floating]], sizes: Sequence[int]) -> pd.DataFrame:
+    """`expected_distance` of each mix, a column, for each number of cells, a row."""
+    return pd.DataFrame({name: expected_distance(mix, sizes) for name, mix in mixes.items()}, index=list(sizes))
+
+
+# Drawing cells --------------------------------------------------------------------------------------------------------
+
+
+def count_photos(predictions: Predictions) -> dict[str, int]:
+    """How many photos of each class there are."""
+    return {
+        cell: len(np.unique(predictions.photos[predictions.labels == label]))
+        for label, cell in enumerate(CLASSES, start=1)
+    }
+
+
+def deal_halves(predictions: Predictions, resamples: int, seed: int = 0) -> NDArray[np.bool_]:
+    """Deal the photos of each class out to two halves, many times.
+
+    Returns
+    -------
+    ndarray of bool, shape (resamples, photos)
+        Whether a photo is in the first half; the odd one falls to either. Columns in the order of
+        ``np.unique(predictions.photos)``.
+
+    Raises
+    ------
+    ValueError
+        If a class has a single photo, which cannot be in both halves.
+    """
+    _, first = np.unique(predictions.photos, return_index=True)
+    label = predictions.labels[first]
+    rng = np.random.default_rng(seed)
+    halves = np.zeros((resamples, len(first)), bool)
+    for own in np.unique(label):
+        columns = np.flatnonzero(label == own)
+        if len(columns) < 2:
+            raise ValueError(f"there is but one photo of class {CLASSES[own - 1]} to deal out to two halves")
+        rank = rng.random((resamples, len(columns))).argsort(axis=1).argsort(axis=1)
+        size = len(columns) // 2 + (len(columns) % 2) * rng.integers(0, 2, (resamples, 1))
+        halves[:, columns] = rank < size
+    return halves
+
+
+def image_chances(predictions: Predictions, mix: NDArray[np.floating], drawn: NDArray) -> NDArray[np.float64]:
+    """How likely each image is to be the next cell of a smear.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    mix : ndarray of float, shape (4,)
+        Of the blood.
+    drawn : ndarray, shape (resamples, photos)
+        Weight of each photo in its class; every class of the mix must have one above zero.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, images)
+        Rows sum to one. Copies of one photo are equally likely.
+    """
+    _, member, copies = np.unique(predictions.photos, return_inverse=True, return_counts=True)
+    weight = np.asarray(drawn, float)[:, member] / copies[member]
+    of_class = predictions.labels[:, None] == np.arange(1, len(CLASSES) + 1)
+    total = weight @ of_class
+    scale = np.divide(mix, total, out=np.zeros_like(total), where=total > 0)
+    return weight * scale[:, predictions.labels - 1]
+
+
+def draw_cells(chances: NDArray[np.floating], n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Draw `n` cells with these chances (resamples, images): how often each image came, of the same shape."""
+    return np.random.default_rng(seed).multinomial(n, chances / chances.sum(axis=1, keepdims=True))
+
+
+# Estimating the mix ---------------------------------------------------------------------------------------------------
+
+
+def count_predictions(cells: NDArray[np.integer], predictions: Predictions) -> NDArray[np.float64]:
+    """Share of each class among the likeliest classes of the drawn cells (resamples, images), shape (resamples, 4)."""
+    likeliest = predictions.logits[:, 1:].argmax(axis=1)
+    return cells @ np.eye(len(CLASSES))[likeliest] / cells.sum(axis=1, keepdims=True)
+
+
+def confusion_rates(predictions: Predictions, known: NDArray) -> NDArray[np.float64]:
+    """How often each class is taken for each, by the photos that are known.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    known : ndarray, shape (resamples, photos)
+        Weight of each photo.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, 4, 4)
+        Rows: true class, summing to one. A class that no known photo has is taken to be told without fault.
+    """
+    counts = np.zeros((len(predictions), len(CLASSES), len(CLASSES)))
+    counts[np.arange(len(counts)), predictions.labels - 1, predictions.logits[:, 1:].argmax(axis=1)] = 1
+    summed = np.tensordot(np.asarray(known, float), sum_by_photo(counts, predictions.photos), axes=1)
+    total = summed.sum(axis=2, keepdims=True)
+    return np.where(total > 0, summed / np.maximum(total, 1e-300), np.eye(len(CLASSES)))
+
+
+def adjust(counted: NDArray[np.floating], rates: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Solve for the mix that, confused at these rates, would be counted so (adjusted counting, Forman 2008).
+
+    Parameters
+    ----------
+    counted : ndarray of float, shape (resamples, 4)
+        As `count_predictions` gives it.
+    rates : ndarray of float, shape (resamples or 1, 4, 4)
+        As `confusion_rates` gives it.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, 4)
+        Rows sum to one; shares below zero are set to zero.
+    """
+    solved = (np.linalg.pinv(np.swapaxes(rates, 1, 2)) @ counted[..., None])[..., 0]
+    clipped = np.maximum(solved, 0)
+    total = clipped.sum(axis=1, keepdims=True)
+    return np.where(total > 0, clipped / np.maximum(total, 1e-300), 1 / len(CLASSES))
+
+
+def maximise(
+    cells: NDArray[np.integer],
+    posteriors: NDArray[np.floating],
+    prior: NDArray[np.floating],
+    tolerance: float = 1e-4,
+    rounds: int = 1000,
+) -> NDArray[np.float64]:
+    """The likeliest mix by expectation-maximisation from what the network says of each cell (Saerens et al. 2002).
+
+    Parameters
+    ----------
+    cells : ndarray of int, shape (resamples, images)
+        How often each image was drawn.
+    posteriors : ndarray of float, shape (images, 4)
+        Probabilities of the classes.
+    prior : ndarray of float, shape (4,)
+        Mix of the images that the network learned from, none zero.
+    tolerance : float
+        It ends when no share changes by more,
+    rounds : int
+        or after so many rounds.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, 4)
+        Rows sum to one.
+    """
+    seen = cells.any(axis=0)
+    share = cells[:, seen] / cells.sum(axis=1, keepdims=True)
+    likelihood = posteriors[seen] / prior
+    mix = np.broadcast_to(prior / prior.sum(), (len(cells), len(prior))).copy()
+    for _ in range(rounds):
+        updated = mix * (share / np.maximum(mix @ likelihood.T, 1e-300) @ likelihood)
+        updated /= updated.sum(axis=1, keepdims=True)
+        change, mix = np.abs(updated - mix).max(), updated
+        if change < tolerance:
+            break
+    return mix
+
+
+# Simulated counts -----------------------------------------------------------------------------------------------------
+
+#: From cells drawn from TEST, (resamples, images), to estimated mixes (resamples, 4).
+Estimator = Callable[[NDArray], NDArray]
+
+
+def make_estimators(test: Predictions, validation: Predictions, known: NDArray | None = None) -> dict[str, Estimator]:
+    """The ways to estimate a mix from a network's predictions on TEST.
+
+    Parameters
+    ----------
+    test, validation : Predictions
+        Of one run. Validation gives confusion rates, a temperature, and the mix of the images learned from.
+    known : ndarray, shape (resamples, photos), optional
+        Photos of TEST whose truth is known in each resample: rates and temperature are then taken from these as well.
+
+    Returns
+    -------
+    dict of str to callable
+        By name: `COUNTING`, and `ADJUSTED` and `EM` followed by what they were calibrated by.
+    """
+    prior = np.bincount(validation.labels, minlength=len(CLASSES) + 1)[1:] + 1.0  # one more, lest a class have none
+    prior /= prior.sum()
+    rates = confusion_rates(validation, np.ones((1, len(np.unique(validation.photos)))))
+    stated = _posteriors(test.at(fit_temperature(validation)))
+    found = {
+        COUNTING: lambda cells: count_predictions(cells, test),
+        f"{ADJUSTED}, {BY_VALIDATION}": lambda cells: adjust(count_predictions(cells, test), rates),
+        f"{EM}, {BY_VALIDATION}": lambda cells: maximise(cells, stated, prior),
+    }
+    if known is not None:
+        rates_of_known = confusion_rates(test, known)
+        best = TEMPERATURES[(np.asarray(known, float) @ losses_by_photo(test)).argmin(axis=1)]
+        # Resamples have few temperatures between them: the posteriors are reckoned once for each.
+        stated_at = {t: _posteriors(test.at(t)) for t in np.unique(best)}
+
+        def maximise_at_best(cells: NDArray) -> NDArray:
+            mixes = np.empty((len(cells), len(CLASSES)))
+            for temperature, posteriors in stated_at.items():
+                mixes[best == temperature] = maximise(cells[best == temperature], posteriors, prior)
+            return mixes
+
+        found |= {
+            f"{ADJUSTED}, {BY_PHOTO}": lambda cells: adjust(count_predictions(cells, test), rates_of_known),
+            f"{EM}, {BY_PHOTO}": maximise_at_best,
+        }
+    return found
+
+
+def _posteriors(predictions: Predictions) -> NDArray[np.float64]:
+    # Without the output that belongs to no class.
+    of_class = predictions.probabilities[:, 1:]
+    return of_class / np.maximum(of_class.sum(axis=1, keepdims=True), 1e-300)
+
+
+def simulate(
+    runs: Sequence[tuple[Predictions, Predictions]],
+    mixes: Mapping[str, NDArray[np.floating]] = MIXES,
+    sizes: Iterable[int] = (100, 1000, 10_000),
+    resamples: int = 200,
+    seed: int = 0,
+    *,
+    by_photo: bool = True,
+) -> pd.DataFrame:
+    """Simulate differential counts and estimate the mix of each in every way.
+
+    Parameters
+    ----------
+    runs : sequence of (TEST, validation)
+        Predictions of each run; the resamples are shared out among them.
+    mixes : mapping of str to ndarray of float, shape (4,)
+    sizes : iterable of int
+        Cells per count.
+    resamples : int
+        Counts of each mix and size, at least one per run.
+    seed : int
+    by_photo : bool
+        Whether each count draws its cells from the copies of a random half of the photos of each class, the other
+        half being known (an evaluation: no use of the network has such photos). Otherwise from all images of TEST, as
+        if these were all the cells there are, and nothing is known but validation.
+
+    Returns
+    -------
+    DataFrame
+        A row per mix, size, way and resample: ``mix``, ``n``, ``way``, the estimated share of each class under its
+        name, and ``error``, the `distance` from the mix.
+
+    Raises
+    ------
+    ValueError
+        If photos are to be dealt out and a class has but one.
+    """
+    tables = []
+    for i, (test, validation) in enumerate(runs):
+        n_own = len(range(i, resamples, len(runs)))
+        known = deal_halves(test, n_own, seed + i) if by_photo else None
+        drawn = np.ones((n_own, len(np.unique(test.photos)))) if known is None else ~known
+        estimators = make_estimators(test, validation, known)
+        for name, mix in mixes.items():
+            chances = image_chances(test, mix, drawn)
+            for n in sizes:
+                cells = draw_cells(chances, n, seed + i)
+                for way, estimate in estimators.items():
+                    shares = estimate(cells)
+                    table = pd.DataFrame(shares, columns=list(CLASSES)).assign(error=distance(shares, mix))
+                    tables.append(table.assign(mix=name, n=n, way=way))
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise_errors(counts: pd.DataFrame) -> pd.DataFrame:
+    """Mean error of each mix, size and way of `simulate`, and the middle 95 % of its errors: ``error, low, high``."""
+    groups = counts.groupby(["mix", "n", "way"], sort=False).error
+    return pd.DataFrame({"error": groups.mean(), "low": groups.quantile(0.025), "high": groups.quantile(0.975)})
+
+
+def write_errors(errors: pd.DataFrame, n: int) -> pd.DataFrame:
+    """The errors of counts of `n` cells for readers, in cells of a hundred: a row per way, a column per mix."""
+    own = 100 * errors.xs(n, level="n")
+    text = (
+        own.error.map("{:.1f}".format) + " (" + own.low.map("{:.1f}".format) + " to " + own.high.map("{:.1f})".format)
+    )
+    mixes, ways = (list(dict.fromkeys(own.index.get_level_values(level))) for level in ("mix", "way"))
+    return text.unstack("mix").loc[ways, mixes]
+
+
+def compare_with_reader(
+    errors: pd.DataFrame, n: int, ways: Mapping[str, str], mixes: Mapping[str, NDArray[np.floating]] = MIXES
+) -> pd.DataFrame:
+    """What counts of `n` cells are worth: `equivalent_count` of their mean error, a row per mix, a column per way.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        As `summarise_errors` gives it.
+    n : int
+    ways : mapping of str to str
+        Ways of estimating, and what to call each.
+    mixes : mapping of str to ndarray of float, shape (4,)
+    """
+    worth = {
+        title: {name: equivalent_count(mix, errors.error[name, n, way]) for name, mix in mixes.items()}
+        for way, title in ways.items()
+    }
+    return pd.DataFrame(worth)
+
+
+def describe_shares(counts: pd.DataFrame) -> pd.DataFrame:
+    """Estimated shares of each class over the resamples: ``mean``, and ``low`` and ``high`` of the middle 95 %."""
+    shares = counts[list(CLASSES)]
+    return pd.DataFrame({"mean": shares.mean(), "low": shares.quantile(0.025), "high": shares.quantile(0.975)})
+
+
+def describe_reader(mix: NDArray[np.floating], n: int = 100) -> pd.DataFrame:
+    """What a faultless reader of `n` cells finds, in the form of `describe_shares`."""
+    limits = [count_limits(share, n) for share in mix]
+    return pd.DataFrame({"mean": mix, "low": [a for a, _ in limits], "high": [b for _, b in limits]}, list(CLASSES))

@@ -1,0 +1,164 @@
+"""What to expect on a new photo: the predictions of all folds put together, photo by photo."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wbc_lib.errors import RunError
+from wbc_lib.evaluation import intervals
+from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.training.experiments import N_FOLDS
+from wbc_lib.training.runs import Run
+
+#: Ways of asking a network about a photo: as it was taken, or by the mean over the copies made of it.
+WAYS = ("as taken", "mean over copies")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Predictions of one repeat of cross-validation for every photo, each by the network that had not seen it.
+
+    Attributes
+    ----------
+    photos : ndarray of int, shape (photos,)
+        Numbers, ascending.
+    labels : ndarray of int, shape (photos,)
+        1 to 4.
+    probabilities : dict of str to ndarray of float, shape (photos, 5)
+        By way of asking, see `WAYS`.
+    seed : int
+        That divided the photos.
+    """
+
+    photos: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: dict[str, NDArray[np.float64]]
+    seed: int
+
+    def predicted(self, way: str) -> NDArray[np.int64]:
+        """Likeliest label of each photo."""
+        return self.probabilities[way].argmax(axis=1)
+
+    def right(self, way: str) -> NDArray[np.bool_]:
+        """Whether each photo's likeliest label is its own."""
+        return self.predicted(way) == self.labels
+
+
+def pool(runs: Sequence[Run], table: pd.DataFrame) -> Pooled:
+    """Put the folds of one repeat together.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        One per fold, of one seed.
+    table : DataFrame
+        Provenance of the images, as `provenance.trace` gives it.
+
+    Raises
+    ------
+    RunError
+        If folds are missing or of several seeds, or a photo is in none or in two of them.
+    """
+    folds = sorted(run.record["config"].get("protocol", "random") for run in runs)
+    if folds != [f"fold-{k}" for k in range(1, N_FOLDS + 1)] or len({run.seed for run in runs}) > 1:
+        raise RunError(f"Cross-validation needs folds 1 to {N_FOLDS} of one seed; there are: {', '.join(folds)}.")
+    origin = table.set_index("image").photo
+    parts = []
+    for run in runs:
+        photos = [int(re.search(r"_(\d+)\.", name)[1]) for name in run.names("test")]
+        as_taken = pd.DataFrame(run.probabilities("test"), index=photos)
+        copies = pd.DataFrame(run.probabilities("validation"), index=origin[run.names("validation")].to_numpy())
+        mean = copies.groupby(level=0).mean().reindex(photos)
+        labels = pd.Series(run.labels("test"), photos)
+        parts.append(pd.concat({"label": labels.to_frame(), WAYS[0]: as_taken, WAYS[1]: mean}, axis=1))
+    whole = pd.concat(parts).sort_index()
+    if whole.index.has_duplicates or whole.isna().to_numpy().any() or set(whole.index) != set(table.photo):
+        raise RunError("The folds do not hold every photo once; train them again with `wbc train --design folds`.")
+    probabilities = {way: whole[way].to_numpy() for way in WAYS}
+    return Pooled(whole.index.to_numpy(), whole["label"][0].to_numpy(np.int64), probabilities, runs[0].seed)
+
+
+def pool_repeats(found: Mapping[str, Sequence[Run]], table: pd.DataFrame) -> dict[str, list[Pooled]]:
+    """Pool every repeat whose folds are all there.
+
+    Parameters
+    ----------
+    found : mapping of str to sequence of Run
+        The design "folds": runs by name, such as "final+fold-1".
+    table : DataFrame
+        As for `pool`.
+
+    Returns
+    -------
+    dict of str to list of Pooled
+        By network, in the design's order; repeats by seed, none if no repeat is whole.
+    """
+    pooled = {}
+    for network in dict.fromkeys(name.partition("+")[0] for name in found):
+        runs = [run for name, some in found.items() if name.partition("+")[0] == network for run in some]
+        repeats = [[run for run in runs if run.seed == seed] for seed in sorted({run.seed for run in runs})]
+        pooled[network] = [pool(repeat, table) for repeat in repeats if len(repeat) == N_FOLDS]
+    return pooled
+
+
+def score(repeats: Sequence[Pooled], way: str, field: pd.Series, statistic: intervals.Statistic) -> Interval:
+    """A score on photos that the networks had not seen, with the interval over fields of view; mean over repeats.
+
+    Parameters
+    ----------
+    repeats : sequence of Pooled
+        Of one network.
+    way : str
+        One of `WAYS`.
+    field : Series of int
+        By photo, as `overlaps.group` gives it: photos of one field are drawn together.
+    statistic : callable
+        From confusion matrices (..., 4, 5) to scores (...).
+    """
+    groups = field.loc[repeats[0].photos].to_numpy()
+    counts = np.mean([intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats], axis=0)
+    return intervals.bootstrap(counts, intervals.group_weights(groups), statistic)
+
+
+def compare(
+    first: Pooled, second: Pooled, way: str, field: pd.Series, statistic: intervals.Statistic
+) -> tuple[Interval, float]:
+    """Set two networks against each other on the same photos.
+
+    Parameters
+    ----------
+    first, second : Pooled
+        Of the same seed, hence with the same folds.
+    way, field, statistic
+        As for `score`.
+
+    Returns
+    -------
+    Interval
+        First score minus second, the same fields drawn for both.
+    float
+        McNemar's exact p-value (two-sided) that the photos only one of them gets right are split evenly.
+    """
+    groups = field.loc[first.photos].to_numpy()
+    counts = [intervals.group_counts(r.labels, r.predicted(way), groups) for r in (first, second)]
+    difference = intervals.bootstrap_difference(*counts, intervals.group_weights(groups), statistic)
+    return difference, mcnemar(first.right(way), second.right(way))
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """McNemar's exact test (1947) of paired answers: p-value, two-sided; 1 if they never differ.
+
+    Parameters
+    ----------
+    first, second : ndarray of bool, shape (photos,)
+        Whether each of two networks is right about each photo.
+    """
+    from scipy import stats  # takes longer to load than all else that a chapter needs
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    n = only_first + only_second
+    return float(stats.binomtest(only_first, n).pvalue) if n else 1.0

@@ -1,0 +1,373 @@
+"""How sure a score is: intervals for images that come in groups, copies of one photo. Pure functions.
+
+Copies of one photo are not independent: what can be drawn anew is the photo, with all its copies. The cluster bootstrap
+does that (Field and Welsh 2007). All scores here are functions of a confusion matrix, so that a resample is a weighted
+sum of the photos' own matrices, and all resamples are one product of two arrays.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from wbc_lib.data.dataset import CLASSES, N_OUTPUTS
+
+CONFIDENCE = 0.95
+
+Statistic = Callable[[NDArray], NDArray]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the interval around it."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        """From the low end to the high one."""
+        return self.high - self.low
+
+
+def group_weights(
+    groups: ArrayLike, resamples: int = 10_000, seed: int = 0, strata: ArrayLike | None = None
+) -> NDArray[np.int32]:
+    """Draw groups with replacement, many times, and count how often each is drawn.
+
+    Parameters
+    ----------
+    groups : array_like, shape (examples,)
+        The group of each example, such as the photo of each image; a group may occur any number of times.
+    resamples : int
+        At least 1.
+    seed : int
+        Same seed, same draws.
+    strata : array_like, shape (groups,), optional
+        The stratum of each distinct group, such as its class, in the order of ``np.unique(groups)``: then as many
+        groups are drawn from each stratum as it has.
+
+    Returns
+    -------
+    ndarray of int32, shape (resamples, groups)
+        Columns in the order of ``np.unique(groups)``; rows sum to the number of groups.
+
+    Raises
+    ------
+    ValueError
+        If there is no group, or not one stratum per group.
+    """
+    n_groups = len(np.unique(groups))
+    strata = np.zeros(n_groups, int) if strata is None else np.asarray(strata)
+    if not n_groups or strata.shape != (n_groups,):
+        raise ValueError(f"need a stratum for each of {n_groups} groups, at least one; got {strata.shape}")
+    rng = np.random.default_rng(seed)
+    weights = np.empty((resamples, n_groups), np.int32)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        # Counts of n draws with replacement from n are multinomial: no index array is needed.
+        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+    return weights
+
+
+def group_counts(labels: NDArray[np.integer], predicted: NDArray[np.integer], groups: ArrayLike) -> NDArray[np.int64]:
+    """Count true against predicted classes within each group.
+
+    Parameters
+    ----------
+    labels, predicted : ndarray of int, shape (examples,)
+        True labels 1 to 4; predicted ones 0 to 4.
+    groups : array_like, shape (examples,)
+
+    Returns
+    -------
+    ndarray of int, shape (groups, 4, 5)
+        A matrix as `scores.confusion` gives it for each group, in the order of ``np.unique(groups)``.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), len(CLASSES), N_OUTPUTS), np.int64)
+    # Column -1 is the last: predictions of the class that is none.
+    np.add.at(counts, (member, np.asarray(labels) - 1, np.asarray(predicted) - 1), 1)
+    return counts
+
+
+def accuracy(matrices: NDArray) -> NDArray[np.float64]:
+    """Share on the diagonal of confusion matrices (..., 4, 5), shape (...); NaN for an empty one."""
+    return _share(np.trace(matrices, axis1=-2, axis2=-1), matrices.sum(axis=(-2, -1)))
+
+
+def recalls(matrices: NDArray) -> NDArray[np.float64]:
+    """Recall of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
+    return _share(_diagonal(matrices), matrices.sum(axis=-1))
+
+
+def precisions(matrices: NDArray) -> NDArray[np.float64]:
+    """Precision of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN where it is never predicted."""
+    return _share(_diagonal(matrices), matrices.sum(axis=-2)[..., : len(CLASSES)])
+
+
+def f1_scores(matrices: NDArray) -> NDArray[np.float64]:
+    """F1 of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
+    present = matrices.sum(axis=-1)
+    both = present + matrices.sum(axis=-2)[..., : len(CLASSES)]
+    return np.where(present > 0, _share(2 * _diagonal(matrices), both), np.nan)
+
+
+def macro_f1(matrices: NDArray) -> NDArray[np.float64]:
+    """Mean F1 over the classes that are present in confusion matrices (..., 4, 5), shape (...)."""
+    scores = f1_scores(matrices)
+    return _share(np.nansum(scores, axis=-1), (~np.isnan(scores)).sum(axis=-1))
+
+
+def of_class(statistic: Statistic, cell: str) -> Statistic:
+    """Narrow a statistic that has a value per class, such as `recalls`, to one class."""
+    column = CLASSES.index(cell)
+    return lambda matrices: statistic(matrices)[..., column]
+
+
+def _diagonal(matrices: NDArray) -> NDArray:
+    return np.diagonal(matrices, axis1=-2, axis2=-1)
+
+
+def _share(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+
+
+def resample(counts: NDArray[np.integer], weights: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Confusion matrices of all resamples at once.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (groups, 4, 5)
+        As `group_counts` gives it; may be a sum or mean over several runs on the same examples.
+    weights : ndarray of int, shape (resamples, groups)
+        As `group_weights` gives it.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, 4, 5)
+        Whole numbers, exact below 2**53; as floats because only those are multiplied by BLAS.
+    """
+    flat = counts.reshape(len(counts), -1).astype(float)
+    return (weights.astype(float) @ flat).reshape(len(weights), *counts.shape[1:])
+
+
+def draw_images(matrix: NDArray[np.number], resamples: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
+    """Confusion matrices when images are drawn one by one within each class, as if each were a photo of its own.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (4, 4) or (4, 5)
+        Rows sum to whole numbers; the entries, if means over several runs, need not be whole.
+    resamples : int
+        At least 1.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, 4, 5)
+    """
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((resamples, len(CLASSES), N_OUTPUTS))
+    for row, counts in enumerate(np.asarray(matrix, float)):
+        if counts.any():
+            drawn[:, row, : len(counts)] = rng.multinomial(round(counts.sum()), counts / counts.sum(), resamples)
+    return drawn
+
+
+def bootstrap(
+    counts: NDArray[np.integer],
+    weights: NDArray[np.integer],
+    statistic: Statistic = accuracy,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Percentile interval of a score, groups drawn anew (Efron and Tibshirani 1993, chapter 13).
+
+    Parameters
+    ----------
+    counts, weights
+        As for `resample`.
+    statistic : callable
+        From confusion matrices (..., 4, 5) to scores (...): `accuracy`, `macro_f1`, ``of_class(recalls, cell)``.
+    confidence : float
+        0 to 1.
+
+    Returns
+    -------
+    Interval
+        Resamples in which the score is undefined (the class was not drawn) are left out.
+    """
+    return percentiles(float(statistic(counts.sum(axis=0))), statistic(resample(counts, weights)), confidence)
+
+
+def bootstrap_difference(
+    counts: NDArray[np.integer],
+    others: NDArray[np.integer],
+    weights: NDArray[np.integer],
+    statistic: Statistic = accuracy,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Percentile interval of the first model's score minus the second's, the same groups drawn for both.
+
+    Parameters
+    ----------
+    counts, others : ndarray of int, shape (groups, 4, 5)
+        Of two models on the same examples in the same groups.
+    weights, statistic, confidence
+        As for `bootstrap`.
+
+    Raises
+    ------
+    ValueError
+        If the two do not have the same examples of each class in each group.
+    """
+    if counts.shape != others.shape or (counts.sum(axis=2) != others.sum(axis=2)).any():
+        raise ValueError("a paired difference needs both models on the same examples, group by group")
+    estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
+    values = statistic(resample(counts, weights)) - statistic(resample(others, weights))
+    return percentiles(float(estimate), values, confidence)
+
+
+def percentiles(estimate: float, values: NDArray[np.floating], confidence: float = CONFIDENCE) -> Interval:
+    """The middle `confidence` of resampled values, shape (resamples,); NaN are left out, and remain if all are."""
+    known = values[~np.isnan(values)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
+    return Interval(estimate, float(low), float(high))
+
+
+def leave_one_out(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Confusion matrices without each group in turn, shape (groups, 4, 5), from counts of that shape."""
+    return counts.sum(axis=0) - counts
+
+
+def binomial_interval(successes: float, n: float, confidence: float = CONFIDENCE, *, exact: bool = False) -> Interval:
+    """Interval of a share if every example were independent.
+
+    Parameters
+    ----------
+    successes, n : float
+        Need not be whole: `n` may be an effective sample size.
+    confidence : float
+        0 to 1.
+    exact : bool
+        Clopper and Pearson's (1934), which never covers too little, rather than Wilson's (1927).
+
+    Raises
+    ------
+    ValueError
+        Unless 0 <= successes <= n and n > 0.
+    """
+    if not (0 <= successes <= n and n > 0):
+        raise ValueError(f"{successes} successes of {n} make no share")
+    share, tail = float(successes / n), (1 - confidence) / 2
+    if exact:
+        low = special.betaincinv(successes, n - successes + 1, tail) if successes > 0 else 0.0
+        high = special.betainccinv(successes + 1, n - successes, tail) if successes < n else 1.0
+        return Interval(share, float(low), float(high))
+    z = -special.ndtri(tail)
+    centre, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
+    return Interval(share, float(max(0, low)) if successes else 0.0, float(min(1, high)) if successes < n else 1.0)
+
+
+def lower_bound(successes: float, n: float, confidence: float = CONFIDENCE) -> float:
+    """The lowest share that is still compatible with this many successes (one-sided, Clopper and Pearson 1934).
+
+    For n of n it is (1 - confidence) ** (1 / n), which the rule of three, 1 - 3 / n, approximates (Hanley and
+    Lippman-Hand 1983).
+    """
+    return binomial_interval(successes, n, 2 * confidence - 1, exact=True).low
+
+
+def clustered_variance(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
+    """Sampling variance of the share right when whole groups are drawn, by linearisation (Cochran 1977, chapter 6).
+
+    Parameters
+    ----------
+    right, total : array_like, shape (groups,)
+        Examples right, and examples, of each group.
+    strata : array_like, shape (groups,), optional
+        Groups are drawn within each. A stratum of one group is set against the overall share.
+
+    Returns
+    -------
+    float
+        NaN if there is but one group.
+    """
+    right, total = np.asarray(right, float), np.asarray(total, float)
+    strata = np.zeros(len(total), int) if strata is None else np.asarray(strata)
+    if len(total) < 2:
+        return float("nan")
+    residual = right - total * right.sum() / total.sum()
+    sum_of_squares = 0.0
+    for stratum in np.unique(strata):
+        own = residual[strata == stratum]
+        n = len(own)
+        sum_of_squares += n / (n - 1) * ((own - own.mean()) ** 2).sum() if n > 1 else float(own[0] ** 2)
+    return float(sum_of_squares / total.sum() ** 2)
+
+
+def design_effect(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
+    """How many times larger the clustered variance of a share is than the binomial one (Kish 1965, section 8.2).
+
+    Parameters
+    ----------
+    right, total, strata
+        As for `clustered_variance`.
+
+    Returns
+    -------
+    float
+        NaN if all examples are right, or none: then nothing varies.
+    """
+    n = float(np.sum(total))
+    share = float(np.sum(right)) / n
+    binomial = share * (1 - share) / n
+    return clustered_variance(right, total, strata) / binomial if binomial > 0 else float("nan")
+
+
+def effective_sample_size(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
+    """How many independent examples would make the share as sure as these are: examples over `design_effect`.
+
+    Infinite if all groups have the same share right, NaN if all examples are right or none.
+    """
+    effect = design_effect(right, total, strata)
+    return float(np.sum(total)) / effect if effect else float("inf")
+
+
+def clustered_interval(
+    right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None, confidence: float = CONFIDENCE
+) -> Interval:
+    """Exact binomial interval at the effective sample size, for few groups (Korn and Graubard 1998).
+
+    Where the bootstrap can only shuffle the groups at hand, this allows for how badly few groups tell their own spread:
+    by Student's t with groups minus strata degrees of freedom.
+
+    Parameters
+    ----------
+    right, total, strata
+        As for `clustered_variance`.
+    confidence : float
+        0 to 1.
+
+    Returns
+    -------
+    Interval
+        If all examples are right, or none, each group counts once.
+    """
+    right, total = np.asarray(right, float), np.asarray(total, float)
+    share, tail = float(right.sum() / total.sum()), (1 - confidence) / 2
+    n_strata = 1 if strata is None else len(np.unique(strata))
+    freedom = len(total) - n_strata
+    size = effective_sample_size(right, total, strata)
+    if np.isnan(size) or freedom < 1:
+        return binomial_interval(share * len(total), len(total), confidence, exact=True)
+    size *= (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
+    size = min(size, float(total.sum()))
+    return binomial_interval(min(share * size, size), size, confidence, exact=True)

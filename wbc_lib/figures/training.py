@@ -1,0 +1,150 @@
+"""Charts of trainings and of what they end in."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.figures.style import GREY, NEW_PHOTO, TEST, TRAINING, VALIDATION, WIDTH, new_figure, nice
+
+
+def draw_curves(
+    histories: Sequence[pd.DataFrame],
+    paper_training: float | None = None,
+    paper_validation: float | None = None,
+) -> Figure:
+    """Show accuracy and loss over the epochs, as the paper's Figure 2: mean over seeds, with their range.
+
+    Parameters
+    ----------
+    histories : sequence of DataFrame
+        One per seed, as `training.Fitted.history`.
+    paper_training, paper_validation : float, optional
+        The paper's peaks, drawn as dotted lines.
+    """
+    figure, axes = new_figure(2.9, 1, 2)
+    for axis, value in zip(axes[0], ("accuracy", "loss"), strict=True):
+        _draw_band(axis, histories, value, "training", TRAINING)
+        _draw_band(axis, histories, f"val_{value}", "validation", VALIDATION)
+        axis.set(xlabel="epoch", ylabel=value)
+    for peak, colour, part in (
+        (paper_training, TRAINING, "training"), (paper_validation, VALIDATION, "validation"),
+    ):  # fmt: skip
+        if peak is not None:
+            axes[0, 0].axhline(peak, ls=":", color=colour, label=f"paper's peak, {part}")
+    axes[0, 0].set_ylim(0, 1.02)
+    axes[0, 1].set_ylim(0, None)
+    axes[0, 0].legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def draw_multiples(
+    histories: Mapping[str, Sequence[pd.DataFrame]], test: Mapping[str, Sequence[float]] | None = None, columns: int = 4
+) -> Figure:
+    """Show the accuracy curves of many experiments on one scale, a small panel each.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of DataFrame
+        By title, one per seed, as `training.Fitted.history`.
+    test : mapping of str to sequence of float, optional
+        TEST accuracies after the last epoch, by the same titles: marked at the end of the curves.
+    columns : int
+        Most panels in a row.
+    """
+    columns = min(columns, len(histories))
+    rows = -(-len(histories) // columns)
+    figure, axes = new_figure(1.75 * rows + 0.3, rows, columns, sharex=True, sharey=True)
+    for axis in axes.flat[len(histories) :]:
+        axis.set_axis_off()
+    for axis, (title, some) in zip(axes.flat, histories.items(), strict=False):
+        _draw_band(axis, some, "accuracy", "training", TRAINING)
+        _draw_band(axis, some, "val_accuracy", "validation", VALIDATION)
+        if test:
+            last = [int(h.epoch.iloc[-1]) for h in some]
+            axis.plot(last, test[title], "D", color=TEST, ms=5, ls="", label="TEST", clip_on=False)
+        axis.set_title(title, fontsize=8)
+        axis.set_ylim(0, 1.02)
+    for axis in axes.flat[max(0, len(histories) - columns) : len(histories)]:
+        axis.tick_params(labelbottom=True)  # the lowest panel of each column, whether or not its row is full
+        axis.set_xlabel("epoch")
+    axes[0, 0].legend(loc="lower right", fontsize=7)
+    return figure
+
+
+def _draw_band(axis: Axes, histories: Sequence[pd.DataFrame], value: str, label: str, colour: str) -> None:
+    table = pd.concat([h.set_index("epoch")[value] for h in histories], axis=1)
+    axis.plot(table.index, table.mean(axis=1), color=colour, label=label, lw=1.6)
+    if table.shape[1] > 1:
+        axis.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.2, lw=0)
+
+
+def draw_confusion(matrices: Mapping[str, NDArray[np.integer]]) -> Figure:
+    """Show confusion matrices side by side: counts, coloured by their share of the true class.
+
+    Parameters
+    ----------
+    matrices : mapping of str to ndarray of int, shape (4, 4) or (4, 5)
+        By title. A fifth column, the predictions of the class that is none, is shown only if it is not empty.
+    """
+    figure, axes = new_figure(0.62 * WIDTH if len(matrices) > 1 else 4.2, 1, len(matrices))
+    for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        shown = matrix if matrix.shape[1] > len(CLASSES) and matrix[:, -1].any() else matrix[:, : len(CLASSES)]
+        shares = shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(shown):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            text = f"{count:,.0f}\n{shares[row, column]:.0%}"
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+        names = [nice(cell)[:5] + "." for cell in CLASSES] + ["none"] * (shown.shape[1] - len(CLASSES))
+        axis.set_xticks(range(shown.shape[1]), names)
+        axis.set_yticks(range(len(CLASSES)), [nice(cell)[:5] + "." for cell in CLASSES])
+        axis.set(title=title, xlabel="predicted", ylabel="true")
+        axis.grid(visible=False)
+    return figure
+
+
+def draw_summary(table: pd.DataFrame) -> Figure:
+    """Show training, validation and TEST accuracy of every experiment, and the paper's where it gives them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Indexed by title; columns ``training``, ``validation``, ``test``, ``new_photo`` and ``paper_training``,
+        ``paper_validation``, ``paper_test``, 0 to 1 or NaN. Rows without figures of ours are marked "not run".
+    """
+    figure, axes = new_figure(0.36 * len(table) + 1.1)
+    axis = axes[0, 0]
+    rows = np.arange(len(table))
+    for name, colour, marker in (
+        ("training", TRAINING, "o"),
+        ("validation", VALIDATION, "o"),
+        ("test", TEST, "D"),
+    ):
+        label = "TEST" if name == "test" else name
+        axis.plot(
+            table[f"paper_{name}"],
+            rows + 0.17,
+            marker,
+            mfc="none",
+            color=colour,
+            ms=6,
+            ls="",
+            label=f"{label}, paper",
+        )
+        axis.plot(table[name], rows - 0.1, marker, color=colour, ms=6, ls="", label=f"{label}, measured")
+    if table.new_photo.notna().any():
+        axis.plot(table.new_photo, rows - 0.1, "*", color=NEW_PHOTO, ms=11, ls="", label="new photo, measured")
+    for row, missing in enumerate(table.training.isna()):
+        if missing:
+            axis.text(0.02, row, "not run here", color=GREY, va="center", fontsize=8)
+    axis.axvline(0.25, color=GREY, ls=":", lw=1)
+    axis.text(0.25, -0.75, " chance", color=GREY, fontsize=8)
+    axis.set_yticks(rows, table.index)
+    axis.set(xlim=(0, 1.01), ylim=(len(table) - 0.4, -0.9), xlabel="accuracy")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure

@@ -1,0 +1,1 @@
+"""Pictures that come in by hand."""

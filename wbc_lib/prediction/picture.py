@@ -1,0 +1,253 @@
+"""What a recorded network says of any picture: a class, how sure it is of it, and whether it would rather not say.
+
+TensorFlow is loaded by the functions that need it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from wbc_lib import paths
+from wbc_lib.attention import gradcam
+from wbc_lib.attention.views import Panel
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.data.hashes import PUBLISHED_SHA256
+from wbc_lib.data.pictures import ENDINGS, read_picture
+from wbc_lib.errors import BadDataError, UnknownNameError, printable
+from wbc_lib.evaluation.calibration import Predictions, find_threshold
+from wbc_lib.figures.attention import draw_panels
+from wbc_lib.figures.style import nice
+from wbc_lib.training.experiments import PROFILES, Plan, find_experiment
+from wbc_lib.training.runs import Run, Store
+
+if TYPE_CHECKING:
+    import keras
+
+DISCLAIMER = "This is a teaching example and no medical device: no diagnosis may rest on it."
+#: How many of the decided validation images are to be right, unless said otherwise.
+ACCURACY = 0.99
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture.
+
+    Attributes
+    ----------
+    path : Path
+    pixels : ndarray of uint8, shape (height, width, RGB)
+        The picture as the network sees it.
+    probabilities : ndarray of float, shape (5,)
+        Of no class and of the four classes, summing to one.
+    threshold : float
+        Below this probability the network would rather abstain; above 1 it always would.
+    attention : ndarray of float, shape (height, width), optional
+        Grad-CAM for the likeliest class, 0 to 1.
+    """
+
+    path: Path
+    pixels: NDArray[np.uint8]
+    probabilities: NDArray[np.float64]
+    threshold: float
+    attention: NDArray[np.float64] | None = None
+
+    @property
+    def cell(self) -> str:
+        """The likeliest class; "" for the output that belongs to none."""
+        return ("", *CLASSES)[int(self.probabilities.argmax())]
+
+    @property
+    def probability(self) -> float:
+        """Of the likeliest class."""
+        return float(self.probabilities.max())
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the network would rather not name a class."""
+        return not self.cell or self.probability < self.threshold
+
+    def describe(self) -> str:
+        """One line for the command line."""
+        doubt = "; would rather abstain" if self.abstains else ""
+        return f"{printable(self.path)}: {_name(self.cell)}, {self.probability:.1%}{doubt}"
+
+    def as_plain(self) -> dict[str, Any]:
+        """As values that JSON can hold."""
+        by_class = dict(zip(("NONE", *CLASSES), map(float, self.probabilities), strict=True))
+        return {
+            "image": str(self.path),
+            "cell": self.cell or None,
+            "probability": self.probability,
+            "abstains": self.abstains,
+            "probabilities": by_class,
+        }
+
+
+def find_run(store: Store, data_sha256: str = PUBLISHED_SHA256) -> Run | None:
+    """Find the run of the final model that was trained longest, of several seeds the first; ``None`` if none is there.
+
+    Parameters
+    ----------
+    store : Store
+    data_sha256 : str
+        Of the data that it was trained on.
+
+    Raises
+    ------
+    RunError
+        If one is damaged.
+    """
+    final = find_experiment("final")
+    for profile in sorted(PROFILES.values(), key=lambda p: -p.share):
+        for seed in profile.seeds:
+            run = store.find(Plan(final, profile.epochs(final), seed, data_sha256))
+            if run and "weights.npz" in run.record["files"]:
+                return run
+    return None
+
+
+def choose_threshold(run: Run, accuracy: float = ACCURACY) -> float:
+    """The probability below which a network would rather abstain, chosen on its validation images.
+
+    At or above it `scores.automatic_share` of them are decided, and no fewer than `accuracy` of those are right.
+    They are copies of photos that it was trained on: on new photos expect fewer to be right.
+
+    Returns
+    -------
+    float
+        0 to 1, or above 1 if no threshold gives that accuracy.
+    """
+    labels, logits = run.labels("validation"), run.logits("validation").astype(float)
+    return find_threshold(Predictions(labels, logits, np.zeros(len(labels), int)), accuracy)
+
+
+def describe_basis(run: Run, threshold: float, accuracy: float) -> str:
+    """Say which network is asked and when it abstains, and what it is not."""
+    right = f"{accuracy:.0%} of its validation images are right"
+    rule = f"abstains below {threshold:.1%}: at or above, {right}" if threshold <= 1 else f"abstains: never {right}"
+    return f"{run.name} {rule}. {DISCLAIMER}"
+
+
+def classify(
+    run: Run,
+    pictures: Sequence[Path],
+    threshold: float,
+    *,
+    with_attention: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Prediction | BadDataError]:
+    """Ask a network what pictures show.
+
+    Parameters
+    ----------
+    run : Run
+        With weights and convolutions of its own; its network is built from code.
+    pictures : sequence of Path
+    threshold : float
+        Below which it would rather abstain, as `choose_threshold` chooses it.
+    with_attention : bool
+        Whether to map what speaks for the likeliest class.
+    on_progress : callable, optional
+        Called with (pictures done, pictures in all).
+
+    Yields
+    ------
+    Prediction or BadDataError
+        For each picture, in order: what the network says, or why it cannot be read.
+
+    Raises
+    ------
+    RunError
+        If the run has no weights, or stands on a frozen base.
+    """
+    model = gradcam.rebuild(run)
+    shape = tuple(run.record["config"]["input_shape"])
+    for start in range(0, len(pictures), _BATCH):
+        some = pictures[start : start + _BATCH]
+        read = [_try_to_read(path, shape) for path in some]
+        said = iter(_ask(model, run, [p for p in read if not isinstance(p, BadDataError)], with_attention))
+        for done, (path, picture) in enumerate(zip(some, read, strict=True), start + 1):
+            is_bad = isinstance(picture, BadDataError)
+            yield picture if is_bad else replace(next(said), path=path, threshold=threshold)
+            if on_progress:
+                on_progress(done, len(pictures))
+
+
+def _try_to_read(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | BadDataError:
+    try:
+        return read_picture(path, shape)
+    except BadDataError as error:
+        return error
+
+
+def _ask(
+    model: "keras.Model", run: Run, pictures: list[NDArray[np.uint8]], with_attention: bool
+) -> Iterator[Prediction]:
+    from wbc_lib.training.fit import predict
+
+    if not pictures:
+        return
+    pixels = np.stack(pictures)
+    logits = predict(model, pixels)
+    probabilities = Predictions(np.empty(0), logits.astype(float), np.empty(0)).probabilities
+    maps: Sequence[NDArray[np.float64] | None] = [None] * len(pixels)
+    if with_attention:
+        convolutions = len(gradcam.read_network(run).convolutions)
+        found, _ = gradcam.look(model, pixels, logits.argmax(axis=1))
+        maps = gradcam.place(found, pixels.shape[1:3], convolutions)
+    for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
+        highest = 0 if attention is None else attention.max()
+        yield Prediction(Path(), picture, each, 0.0, attention / highest if highest else attention)
+
+
+def draw_map(prediction: Prediction) -> Figure:
+    """Show a picture as the network sees it, and beside it where it looks: bright where the attention is strong."""
+    doubt = ", would rather abstain" if prediction.abstains else ""
+    title = f"{_name(prediction.cell)}, {prediction.probability:.1%}{doubt}"
+    attention = np.zeros(prediction.pixels.shape[:2]) if prediction.attention is None else prediction.attention
+    plain, mapped = (Panel(title, prediction.pixels), Panel("what speaks for it", prediction.pixels, None, attention))
+    return draw_panels([plain, mapped], columns=2)
+
+
+def write_map(prediction: Prediction, target: Path) -> None:
+    """Write `draw_map`, whole or not at all, to a .png or .svg file."""
+    with paths.written_whole(target) as temporary:
+        draw_map(prediction).savefig(temporary, format=target.suffix[1:].lower())
+
+
+def map_paths(target: Path, pictures: Sequence[Path]) -> list[Path]:
+    """Where the maps of pictures go: to `target` if it is a .png or .svg, else into the folder of that name.
+
+    Raises
+    ------
+    UnknownNameError
+        If one file is named for several pictures, or one that is a picture or of another kind.
+    """
+    ending = target.suffix.lower()
+    if ending in {".png", ".svg"} and not target.is_dir():
+        if len(pictures) > 1:
+            raise UnknownNameError(f"{target} is one file for {len(pictures):,} maps; name a folder.")
+        if any(target.resolve() == picture.resolve() for picture in pictures):
+            raise UnknownNameError(f"{target} is the picture itself; name another file for its map.")
+        return [target] * len(pictures)
+    if ending in {*ENDINGS, ".pdf", ".gif"} or target.is_file():
+        raise UnknownNameError(f"{target} is neither a .png nor an .svg; name such a file, or a folder.")
+    names: dict[str, None] = {}
+    for picture in pictures:
+        name, n = f"{picture.stem}-map.png", 1
+        while name in names:
+            n += 1
+            name = f"{picture.stem}-map-{n}.png"
+        names[name] = None
+    return [target / name for name in names]
+
+
+def _name(cell: str) -> str:
+    return nice(cell) if cell else "None of the four"

@@ -1,0 +1,1 @@
+"""Which photo each image was made from, and what follows."""

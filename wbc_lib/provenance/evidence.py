@@ -1,0 +1,291 @@
+"""What speaks for a traced table but its own figures: pixels, rivals, the truth of phantoms, and hidden photos."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wbc_lib.data.dataset import IMAGE_SIZE, DataSet, read_labels
+from wbc_lib.data.images import one_thread, read_image
+from wbc_lib.provenance.boxes import white_cells
+from wbc_lib.provenance.candidates import identify, line_up, read_reduced, read_source, to_grey
+from wbc_lib.provenance.registration import detect, footprint, register, warp
+from wbc_lib.provenance.shared_cells import find_shared_cells
+from wbc_lib.provenance.trace import AFFINE
+
+#: A runner-up is a rival if it has more than this share of the inliers: then the pixels decide, as in `candidates`.
+RIVAL = 0.5
+#: What may have become of two photos of one field.
+SIDES = ("both in TRAIN", "both in TEST", "one in TRAIN, one in TEST", "one not used")
+#: Of the photos without a twin, each how-manieth is hidden by `trace_with_photos_hidden`.
+_HIDE_EACH = 4
+
+
+def reproduce(data: DataSet, row: pd.Series) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Make an image again from the photo and the map that were found for it.
+
+    Parameters
+    ----------
+    data : DataSet
+    row : Series
+        A row of the table that `provenance.trace` gives.
+
+    Returns
+    -------
+    tuple of ndarray of uint8, shape (240, 320, RGB)
+        The image as published, and the photo reduced, moved and brightened.
+    """
+    affine = row[AFFINE].to_numpy(float).reshape(2, 3)
+    moved = warp(read_reduced(data, row.photo), affine) * row.gain
+    return read_image(data.image_path(row.image)), np.clip(np.rint(moved), 0, 255).astype(np.uint8)
+
+
+def predict_gain(data: DataSet, row: pd.Series) -> float:
+    """How much brighter than its photo an image is if its brightest value was raised to 255.
+
+    Keras does that to every image that it saves (``array_to_img`` with ``scale=True``).
+
+    Parameters
+    ----------
+    data : DataSet
+    row : Series
+        A row of the table that `provenance.trace` gives.
+    """
+    affine = row[AFFINE].to_numpy(float).reshape(2, 3)
+    return 255 / float(warp(read_reduced(data, row.photo), affine).max())
+
+
+def compare_with_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Hold a traced table against the truth that is written beside phantoms.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `provenance.trace` gives it.
+    truth : DataFrame
+        As `phantoms.read_truth` gives it.
+
+    Returns
+    -------
+    DataFrame
+        In the order of `table`: ``image``, ``photo_is_right``, ``mirrored_is_right``, and ``miss``, by how many pixels
+        of the 320x240 image the map misses at the corner where it misses most.
+    """
+    true = truth.set_index("image").loc[table.image].reset_index()
+    width, height = IMAGE_SIZE
+    corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]]).T
+    found_at, true_at = (t[AFFINE].to_numpy().reshape(-1, 2, 3) @ corners for t in (table, true))
+    return pd.DataFrame(
+        {
+            "image": table.image.to_numpy(),
+            "photo_is_right": table.photo.to_numpy() == true.photo.to_numpy(),
+            "mirrored_is_right": table.mirrored.to_numpy() == true.mirrored.to_numpy(),
+            "miss": np.linalg.norm(found_at - true_at, axis=1).max(axis=1, initial=0),
+        }
+    )
+
+
+def weigh_rivals(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
+    """Lay the runner-up over each image for which it came close, and compare the pixels that both photos reach.
+
+    Parameters
+    ----------
+    data : DataSet
+    table : DataFrame
+        As `provenance.trace` gives it.
+
+    Returns
+    -------
+    DataFrame
+        A row per image whose runner-up has more than `RIVAL` of the inliers: ``image``, ``photo``, ``inliers``,
+        ``runner_up``, ``runner_up_inliers``, ``common`` (share of the image that both photos reach), and ``residual``
+        and ``runner_up_residual`` there (mean absolute difference in grey levels, each photo brightened to fit).
+    """
+    close = table[table.runner_up_inliers > RIVAL * table.inliers]
+    with one_thread(), ThreadPoolExecutor(2) as pool:
+        involved = sorted({*close.photo, *close.runner_up})
+        sources = dict(zip(involved, pool.map(lambda photo: read_source(data, photo), involved), strict=True))
+
+        def lay_over(row: tuple[int, pd.Series]) -> tuple[float, float, float]:
+            found = row[1]
+            grey = to_grey(read_image(data.image_path(found.image)))
+            own, rival = sources[found.photo], sources[found.runner_up]
+            fit = register(rival.features[int(found.mirrored)], detect(grey))
+            if fit is None:
+                return 0.0, float("nan"), float("nan")
+            affine = found[AFFINE].to_numpy(float).reshape(2, 3)
+            common = footprint(affine) & footprint(fit.affine)
+            differences = [_difference(s.grey, grey, a, common) for s, a in ((own, affine), (rival, fit.affine))]
+            return float(common.mean()), *differences
+
+        measured = list(pool.map(lay_over, close.iterrows()))
+    columns = ["image", "photo", "inliers", "runner_up", "runner_up_inliers"]
+    differences = pd.DataFrame(measured, columns=["common", "residual", "runner_up_residual"], dtype=float)
+    return close[columns].reset_index(drop=True).join(differences)
+
+
+def _difference(
+    source: NDArray[np.uint8], grey: NDArray[np.uint8], affine: NDArray[np.float64], inside: NDArray[np.bool_]
+) -> float:
+    moved, shown = warp(source, affine)[inside].astype(float), grey[inside].astype(float)
+    if not len(moved):
+        return float("nan")
+    return float(np.abs(moved * (moved @ shown) / (moved @ moved) - shown).mean())
+
+
+def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataFrame, each: int = 2) -> pd.DataFrame:
+    """Trace images whose photo is not among the photos offered: whatever is found is wrong, and should say so.
+
+    Hidden are one photo of each two of a field, while the other is offered, and some that are of no shared field.
+
+    Parameters
+    ----------
+    data : DataSet
+    table : DataFrame
+        As `provenance.trace` gives it.
+    pairs : DataFrame
+        As `overlaps.read_pairs` gives it.
+    each : int
+        Images traced of each hidden photo, the first ones of the table.
+
+    Returns
+    -------
+    DataFrame
+        A row per image: ``image``, ``hidden`` (its photo), ``has_twin`` (whether a photo of the same field and class
+        was offered), ``found`` (the photo named, -1 if none), ``inliers``, ``residual`` and ``confidence``.
+    """
+    cell_of = dict(zip(table.photo, table.image.str.split("/").str[1], strict=True))
+    twins = choose_hidden(pairs, cell_of)
+    linked = {*pairs.photo, *pairs.other}
+    others = [photo for photo in sorted(cell_of) if photo not in linked][::_HIDE_EACH]
+    hidden = {*twins, *others}
+    with one_thread(), ThreadPoolExecutor(2) as pool:
+        offered = [photo for photo in sorted(cell_of) if photo not in hidden]
+        sources = dict(zip(offered, pool.map(lambda p: read_source(data, p), offered), strict=True))
+        classes = sorted(set(cell_of.values()))
+        lineups = {c: line_up([s for p, s in sources.items() if cell_of[p] == c]) for c in classes}
+        asked = table[table.photo.isin(hidden)].groupby("photo").head(each)
+
+        def ask(row: tuple) -> tuple:
+            grey = to_grey(read_image(data.image_path(row.image)))
+            found = identify(grey, lineups[cell_of[row.photo]])
+            return found.photo, found.inliers, found.residual, found.confidence
+
+        answers = list(pool.map(ask, asked.itertuples()))
+    asked = asked[["image", "photo"]].rename(columns={"photo": "hidden"}).reset_index(drop=True)
+    asked["has_twin"] = asked.hidden.isin(twins)
+    return asked.join(pd.DataFrame(answers, columns=["found", "inliers", "residual", "confidence"]))
+
+
+def choose_hidden(pairs: pd.DataFrame, cell_of: dict[int, str]) -> list[int]:
+    """Choose photos that have another one of their field and class which is not chosen itself.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        With ``photo`` and ``other``.
+    cell_of : dict
+        Class of each photo in question.
+    """
+    chosen: list[int] = []
+    kept: set[int] = set()
+    for photo, other in zip(pairs.photo, pairs.other, strict=True):
+        same = photo in cell_of and other in cell_of and cell_of[photo] == cell_of[other]
+        if same and photo not in kept and other not in chosen and photo not in chosen:
+            chosen.append(photo)
+            kept.add(other)
+    return chosen
+
+
+def describe_pairs(data: DataSet, pairs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Tell what became of photos of one field, and whether they were labelled alike.
+
+    Parameters
+    ----------
+    data : DataSet
+    pairs : DataFrame
+        As `overlaps.read_pairs` gives it.
+    table : DataFrame
+        Provenance, as `provenance.trace` gives it.
+
+    Returns
+    -------
+    DataFrame
+        The rows of `pairs` with, for the photo and (``other_…``) the other: ``label`` (as in the label table, in small
+        letters, "" if blank) and ``went`` (TRAIN, TEST, or "not used"); ``side`` (one of `SIDES`); ``same_cell``
+        (whether the same white cell is boxed in both), ``is_labelled_twice`` (whether, besides, both photos have a
+        single label) and ``is_torn`` (whether these two differ).
+    """
+    labels = {photo: ", ".join(names).lower() for photo, names in read_labels(data).items()}
+    split = table.image.str.split("/").str[0]
+    went = dict(zip(table.photo, split.str.removesuffix("_SIMPLE"), strict=True))
+    described = pairs.copy()
+    for prefix, photo in (("", pairs.photo), ("other_", pairs.other)):
+        described[f"{prefix}label"] = [labels.get(p, "") for p in photo]
+        described[f"{prefix}went"] = [went.get(p, "not used") for p in photo]
+    ends = zip(described.went, described.other_went, strict=True)
+    described["side"] = [_name_side(one, other) for one, other in ends]
+    shared = find_shared_cells(pairs, white_cells(data))
+    same = set(zip(shared.photo, shared.other, strict=True))
+    is_same = [key in same for key in zip(pairs.photo, pairs.other, strict=True)]
+    described["same_cell"] = np.array(is_same, bool)  # of no pairs, too
+    is_single = [
+        bool(a and b) and "," not in a + b for a, b in zip(described.label, described.other_label, strict=True)
+    ]
+    described["is_labelled_twice"] = described.same_cell & np.array(is_single, bool)
+    described["is_torn"] = described.is_labelled_twice & (described.label != described.other_label)
+    return described
+
+
+def _name_side(one: str, other: str) -> str:
+    if "not used" in (one, other):
+        return SIDES[3]
+    return SIDES[2] if one != other else SIDES[("TRAIN", "TEST").index(one)]
+
+
+def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArray[np.uint8], pd.DataFrame]]:
+    """Read the photos of pairs, the two of a pair one after the other.
+
+    Parameters
+    ----------
+    data : DataSet
+    described : DataFrame
+        As `describe_pairs` gives it.
+
+    Returns
+    -------
+    list of (title, photo, boxes)
+        Photo: uint8 (480, 640, RGB). Boxes: as `boxes.white_cells` gives them.
+    """
+    boxes = white_cells(data)
+    ends = [
+        end
+        for row in described.itertuples()
+        for end in ((row.photo, row.label, row.went), (row.other, row.other_label, row.other_went))
+    ]
+    return [
+        (f"{photo}: {label}, {went}", read_image(data.photo_path(photo)), boxes[boxes.photo == photo])
+        for photo, label, went in ends
+    ]
+
+
+def count_descents(pairs: pd.DataFrame, near: int = 5) -> tuple[int, int]:
+    """Count steps along the photos in which the number of the photo of the same field goes down.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        With ``photo`` < ``other``; neighbours in number are left out.
+    near : int
+        Two pairs make a step if their first photos are at most so far apart in number.
+
+    Returns
+    -------
+    tuple of int
+        Steps in which the second number goes down, and steps in all.
+    """
+    far = pairs[pairs.other - pairs.photo > 1].sort_values(["photo", "other"])
+    along, across = np.diff(far.photo), np.diff(far.other)
+    is_step = (along > 0) & (along <= near) & (across != 0)
+    return int((across[is_step] < 0).sum()), int(is_step.sum())

@@ -1,0 +1,341 @@
+"""What the published recipe predicts of the traced images, and whether they agree: names, copies, moves.
+
+The recipe is Keras's image generator, one image at a time: it goes through the photos of a class in epochs, each in an
+order drawn anew; it names an image by its place in the epoch and by a number below `N_MARKS` drawn at random, and an
+image that is given the name of an earlier one takes its place.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from wbc_lib.errors import BadDataError
+from wbc_lib.provenance.registration import decompose
+from wbc_lib.provenance.trace import AFFINE
+
+#: How many random numbers a file name can hold.
+N_MARKS = 10_000
+#: Random rotation in degrees and shift as a share of the side: the largest that the recipe draws.
+MAX_ROTATION, MAX_SHIFT = 20.0, 0.1
+#: The recipe's shear, which versions of Keras read in radians or in degrees.
+SHEAR = 0.2
+
+_NAME = r"^(?P<split>[^/]+)/(?P<cell>[^/]+)/_(?P<place>\d+)_(?P<mark>\d+)\.jpe?g$"
+
+
+def read_names(images: pd.Series) -> pd.DataFrame:
+    """Read what the names of augmented images say.
+
+    Parameters
+    ----------
+    images : Series of str
+        ``SPLIT/CLASS/_PLACE_MARK.jpeg``.
+
+    Returns
+    -------
+    DataFrame
+        With the index of `images`: ``split``, ``cell``, ``place`` (in its epoch, from 0) and ``mark`` (random).
+
+    Raises
+    ------
+    BadDataError
+        If a name is of another form.
+    """
+    parts = images.str.extract(_NAME)
+    other = images[parts.mark.isna()]
+    if len(other):
+        raise BadDataError(f"{other.iloc[0]} is not named as the recipe names images; restore the published file.")
+    return parts.astype({"place": int, "mark": int})
+
+
+def read_moves(table: pd.DataFrame) -> pd.DataFrame:
+    """Read each image's map in the recipe's terms.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Provenance, as `provenance.trace` gives it.
+
+    Returns
+    -------
+    DataFrame
+        With the index of `table`, without the images that have no map: ``rotation`` and ``shear`` in degrees,
+        ``shift_x``, ``shift_y`` as shares of width and height, ``scale_x``, ``scale_y`` (1: not scaled), and
+        ``flip_x``, ``flip_y`` (whether left and right, top and bottom changed places). See `registration.Transform`.
+    """
+    mapped = table[table[AFFINE].notna().all(axis=1)]
+    found = [decompose(affine) for affine in mapped[AFFINE].to_numpy().reshape(-1, 2, 3)]
+    columns = ["rotation", "shear", "shift_x", "shift_y", "scale_x", "scale_y", "flip_x", "flip_y"]
+    rows = [(t.rotation, t.shear, *t.shift, *t.scale, *t.flips) for t in found]
+    return pd.DataFrame(rows, columns=columns, index=mapped.index).astype({"flip_x": bool, "flip_y": bool})
+
+
+def fewest_draws(places: ArrayLike, n_photos: int) -> int:
+    """How many images must have been drawn of a class, at least, for its names to be possible.
+
+    As many epochs as a place has images must have reached it, the last of them perhaps no further.
+
+    Parameters
+    ----------
+    places : array_like of int, shape (images,)
+        Places in the epoch that the images are named after, 0 to `n_photos` - 1.
+    n_photos : int
+        Photos of the class.
+    """
+    per_place = np.bincount(np.asarray(places, int), minlength=1)
+    reached = np.flatnonzero(per_place)
+    return int(((per_place[reached] - 1) * n_photos + reached + 1).max(initial=0))
+
+
+def count_copies(table: pd.DataFrame) -> pd.DataFrame:
+    """Count the copies of each photo of TRAIN and TEST, class by class, and what the recipe says of them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Provenance, as `provenance.trace` gives it; TEST_SIMPLE, which has no copies, is left out.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``split`` and ``cell``: ``dataset``, ``images``, ``copies`` (array of int, one per photo),
+        ``at_least`` (see `fewest_draws`), ``draws`` (the largest ``at_least`` of the split: the recipe draws as many
+        of each class), ``lost`` (draws of which there is no image) and ``ceiling`` (the most copies that a photo can
+        have).
+    """
+    named = table[["photo"]].join(read_names(table.image))
+    rows = {}
+    for key, part in named[named.split != "TEST_SIMPLE"].groupby(["split", "cell"], sort=False):
+        copies = part.groupby("photo").size().to_numpy()
+        rows[key] = (len(copies), len(part), copies, fewest_draws(part.place, len(copies)))
+    counted = pd.DataFrame.from_dict(rows, orient="index", columns=["photos", "images", "copies", "at_least"])
+    counted.index = pd.MultiIndex.from_tuples(counted.index, names=["split", "cell"])
+    counted["draws"] = np.maximum(counted.groupby("split").at_least.transform("max"), counted.images)
+    counted["lost"] = counted.draws - counted.images
+    counted["ceiling"] = -(-counted.draws // counted.photos)
+    return counted
+
+
+def simulate_copies(n_photos: int, draws: int, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Follow the recipe many times, and count the copies of each photo that remain.
+
+    Parameters
+    ----------
+    n_photos : int
+    draws : int
+        Images drawn; some are lost to names given twice.
+    resamples : int
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int, shape (resamples, n_photos)
+    """
+    n_epochs = -(-draws // n_photos)
+    copies = np.empty((resamples, n_photos), np.int64)
+    is_drawn = np.arange(n_epochs * n_photos).reshape(n_epochs, n_photos) < draws
+    for i in range(resamples):
+        photo = rng.permuted(np.tile(np.arange(n_photos), (n_epochs, 1)), axis=1)
+        mark = rng.integers(N_MARKS, size=(n_epochs, n_photos))
+        mark[~is_drawn] = -1 - np.flatnonzero(~is_drawn)  # clashes with nothing
+        order = np.argsort(mark, axis=0, kind="stable")
+        by_mark = np.take_along_axis(mark, order, axis=0)
+        # Of equal marks at one place, each but the last drawn is overwritten.
+        epoch, place = np.nonzero(by_mark[:-1] == by_mark[1:])
+        remains = is_drawn.copy()
+        remains[order[epoch, place], place] = False
+        copies[i] = np.bincount(photo[remains], minlength=n_photos)
+    return copies
+
+
+def dispersion(copies: ArrayLike) -> NDArray[np.float64]:
+    """Sum of squared deviations from the mean over the mean: chi-square if each image drew its photo by itself.
+
+    Parameters
+    ----------
+    copies : array_like of int, shape (..., photos)
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+    """
+    copies = np.asarray(copies, float)
+    mean = copies.mean(axis=-1, keepdims=True)
+    return ((copies - mean) ** 2 / mean).sum(axis=-1)
+
+
+@dataclass(frozen=True)
+class Evenness:
+    """How evenly images are spread over photos, under two accounts of how they were drawn.
+
+    Attributes
+    ----------
+    dispersion : float
+        See `dispersion`.
+    p_independent : float
+        Probability of so even a spread, or a more even one, if each image had drawn its photo by itself.
+    p_recipe : float
+        Two-sided probability of a spread as unusual as this if the recipe was followed.
+    """
+
+    dispersion: float
+    p_independent: float
+    p_recipe: float
+
+
+def assess_evenness(copies: NDArray[np.integer], simulated: NDArray[np.integer]) -> Evenness:
+    """Hold the copies found per photo against multinomial draws and against the recipe.
+
+    Parameters
+    ----------
+    copies : ndarray of int, shape (photos,)
+    simulated : ndarray of int, shape (resamples, photos)
+        As `simulate_copies` gives it.
+    """
+    found, under_recipe = float(dispersion(copies)), dispersion(simulated)
+    return Evenness(
+        dispersion=found,
+        p_independent=float(stats.chi2.cdf(found, len(copies) - 1)),
+        p_recipe=two_sided(found, under_recipe),
+    )
+
+
+def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Hold the copies of each class and split against both accounts of how they were drawn.
+
+    Parameters
+    ----------
+    counted : DataFrame
+        As `count_copies` gives it.
+    resamples : int
+        Times the recipe is followed.
+    seed : int
+
+    Returns
+    -------
+    tuple of DataFrame and ndarray of int, shape (resamples,)
+        ``p_independent`` and ``p_recipe`` as in `Evenness`, with the index of `counted` (NaN where there is one photo);
+        and how many images were lost to names given twice each time the recipe was followed.
+    """
+    rng = np.random.default_rng(seed)
+    rows, lost = [], np.zeros(resamples, int)
+    for row in counted.itertuples():
+        simulated = simulate_copies(row.photos, row.draws, resamples, rng)
+        even = assess_evenness(row.copies, simulated)
+        rows.append((even.p_independent, even.p_recipe) if row.photos > 1 else (np.nan, np.nan))
+        lost += row.draws - simulated.sum(axis=1)
+    return pd.DataFrame(rows, columns=["p_independent", "p_recipe"], index=counted.index), lost
+
+
+def judge_moves(moves: pd.DataFrame) -> pd.DataFrame:
+    """Hold the maps against an even draw between the recipe's limits (Kolmogorov-Smirnov).
+
+    Parameters
+    ----------
+    moves : DataFrame
+        As `read_moves` gives it, of augmented images.
+
+    Returns
+    -------
+    DataFrame
+        A row per quantity, of which the shear has two, its limit being read in radians or in degrees: ``column`` (of
+        `moves`), ``limit``, ``lowest``, ``highest``, ``distance`` (largest, of the distribution functions) and ``p``.
+    """
+    quantities = {
+        "rotation (degrees)": ("rotation", MAX_ROTATION),
+        "shift along the width": ("shift_x", MAX_SHIFT),
+        "shift along the height": ("shift_y", MAX_SHIFT),
+        "shear (degrees)": ("shear", float(np.degrees(SHEAR))),
+        "shear (0.2 taken for degrees)": ("shear", SHEAR),
+    }
+    rows = {}
+    for name, (column, limit) in quantities.items():
+        values = moves[column]
+        test = stats.kstest(values, "uniform", args=(-limit, 2 * limit))
+        rows[name] = (column, limit, values.min(), values.max(), float(test.statistic), float(test.pvalue))
+    columns = ["column", "limit", "lowest", "highest", "distance", "p"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def two_sided(found: float, simulated: NDArray) -> float:
+    """Share of simulated values, the found one counted in, as far out as it: a Monte Carlo p-value (Davison 1997)."""
+    tolerance = 1e-9 * max(1.0, abs(found))  # the same sum in another order differs in the last bit
+    at_most = 1 + np.count_nonzero(simulated <= found + tolerance)
+    at_least = 1 + np.count_nonzero(simulated >= found - tolerance)
+    return float(min(1.0, 2 * min(at_most, at_least) / (len(simulated) + 1)))
+
+
+def chance_unnoticed(counted: pd.DataFrame, n_wrong: int, resamples: int, seed: int = 0) -> float:
+    """Chance that images put down to a wrong photo of their class leave no photo with more copies than it can have.
+
+    The wrong photo is drawn at random; wrong photos that look like the right one are another matter.
+
+    Parameters
+    ----------
+    counted : DataFrame
+        As `count_copies` gives it.
+    n_wrong : int
+        Images put down wrongly, drawn at random from all.
+    resamples : int
+    seed : int
+
+    Returns
+    -------
+    float
+        0 to 1; 0 if a photo has too many copies as it is.
+    """
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(counted.photos.sum()), np.concatenate(counted.copies.to_list()))
+    ceiling = np.repeat(counted.ceiling, counted.photos).to_numpy()
+    first = np.repeat(counted.photos.cumsum() - counted.photos, counted.photos).to_numpy()
+    size = np.repeat(counted.photos, counted.photos).to_numpy()
+    copies = np.bincount(owner, minlength=len(ceiling))
+    unnoticed = 0
+    for _ in range(resamples):
+        left = owner[rng.choice(len(owner), n_wrong, replace=False)]
+        step = rng.integers(1, np.maximum(size[left], 2))  # never back to the same photo, where there is another
+        gained = first[left] + (left - first[left] + step) % size[left]
+        now = copies.copy()
+        np.subtract.at(now, left, 1)
+        np.add.at(now, gained, 1)
+        unnoticed += bool((now <= ceiling).all())
+    return unnoticed / resamples
+
+
+def expected_lost(n_photos: int, draws: int) -> float:
+    """How many images the recipe loses to names given twice, on average."""
+    n_epochs, rest = divmod(draws, n_photos)
+    epochs = n_epochs + (np.arange(n_photos) < rest)
+    return float((epochs - N_MARKS * (1 - (1 - 1 / N_MARKS) ** epochs)).sum())
+
+
+def name_groups(table: pd.DataFrame) -> pd.DataFrame:
+    """What grouping images by the place in their name would do, class by class.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Provenance, as `provenance.trace` gives it; only TRAIN is looked at.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``cell``: ``images`` and ``dataset`` behind one place (medians), ``expected`` photos if the order of
+        each epoch is drawn anew, and ``leaked``: if each fifth place is held back, the share of the images held back
+        of whose photo other copies are not (0: a clean split; 1: no image is new).
+    """
+    named = table[["photo"]].join(read_names(table.image))
+    rows = {}
+    for cell, part in named[named.split == "TRAIN"].groupby("cell", sort=False):
+        n_photos = part.photo.nunique()
+        by_place = part.groupby("place").photo
+        images, distinct = by_place.size(), by_place.nunique()
+        is_held_back = part.place % 5 == 0
+        leaked = part.photo[is_held_back].isin(part.photo[~is_held_back]).mean()
+        expected = n_photos * (1 - (1 - 1 / n_photos) ** images).median()
+        rows[cell] = (float(images.median()), float(distinct.median()), expected, float(leaked))
+    columns = ["images", "photos", "expected", "leaked"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("cell")

@@ -1,0 +1,271 @@
+"""Which photo each augmented image was made from, and how it was moved.
+
+The features of an image vote, in one search over all single-label photos of its class (whatever their split) and the
+mirror images of these, for the photo they come from; the few photos with most votes are laid over the image by an
+affine map. Where two of them fit nearly as well, as two photos of the same field of view do, the pixels decide.
+"""
+
+import gzip
+import io
+import shutil
+import zlib
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from wbc_lib import paths, stopping
+from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE, DataSet, index_photos, list_images
+from wbc_lib.data.hashes import read_manifest
+from wbc_lib.data.images import one_thread, read_image
+from wbc_lib.errors import BadDataError, DataNotFoundError
+from wbc_lib.provenance.candidates import Lineup, Source, identify, line_up, read_reduced, read_source, to_grey
+from wbc_lib.provenance.registration import decompose, warp
+
+__all__ = [
+    "AFFINE",
+    "decompose",
+    "read",
+    "read_recorded",
+    "read_reduced",
+    "recorded_path",
+    "trace",
+    "warp",
+    "write_recorded",
+]
+
+#: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
+METHOD = 1
+AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
+
+_DECIMALS = dict.fromkeys(AFFINE, 7) | {"a13": 4, "a23": 4, "gain": 4, "residual": 3, "confidence": 3}
+_COLUMNS = {
+    "image": str,
+    "photo": int,
+    "mirrored": bool,
+    **dict.fromkeys(AFFINE, float),
+    "inliers": int,
+    "matches": int,
+    "gain": float,
+    "residual": float,
+    "runner_up": int,
+    "runner_up_inliers": int,
+    "confidence": float,
+}
+#: Images in a piece of work.
+_CHUNK = 64
+
+OnProgress = Callable[[int, int], None]
+
+
+def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -> pd.DataFrame:
+    """Find the photo each augmented image was made from.
+
+    Work is kept in the user cache as it is done: interrupted, it goes on where it stopped; finished, it is read back.
+    The outcome does not depend on `jobs`.
+
+    Parameters
+    ----------
+    data : DataSet
+    on_progress : callable, optional
+        Called from this process with (images done, images in all).
+    jobs : int
+        Processes at work; 1 works in this one.
+
+    Returns
+    -------
+    DataFrame
+        A row per image, in the order of `dataset.list_images`:
+
+        - ``image``: ``SPLIT/CLASS/FILE``;
+        - ``photo``: number of the likeliest photo, -1 if not one could be laid over the image;
+        - ``mirrored``: whether the map changes left and right hand;
+        - ``a11`` to ``a23``: the affine map from pixels (x, y, 1) of the photo reduced to 320x240 to the image's,
+          NaN without a photo;
+        - ``inliers``, ``matches``: features that agree with the map, and that were matched;
+        - ``gain``: factor by which the image is brighter than the photo;
+        - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image
+          where the photo reaches;
+        - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
+        - ``confidence``: 0 if the photo is a guess: the map has fewer than `candidates.MIN_INLIERS` inliers or a
+          residual above `candidates.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the runner-up's
+          inliers or, if that leaves more, the residual, each as a share of what the other one has.
+
+    Raises
+    ------
+    BadDataError
+        If a photo or an image cannot be read, or an image is not 320x240.
+    ValueError
+        If `jobs` is below 1.
+    """
+    if jobs < 1:
+        raise ValueError(f"need at least one job, got {jobs}")
+    folder = _cache_folder(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # whoever comes second waits, and reads what the first has traced
+        return _trace_missing(data, folder, on_progress, jobs)
+
+
+def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None, jobs: int) -> pd.DataFrame:
+    finished = folder / "images.csv"
+    images = list_images(data)
+    if finished.exists():
+        return _parse(finished.read_bytes(), finished)
+    pieces = [images.iloc[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+    chunks = {folder / "chunks" / f"{piece.index[0]}-{piece.index[-1]}.csv": piece for piece in pieces}
+    missing = {path: chunk for path, chunk in chunks.items() if not path.exists()}
+    done = len(images) - sum(map(len, missing.values()))
+    if on_progress:
+        on_progress(done, len(images))
+    with closing(_work(data, missing, jobs)) as results:  # closed at once if the caller's callback raises
+        for path, result in results:
+            paths.write_text(path, result)
+            done += len(missing[path])
+            if on_progress:
+                on_progress(done, len(images))
+    table = pd.concat([_parse(path.read_bytes(), path) for path in chunks], ignore_index=True)
+    paths.write_text(finished, _as_csv(table))
+    shutil.rmtree(folder / "chunks", ignore_errors=True)
+    return table
+
+
+def read(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
+    """The table of any data set: as recorded if these are the published files, else traced here (see `trace`)."""
+    if read_manifest(data).is_published and recorded_path().exists():
+        return read_recorded()
+    return trace(data, on_progress)
+
+
+def recorded_path() -> Path:
+    """Where the table of the published images is recorded in the project."""
+    return paths.results() / "provenance" / "images.csv.gz"
+
+
+def write_recorded(table: pd.DataFrame) -> Path:
+    """Record a table as `trace` gives it; the same table gives the same bytes."""
+    target = recorded_path()
+    with paths.written_whole(target) as temporary:
+        temporary.write_bytes(gzip.compress(_as_csv(table).encode(), mtime=0))
+    return target
+
+
+def read_recorded() -> pd.DataFrame:
+    """Read the recorded table, as `trace` gives it.
+
+    Raises
+    ------
+    DataNotFoundError
+        If none is recorded.
+    BadDataError
+        If the file is damaged.
+    """
+    path = recorded_path()
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"{path} is missing; restore it from the repository or trace the images.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadDataError(f"{path} is damaged ({type(error).__name__}); restore it from the repository.") from error
+    return _parse(content, path)
+
+
+def _cache_folder(data: DataSet) -> Path:
+    name = f"{read_manifest(data).sha256[:16]}-method{METHOD}-opencv{cv2.__version__}"
+    return paths.cache() / "provenance" / name
+
+
+def _as_csv(table: pd.DataFrame) -> str:
+    return table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n")
+
+
+def _parse(content: bytes, path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+        if list(table.columns) != list(_COLUMNS):
+            raise ValueError("other columns")
+        return table.astype(_COLUMNS)
+    except ValueError as error:  # pandas' parser errors and undecodable text are ValueErrors
+        raise BadDataError(f"{path} is not a table of provenance; remove it and trace the images again.") from error
+
+
+def _read_sources(data: DataSet, jobs: int) -> dict[str, list[Source]]:
+    index = index_photos(data)
+    single = index[(index.kind == "single") & index.has_photo]
+    with one_thread(), ThreadPoolExecutor(jobs) as pool:
+        return {
+            cell: list(pool.map(lambda photo: read_source(data, photo), single.index[single.labels == cell]))
+            for cell in CLASSES
+        }
+
+
+@dataclass(frozen=True)
+class _Tracer:
+    # What a worker keeps between chunks.
+    data: DataSet
+    lineups: dict[str, Lineup]
+
+    def trace(self, chunk: pd.DataFrame) -> str:
+        # The chunk's rows of the table, as csv.
+        rows = []
+        for image, cell in zip(chunk.image, chunk.cell, strict=True):
+            found = identify(self._read(image), self.lineups[cell])
+            rows.append(
+                {
+                    "image": image,
+                    "mirrored": found.mirrored,
+                    **dict(zip(AFFINE, found.affine.ravel(), strict=True)),
+                    **{name: value for name, value in vars(found).items() if name in _COLUMNS},
+                }
+            )
+        return _as_csv(pd.DataFrame(rows).round(_DECIMALS))
+
+    def _read(self, image: str) -> NDArray[np.uint8]:
+        path = self.data.image_path(image)
+        picture = read_image(path)
+        if picture.shape[:2] != IMAGE_SIZE[::-1]:
+            size = f"{IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}"
+            raise BadDataError(f"{path} is not {size}; run `wbc data check` and unpack the archive again.")
+        return to_grey(picture)
+
+
+def _prepare(data: DataSet, sources: dict[str, list[Source]]) -> _Tracer:
+    return _Tracer(data, {cell: line_up(of_class) for cell, of_class in sources.items()})
+
+
+_tracer: _Tracer | None = None
+
+
+def _start_worker(data: DataSet, sources: dict[str, list[Source]]) -> None:
+    global _tracer  # noqa: PLW0603 - a process of a pool has no other place to keep its state
+    cv2.setNumThreads(1)
+    _tracer = _prepare(data, sources)
+
+
+def _trace_in_worker(chunk: tuple[Path, pd.DataFrame]) -> str:
+    assert _tracer is not None
+    return _tracer.trace(chunk[1])
+
+
+def _work(data: DataSet, chunks: dict[Path, pd.DataFrame], jobs: int) -> Generator[tuple[Path, str], None, None]:
+    # Yields the csv of each chunk as it is done.
+    if not chunks:
+        return
+    sources = _read_sources(data, jobs)
+    if jobs == 1:
+        tracer = _prepare(data, sources)
+        for path, chunk in chunks.items():
+            with one_thread():
+                table = tracer.trace(chunk)
+            yield path, table
+        return
+    results = stopping.work_in_processes(_trace_in_worker, chunks.items(), jobs, _start_worker, (data, sources))
+    with closing(results):
+        for (path, _), table in results:
+            yield path, table

@@ -1,0 +1,1 @@
+"""Experiments, networks, fitting, and the store of runs."""

@@ -1,0 +1,183 @@
+"""The arrays that one experiment learns from and is scored on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_lib.data import splits
+from wbc_lib.data.dataset import CLASSES, LABELS, DataSet, index_photos
+from wbc_lib.data.images import load_images, read_image, shrink
+from wbc_lib.errors import UnknownNameError
+from wbc_lib.provenance import overlaps, trace
+from wbc_lib.provenance.boxes import cover_cells, white_cells
+from wbc_lib.training.experiments import N_FOLDS, Experiment
+
+#: Share of the white cell's box that is added on each side of a crop, so that its rim is in the picture.
+_CROP_MARGIN = 0.1
+#: In place of its photo's number, for an image that an experiment leaves out.
+_UNUSED = -1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs with their labels.
+
+    Attributes
+    ----------
+    inputs : ndarray, shape (examples, height, width, RGB) of uint8, or (examples, features) of float32
+    labels : ndarray of int32, shape (examples,)
+        1 to 4.
+    names : ndarray of str, shape (examples,)
+        Image or photo that each came from.
+    """
+
+    inputs: NDArray
+    labels: NDArray[np.int32]
+    names: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.integer]) -> "Examples":
+        """The examples in the given rows."""
+        return Examples(self.inputs[rows], self.labels[rows], self.names[rows])
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one run learns from, watches, and is scored on at the end."""
+
+    training: Examples
+    validation: Examples
+    test: Examples
+
+
+def gather(
+    data: DataSet, experiment: Experiment, seed: int, on_progress: Callable[[int, int], None] | None = None
+) -> Material:
+    """Put together the material of one experiment.
+
+    Parameters
+    ----------
+    data : DataSet
+    experiment : Experiment
+    seed : int
+        Decides what is held back for validation.
+    on_progress : callable, optional
+        Called with (images done, images in all) while images or features are prepared.
+
+    Raises
+    ------
+    BadDataError
+        If an image cannot be read.
+    WeightsError
+        If a frozen base's weights cannot be had.
+    """
+    if experiment.material in ("raw", "raw-undersampled", "raw-cropped"):
+        known, test = _raw(data, experiment, seed)
+        if experiment.protocol != "random":
+            raise UnknownNameError(f"There is no protocol {experiment.protocol!r} for raw photos; use 'random'.")
+        split = splits.split_at_random(len(known), experiment.settings.validation_share, seed)
+        return Material(known.take(split.training), known.take(split.validation), test)
+    if experiment.material not in ("augmented", "painted"):
+        raise UnknownNameError(f"There is no material {experiment.material!r} to train on.")
+    images, photo = _augmented(data, experiment, on_progress)
+    train, test = (
+        np.flatnonzero(np.char.startswith(images.names, part) & (photo != _UNUSED)) for part in ("TRAIN/", "TEST/")
+    )
+    if experiment.protocol == "test":
+        return Material(images.take(train), images.take(test), images.take(test))
+    if not experiment.protocol.startswith("fold-"):
+        split = _hold_back(data, experiment, images.labels[train], photo[train], seed)
+        return Material(images.take(train[split.training]), images.take(train[split.validation]), images.take(test))
+    rows = np.concatenate([train, test])
+    fold = int(experiment.protocol.removeprefix("fold-"))
+    split = splits.split_by_group(images.labels[rows], _fields(data, photo[rows]), fold, N_FOLDS, seed)
+    held_back = rows[split.validation]
+    photos, first = np.unique(photo[held_back], return_index=True)
+    originals = _read_photos(data, photos, images.labels[held_back[first]], experiment.input_shape)
+    learned = rows[split.training]
+    share = experiment.settings.photo_share
+    learned = learned[splits.choose_share(images.labels[learned], photo[learned], share, seed)]
+    return Material(images.take(learned), images.take(held_back), originals)
+
+
+def _hold_back(
+    data: DataSet, experiment: Experiment, labels: NDArray[np.int32], photo: NDArray[np.int64], seed: int
+) -> splits.Split:
+    share = experiment.settings.validation_share
+    if experiment.protocol == "random":
+        return splits.split_at_random(len(labels), share, seed)
+    if experiment.protocol == "by-photo":
+        return splits.split_by_group(labels, _fields(data, photo), 1, round(1 / share), seed)
+    raise UnknownNameError(f"There is no protocol {experiment.protocol!r} to hold images back by.")
+
+
+def _fields(data: DataSet, photo: NDArray[np.int64]) -> NDArray[np.int64]:
+    # Photos of one field of view count as one.
+    return overlaps.group(np.unique(photo).tolist(), overlaps.read_pairs(data)).loc[photo].to_numpy()
+
+
+def _augmented(
+    data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None
+) -> tuple[Examples, NDArray[np.int64]]:
+    # The images of all splits; and each one's photo, where it matters, or that it is not to be used.
+    images = load_images(data, experiment.input_shape, on_progress)
+    inputs, photo = images.pixels, np.zeros(len(images.pixels), np.int64)
+    if experiment.network.base:
+        from wbc_lib.training.features import load_features
+
+        inputs = load_features(data, experiment, on_progress)
+    if experiment.material == "painted" or experiment.protocol not in ("random", "test"):
+        table = trace.read(data, on_progress)
+        photo = table.photo.to_numpy()
+        if experiment.material == "painted":
+            boxes = white_cells(data)
+            inputs = cover_cells(inputs, table, boxes)
+            photo = np.where(table.photo.isin(boxes.photo), photo, _UNUSED)
+    return Examples(inputs, images.index.label.to_numpy(np.int32), images.index.image.to_numpy(str)), photo
+
+
+def _raw(data: DataSet, experiment: Experiment, seed: int) -> tuple[Examples, Examples]:
+    index = index_photos(data).query(
+        "has_photo and kind == 'single' and labels in @CLASSES", local_dict={"CLASSES": CLASSES}
+    )
+    known = index[index.split == "TRAIN"]
+    if experiment.material == "raw-undersampled":
+        # The rarest class is counted over all photos of the split that may be learned from.
+        known = known.iloc[splits.undersample(known.labels.map(LABELS).to_numpy(), seed)]
+    crops = _largest_cells(data) if experiment.material == "raw-cropped" else {}
+    return tuple(
+        _read_photos(data, part.index.to_numpy(), part.labels.map(LABELS).to_numpy(), experiment.input_shape, crops)
+        for part in (known, index[index.split == "TEST"])
+    )
+
+
+def _largest_cells(data: DataSet) -> dict[int, tuple[int, int, int, int]]:
+    # Of several boxes the largest is the labelled cell: the label names one.
+    boxes = white_cells(data)
+    area = (boxes.xmax - boxes.xmin) * (boxes.ymax - boxes.ymin)
+    largest = boxes.loc[area.groupby(boxes.photo).idxmax()].set_index("photo")
+    return {p: (b.xmin, b.ymin, b.xmax, b.ymax) for p, b in largest.iterrows()}
+
+
+def _read_photos(
+    data: DataSet,
+    photos: NDArray[np.int64],
+    labels: NDArray[np.integer],
+    shape: tuple[int, int],
+    crops: Mapping[int, tuple[int, int, int, int]] = MappingProxyType({}),
+) -> Examples:
+    pixels = np.stack([shrink(_cut(read_image(data.photo_path(p)), crops.get(p)), shape) for p in photos])
+    return Examples(pixels, labels.astype(np.int32), np.array([data.photo_path(p).name for p in photos]))
+
+
+def _cut(image: NDArray[np.uint8], crop: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
+    if crop is None:
+        return image
+    xmin, ymin, xmax, ymax = crop
+    dx, dy = round(_CROP_MARGIN * (xmax - xmin)), round(_CROP_MARGIN * (ymax - ymin))
+    return image[max(ymin - dy, 0) : ymax + dy, max(xmin - dx, 0) : xmax + dx]

@@ -1,0 +1,267 @@
+"""Fit one experiment: fast, the same every time, and resumable after any interruption.
+
+An epoch is a function of the state it starts from and of (seed, epoch): the order of the images is drawn anew from
+these two, and the state of the dropout generators is part of the state that a checkpoint holds. So a training that
+was killed goes on from its last finished epoch and ends with the same bits as one that was not.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wbc_lib import paths
+from wbc_lib.data.dataset import N_OUTPUTS
+from wbc_lib.data.images import Scale, choose_scale
+from wbc_lib.errors import UnknownNameError
+from wbc_lib.progress import Step
+from wbc_lib.training import networks
+from wbc_lib.training.arrays import Examples, Material
+from wbc_lib.training.experiments import Experiment, Settings
+from wbc_lib.training.networks import keras, tf
+
+#: Steps between two reports of progress: one call into the graph.
+_STEPS_PER_CALL = 25
+_SCORING_BATCH = 256
+
+tf.config.experimental.enable_op_determinism()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves.
+
+    Attributes
+    ----------
+    history : DataFrame
+        A row per epoch: ``epoch`` (from 1), ``loss``, ``accuracy`` (both averaged over the epoch while learning,
+        dropout on), ``val_loss``, ``val_accuracy`` (after it), ``seconds``. Losses include the penalties.
+    weights : list of ndarray
+        The network's trained weights, in Keras' order.
+    scale : Scale or None
+        The normalisation that was used.
+    validation_logits, test_logits : ndarray of float32, shape (examples, 5)
+        Of the network after the last epoch.
+    """
+
+    history: pd.DataFrame
+    weights: list[NDArray[np.float32]]
+    scale: Scale | None
+    validation_logits: NDArray[np.float32]
+    test_logits: NDArray[np.float32]
+
+
+def fit(
+    experiment: Experiment,
+    material: Material,
+    epochs: int,
+    seed: int,
+    *,
+    checkpoint: Path | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Fitted:
+    """Train one network.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    material : Material
+    epochs : int
+    seed : int
+        Decides the first weights, the order of the images and what dropout drops.
+    checkpoint : Path, optional
+        File that holds the state after the last finished epoch. If it is there, the training goes on from it.
+        The caller removes it once the result is safe.
+    on_step : callable, optional
+        Told about progress.
+
+    Returns
+    -------
+    Fitted
+    """
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    pixels = material.training.inputs
+    scale = choose_scale(experiment.settings.normalisation, pixels) if pixels.ndim == 4 else None
+    model = networks.build(experiment.network, pixels.shape[1:], scale)
+    optimizer = make_optimizer(experiment.settings)
+    optimizer.build(model.trainable_variables)
+    state = [*model.variables, *optimizer.variables]
+    history = _restore(checkpoint, state) if checkpoint and checkpoint.exists() else []
+    run_steps = _make_steps(model, optimizer, _weigh_classes(experiment.settings, material.training.labels))
+    score = _make_scorer(model)
+    inputs, labels = tf.constant(pixels), tf.constant(material.training.labels)
+    for epoch in range(len(history) + 1, epochs + 1):
+        started = time.perf_counter()
+        if experiment.augment:
+            inputs = tf.constant(augment(pixels, np.random.default_rng([seed, epoch, 1])))
+        rng = np.random.default_rng([seed, epoch])
+        order = np.concatenate([rng.permutation(len(pixels)) for _ in range(experiment.settings.passes)])
+        order = order.astype(np.int32)
+        loss = correct = seen = 0.0
+        for batches in _batches(order, experiment.settings.batch_size):
+            step_loss, step_correct = run_steps(inputs, labels, batches)
+            loss, correct, seen = loss + float(step_loss), correct + float(step_correct), seen + batches.size
+            if on_step:
+                elapsed = time.perf_counter() - started
+                table = pd.DataFrame(history)
+                on_step(Step(epoch, epochs, seen / len(order), elapsed, loss / seen, correct / seen, table))
+        val_loss, val_accuracy = score(material.validation)
+        row = {"epoch": epoch, "loss": loss / seen, "accuracy": correct / seen}
+        row |= {"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": time.perf_counter() - started}
+        history.append(row)
+        if checkpoint:
+            _save(checkpoint, state, history)
+        if on_step:
+            on_step(Step(epoch, epochs, 1.0, row["seconds"], row["loss"], row["accuracy"], pd.DataFrame(history)))
+    return Fitted(
+        pd.DataFrame(history),
+        model.get_weights()[: len(model.trainable_variables)],
+        scale,
+        predict(model, material.validation.inputs),
+        predict(model, material.test.inputs),
+    )
+
+
+def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
+    """Make the optimizer that the settings name."""
+    optimizers = keras.optimizers
+    makers = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}
+    makers["adadelta"] = optimizers.Adadelta
+    if settings.optimizer not in makers:
+        raise UnknownNameError(f"There is no optimizer {settings.optimizer!r}; choose one of: {', '.join(makers)}.")
+    return makers[settings.optimizer](settings.learning_rate)
+
+
+def predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float32]:
+    """Logits of a network for many inputs, shape (examples, 5)."""
+    call = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False), reduce_retracing=True)
+    parts = [call(tf.constant(inputs[i : i + _SCORING_BATCH])).numpy() for i in range(0, len(inputs), _SCORING_BATCH)]
+    return np.concatenate(parts)
+
+
+def augment(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Turn, shift, shear and mirror each image much as the published augmented set was made.
+
+    Rotation within 20 degrees, shift within a tenth of either side, shear within 0.2 degrees, mirrored in each axis
+    half of the time; what comes in from outside is black. (The published images turn out to be sheared by up to
+    0.2 radians, which is more; see `wbc_lib.provenance.trace`.)
+    """
+    height, width = pixels.shape[1:3]
+    centre = np.array([width / 2 - 0.5, height / 2 - 0.5])
+    out = np.empty_like(pixels)
+    for i, image in enumerate(pixels):
+        turn, shear = np.deg2rad(rng.uniform(-20, 20)), np.deg2rad(rng.uniform(-0.2, 0.2))
+        shift = rng.uniform(-0.1, 0.1, 2) * (width, height)
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        linear = rotation @ np.array([[1, -np.sin(shear)], [0, np.cos(shear)]]) @ np.diag(rng.choice([-1, 1], 2))
+        affine = np.column_stack([linear, centre + shift - linear @ centre])
+        out[i] = cv2.warpAffine(image, affine, (width, height))
+    return out
+
+
+def _batches(order: NDArray[np.int32], batch_size: int) -> list[NDArray[np.int32]]:
+    # Whole batches, some steps to a call; then the rest of the epoch as one smaller batch.
+    whole = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
+    parts = [whole[i : i + _STEPS_PER_CALL] for i in range(0, len(whole), _STEPS_PER_CALL)]
+    rest = order[whole.size :]
+    return parts + ([rest[None]] if len(rest) else [])
+
+
+def _weigh_classes(settings: Settings, labels: NDArray[np.int32]) -> NDArray[np.float32] | None:
+    # By label, as scikit-learn's class_weight="balanced"; None where all count alike.
+    if not settings.class_weights:
+        return None
+    counts = np.bincount(labels, minlength=N_OUTPUTS)
+    present = counts > 0
+    return np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0).astype(np.float32)
+
+
+def _make_steps(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, class_weights: NDArray[np.float32] | None
+) -> Callable:
+    # Many steps in one call, over an array that lives in the graph: no queue, no copy, no Python between steps.
+    variables = model.trainable_variables
+
+    def one_step(inputs: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x, y = tf.cast(tf.gather(inputs, rows), tf.float32), tf.gather(labels, rows)
+        with tf.GradientTape() as tape:
+            logits = model(x, training=True)
+            loss = _loss(model, logits, y, class_weights)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        optimizer.apply(gradients, variables)
+        n = tf.cast(tf.size(rows), tf.float32)
+        return loss * n, _count_correct(logits, y)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def run_steps(inputs: tf.Tensor, labels: tf.Tensor, batches: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def body(i: tf.Tensor, loss: tf.Tensor, correct: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            step_loss, step_correct = one_step(inputs, labels, batches[i])
+            return i + 1, loss + step_loss, correct + step_correct
+
+        n_steps = tf.shape(batches)[0]
+        start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
+        return tf.while_loop(lambda i, *_: i < n_steps, body, start, parallel_iterations=1)[1:]
+
+    return run_steps
+
+
+def _make_scorer(model: keras.Model) -> Callable[[Examples], tuple[float, float]]:
+    @tf.function(autograph=False, reduce_retracing=True)
+    def score_batch(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = model(tf.cast(x, tf.float32), training=False)
+        return _loss(model, logits, y) * tf.cast(tf.size(y), tf.float32), _count_correct(logits, y)
+
+    def score(examples: Examples) -> tuple[float, float]:
+        totals = np.zeros(2)
+        for i in range(0, len(examples), _SCORING_BATCH):
+            part = slice(i, i + _SCORING_BATCH)
+            totals += [
+                float(v) for v in score_batch(tf.constant(examples.inputs[part]), tf.constant(examples.labels[part]))
+            ]
+        loss, correct = totals / len(examples)
+        return float(loss), float(correct)
+
+    return score
+
+
+def _loss(
+    model: keras.Model, logits: tf.Tensor, labels: tf.Tensor, class_weights: NDArray[np.float32] | None = None
+) -> tf.Tensor:
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if class_weights is not None:
+        losses *= tf.gather(tf.constant(class_weights), labels)
+    data_loss = tf.reduce_mean(losses)
+    return tf.add_n([data_loss, *model.losses])
+
+
+def _count_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    predicted = tf.argmax(logits, axis=1, output_type=labels.dtype)
+    return tf.reduce_sum(tf.cast(predicted == labels, tf.float32))
+
+
+def _save(checkpoint: Path, state: list[keras.Variable], history: list[dict]) -> None:
+    arrays = {f"v{i:04d}": v.numpy() for i, v in enumerate(state)}
+    with paths.written_whole(checkpoint) as temporary, temporary.open("wb") as file:
+        np.savez(file, history=np.frombuffer(json.dumps(history).encode(), np.uint8), **arrays)
+
+
+def _restore(checkpoint: Path, state: list[keras.Variable]) -> list[dict]:
+    try:
+        with np.load(checkpoint, allow_pickle=False) as file:
+            history = json.loads(file["history"].tobytes())
+            arrays = [file[f"v{i:04d}"] for i in range(len(state))]
+        for variable, array in zip(state, arrays, strict=True):
+            if variable.shape != array.shape:
+                return []
+    except Exception:  # numpy and zipfile raise more than they document, and whichever it is:
+        return []  # a checkpoint that cannot be read costs epochs, never the run.
+    for variable, array in zip(state, arrays, strict=True):
+        variable.assign(array)
+    return history

@@ -1,0 +1,272 @@
+"""Ask for a run: read it if it is recorded, train it if it is not."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wbc_lib import paths, progress
+from wbc_lib.data import dataset
+from wbc_lib.data.dataset import DataSet
+from wbc_lib.data.hashes import PUBLISHED_SHA256, Manifest, read_manifest
+from wbc_lib.data.images import Images, load_images
+from wbc_lib.errors import DataNotFoundError, RunError, WeightsError
+from wbc_lib.provenance import overlaps
+from wbc_lib.provenance import trace as provenance
+from wbc_lib.training.designs import find_design
+from wbc_lib.training.experiments import EXPERIMENTS, Experiment, Plan, Profile, find_experiment, find_profile, vary
+from wbc_lib.training.runs import Run, Store
+
+#: In place of a folder of photos: the recorded results, with phantoms where a picture is needed.
+RECORDED = "recorded"
+#: Experiments whose weights are kept in the repository; every other run's weights stay with their machine.
+_WITH_WEIGHTS = ("final",)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The data and the profile that a chapter or a command works with.
+
+    Attributes
+    ----------
+    data : DataSet
+    profile : Profile
+    store : Store
+    may_train : bool
+        Whether a run that is not there may be trained; if not, asking for it raises `RunError`.
+    results_of : str
+        Sha256 of other data whose recorded runs are shown: `data` only lends its pictures. "" if it is the same.
+    """
+
+    data: DataSet
+    profile: Profile
+    store: Store
+    may_train: bool = True
+    results_of: str = ""
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The data set's hashes."""
+        return read_manifest(self.data)
+
+    @property
+    def data_sha256(self) -> str:
+        """Of the data that the runs were made of."""
+        return self.results_of or self.manifest.sha256
+
+    @property
+    def named(self) -> str:
+        """What `open_study` is to be given to open the same data again, from any folder."""
+        return RECORDED if self.results_of else str(self.data.root.resolve())
+
+    @cached_property
+    def provenance(self) -> pd.DataFrame:
+        """Which photo each image that the runs were made of came from, as `provenance.trace` tells it."""
+        if self.data_sha256 == PUBLISHED_SHA256:
+            return provenance.read_recorded()
+        with progress.bar("Tracing the images") as on_progress:
+            return provenance.read(self.data, on_progress)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Photos of the runs' data that share a field of view, as `overlaps.find_pairs` tells it."""
+        return overlaps.read_recorded() if self.data_sha256 == PUBLISHED_SHA256 else overlaps.read_pairs(self.data)
+
+    @cached_property
+    def images(self) -> Images:
+        """The augmented images as an array at the network's input size."""
+        with progress.bar("Preparing the images") as on_progress:
+            return load_images(self.data, on_progress=on_progress)
+
+    def plan(self, name: str, seed: int, **changes: Any) -> Plan:
+        """The plan of an experiment of this study, with any setting changed (see `experiments.vary`)."""
+        experiment = vary(find_experiment(name), **changes)
+        return Plan(experiment, self.profile.epochs(experiment), seed, self.data_sha256)
+
+    def run(self, name: str, seed: int = 0, **changes: Any) -> Run:
+        """Get one run, training it if need be.
+
+        Parameters
+        ----------
+        name : str
+            Of the experiment.
+        seed : int
+        **changes
+            Settings that differ from the registry's, such as ``dropout=0.3``: that makes it another run.
+
+        Raises
+        ------
+        RunError
+            If it is damaged, or is not there and may not be trained.
+        WeightsError
+            If a frozen base's weights cannot be had.
+        """
+        plan = self.plan(name, seed, **changes)
+        return self.store.find(plan) or self.train(plan)
+
+    def runs(self, name: str, *, optional: bool = False) -> list[Run]:
+        """Get the runs of one experiment, one per seed of the profile.
+
+        Parameters
+        ----------
+        name : str
+            Of the experiment.
+        optional : bool
+            Whether those that are recorded, be it none, rather than an error, are the answer where others cannot be
+            trained here.
+
+        Returns
+        -------
+        list of Run
+            By seed. If training is not allowed: those that are recorded, at least one unless `optional`.
+
+        Raises
+        ------
+        RunError
+            If one is damaged, `optional` or not.
+        """
+        if not self.may_train:
+            found = self.recorded(name)
+            return found if found or optional else [self.run(name, self.profile.seeds[0])]
+        try:
+            return [self.run(name, seed) for seed in self.profile.seeds]
+        except WeightsError:
+            if optional:
+                return self.recorded(name)
+            raise
+
+    def recorded(self, name: str) -> list[Run]:
+        """Those runs of one experiment that are there already; nothing is trained."""
+        found = (self.store.find(self.plan(name, seed)) for seed in self.profile.seeds)
+        return [run for run in found if run is not None]
+
+    def missing(self, names: Iterable[str] = EXPERIMENTS, seeds: Iterable[int] = ()) -> list[tuple[str, int]]:
+        """Experiments and seeds (by default the profile's) that are not recorded, first seeds first."""
+        wanted = [(name, seed) for seed in seeds or self.profile.seeds for name in names]
+        return [(name, seed) for name, seed in wanted if self.store.find(self.plan(name, seed)) is None]
+
+    def design(self, name: str) -> dict[str, list[Run]]:
+        """Those runs of a design that are there already, by the experiment's name, each list by seed."""
+        wanted, study = self.wanted(name)
+        found = {
+            experiment: [study.store.find(study.plan(experiment, s)) for s in wanted[experiment]]
+            for experiment in wanted
+        }
+        return {experiment: [run for run in runs if run] for experiment, runs in found.items()}
+
+    def wanted(self, name: str) -> tuple[dict[str, tuple[int, ...]], "Study"]:
+        """Seeds of each experiment of a design, and this study at the profile that the design is run with."""
+        design = find_design(name)
+        if self.profile.name == "smoke":
+            return dict.fromkeys(design.in_smoke, self.profile.seeds), self
+        return design.seeds, replace(self, profile=find_profile(design.profile))
+
+    def train(self, plan: Plan) -> Run:
+        """Train a plan that is not recorded; another process that asks for the same one waits and reads.
+
+        Raises
+        ------
+        RunError
+            If training is not allowed, or its state or result cannot be written.
+        """
+        title = f"{plan.experiment.title}, seed {plan.seed}"
+        if not self.may_train:
+            raise RunError(f"No run of '{title}' over {plan.epochs} epochs is recorded; train it with `wbc train`.")
+        with self.store.lock(plan):
+            # Whoever held the lock before may have trained just this.
+            return self.store.find(plan) or self._train_alone(plan, title)
+
+    def _train_alone(self, plan: Plan, title: str) -> Run:
+        from wbc_lib.training.arrays import gather
+        from wbc_lib.training.fit import fit
+
+        experiment = plan.experiment
+        with progress.bar(f"{title}: preparing") as on_progress:
+            material = gather(self.data, experiment, plan.seed, on_progress)
+        checkpoint = self.store.checkpoint(plan)
+        try:
+            with progress.training_bar(title) as on_step:
+                fitted = fit(experiment, material, plan.epochs, plan.seed, checkpoint=checkpoint, on_step=on_step)
+        except OSError as error:
+            raise RunError(
+                f"The training of '{title}' could not keep its state. {paths.explain(error, checkpoint.parent)} Where "
+                "there is room made, it goes on from its last finished epoch."
+            ) from error
+        return self.store.write(plan, fitted, material, keep_weights=_keeps_weights(experiment))
+
+
+def _keeps_weights(experiment: Experiment) -> bool:
+    return experiment.name in _WITH_WEIGHTS
+
+
+def open_study(
+    data: str | Path | None = None,
+    profile: str = "quick",
+    *,
+    record: bool = False,
+    may_train: bool = True,
+    download: bool = True,
+) -> Study:
+    """Open the study: find the photos (or, failing that, draw phantoms) and the store.
+
+    Parameters
+    ----------
+    data : path, optional
+        Folder of the data set; "phantoms"; or "recorded": phantoms for the pictures, and the recorded runs of the
+        published photos for all else. By default `dataset.find`, and "recorded" if it finds nothing.
+    profile : str
+        "smoke", "quick" or "paper".
+    record : bool
+        Whether new runs go to the project's ``results/``, to be committed; by default they go to the user cache.
+    may_train : bool
+        Whether missing runs may be trained.
+    download : bool
+        Whether the photos may be downloaded.
+
+    Raises
+    ------
+    DataNotFoundError
+        If `data` names a folder that holds no data set.
+    UnknownNameError
+        If there is no such profile.
+    """
+    chosen = find_profile(profile)
+    named = str(data or os.environ.get("WBC_DATA") or "")
+    found = _find_photos(named, download)
+    roots = [paths.cache() / "runs", paths.results()]
+    store = Store(*(roots[::-1] if record else roots))
+    if found:
+        return Study(found, chosen, store, may_train)
+    if named == "phantoms" or chosen.name == "smoke":
+        return Study(_draw(is_small=chosen.name == "smoke"), chosen, store, may_train)
+    return Study(_draw(is_small=True), chosen, store, may_train=False, results_of=PUBLISHED_SHA256)
+
+
+def prefer_recorded(study: Study) -> Study:
+    """The same study at profile "paper" where the final model's runs are recorded for these data, else at "quick"."""
+    at_full_length = replace(study, profile=find_profile("paper"))
+    return at_full_length if at_full_length.recorded("final") else replace(study, profile=find_profile("quick"))
+
+
+def _find_photos(named: str, download: bool) -> DataSet | None:
+    if named in ("phantoms", RECORDED):
+        return None
+    if named:
+        return dataset.open_folder(named)
+    try:
+        return dataset.find(download=download)
+    except DataNotFoundError:
+        if (paths.cache() / "blood-cells").exists():
+            raise  # they are there, but not as they should be
+    return None
+
+
+def _draw(*, is_small: bool) -> DataSet:
+    from wbc_lib.data import phantoms
+
+    with progress.bar("Drawing phantoms") as on_progress:
+        return phantoms.cached(**({"scale": 0.1, "copies": 40} if is_small else {}), on_progress=on_progress)

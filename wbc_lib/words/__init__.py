@@ -1,0 +1,1 @@
+"""Sentences that chapters show, until they stand in the chapters."""
