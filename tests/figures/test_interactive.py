@@ -174,8 +174,9 @@ def test_pointing_at_a_mark_lists_the_seeds(do):
 
 
 def test_figures_are_as_wide_as_the_column_and_legible_in_the_dark(do):
-    for width in (1000, 700, 360):
+    for width, room in ((1000, 0), (1000, 40), (700, 0), (360, 0)):
         do(lambda tab, width=width: tab.set_viewport_size({"width": width, "height": 800}))
+        see(do, f"document.body.style.padding = '0 {room}px'")  # as the dark theme does, with the window as it was
         do(
             lambda tab: tab.wait_for_function(
                 "[...document.querySelectorAll('.wbc-plot')].every((box) => Math.abs("
@@ -183,6 +184,7 @@ def test_figures_are_as_wide_as_the_column_and_legible_in_the_dark(do):
             )
         )
         assert see(do, "document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert see(do, "document.querySelector('#matrix .main-svg').getBoundingClientRect().height") == 480
     see(do, "document.documentElement.dataset.theme = 'dark'")  # black text stays on white
     assert (
         see(do, "getComputedStyle(document.querySelector('.js-plotly-plot')).backgroundColor") == "rgb(255, 255, 255)"

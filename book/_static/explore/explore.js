@@ -45,10 +45,12 @@
     live.hidden = false;
     if (box.clientWidth < 600) layout.height = layout.meta.narrow_height;
     // Nothing here moves by itself: every change is drawn at once, whatever prefers-reduced-motion says.
-    await Plotly.newPlot(plot, data, layout, { displayModeBar: false, responsive: true });
+    await Plotly.newPlot(plot, data, layout, { displayModeBar: false });
     box.classList.add("is-live");
     openLegend(plot);
     plot.on("plotly_afterplot", () => openLegend(plot));
+    // The dark theme leaves a figure less room.
+    new ResizeObserver(() => Plotly.relayout(plot, { width: live.clientWidth })).observe(live);
   };
 
   document.addEventListener("DOMContentLoaded", () => {
