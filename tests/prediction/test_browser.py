@@ -111,7 +111,8 @@ def images_of(data, split, per_class):
 
 
 #: Training decodes a JPEG at half size, a browser at full size: how far a pixel and a probability may be apart.
-#: Of 208 real images pixels differ by up to 12, 0.4 on the mean. This network learned little: its answers are alike.
+#: (Decoding 208 published images at full size with OpenCV moves a pixel by up to 12, 0.4 on the mean.) This network
+#: learned little: its answers are alike.
 PIXELS, PROBABILITY = 16, 0.002
 
 
