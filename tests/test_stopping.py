@@ -108,7 +108,8 @@ def small_book(tmp_path, phantom_set) -> str:
     """A book of one quick chapter and five that take ten minutes each; returns the code that puts it in place."""
     root = tmp_path / "project"
     (root / "book" / "_static").mkdir(parents=True)
-    shutil.copy(paths.ROOT / "_config.yml", root)
+    for name in ("_config.yml", "CITATION.cff", "requirements.lock"):
+        shutil.copy(paths.ROOT / name, root)
     slow = [f"slow-{i}" for i in range(5)]
     chapters = [{"file": f"book/{name}"} for name in slow]
     (root / "_toc.yml").write_text(json.dumps({"format": "jb-book", "root": "book/quick", "chapters": chapters}))
@@ -315,7 +316,7 @@ def test_work_that_does_not_hear_of_the_stop_ends_too(body):
     first = f"""
 import time
 from wbc_lib.cli import main as cli
-def work():
+def work(**_):
     print("begun", file=sys.stderr, flush=True)
     exec({body!r})
 cli.app = work

@@ -15,7 +15,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 from wbc_lib import paths
-from wbc_lib.book import downloads, lineage, prose
+from wbc_lib.book import downloads, lineage, prose, site
 from wbc_lib.book.downloads import SETUP, Address
 from wbc_lib.book.lab import list_chapters, set_profile
 from wbc_lib.errors import BookError
@@ -190,7 +190,8 @@ def tiny_site(tmp_path):
         target = tmp_path / ("with" if address else "without")
         command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", source, "-q"]
         command += ["--path-output", target, "--warningiserror"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = os.environ | {site.BUILDING: "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[:1500]
         return target / "_build" / "html"
 

@@ -135,7 +135,8 @@ def interrupted(folder: Path) -> subprocess.CompletedProcess:
     """Draw a large set of phantoms and press Ctrl-C in the midst of it."""
     # Where tests run in the background, a child would inherit that it is deaf to Ctrl-C.
     code = (
-        "import signal, sys; from wbc_lib.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "import signal, sys; from wbc_lib.cli.main import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         f"sys.argv = ['wbc', 'data', 'phantoms', {str(folder / 'set')!r}]; main()"
     )
     command = [sys.executable, "-c", code]

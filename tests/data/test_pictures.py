@@ -140,7 +140,8 @@ def refused(pixels, picture):
     )
 
     def damaged(content):
-        return content[: len(content) // 2] + bytes(64) + content[len(content) // 2 + 64 :]
+        middle = len(content) // 2
+        return content[:middle] + np.random.default_rng(0).bytes(300) + content[middle + 300 :]
 
     return {
         "12 of its 16 bits": [tiff(sixteen * 16), deep(pixels, 16, ".png"), tiff(grey.astype("<u2") * 16)],

@@ -102,7 +102,6 @@ def test_every_class_has_a_colour_of_its_own():
         lambda: figures.draw_side_by_side({"a": PICTURE, "b": PICTURE}),
         lambda: figures.draw_histogram({"a": RNG.normal(size=99)}, "value"),
         lambda: figures.draw_multiples({f"e{i}": [HISTORY] for i in range(6)}),
-        lambda: figures.draw_dots(pd.DataFrame({"paper": [0.5], "measured": [0.6]}, index=["a"]), "accuracy"),
     ],
 )
 def test_figures_can_be_drawn_and_are_as_wide_as_the_text(figure):

@@ -222,7 +222,7 @@ def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, t
 
 def test_without_photos_the_recorded_results_are_shown_and_nothing_is_trained(monkeypatch):
     monkeypatch.setenv("WBC_RESULTS", str(ROOT / "results"))
-    monkeypatch.setattr(study.photos, "find", lambda **_: study.photos.open_folder("/no/such/folder"))
+    monkeypatch.setattr(study.dataset, "find", lambda **_: study.dataset.open_folder("/no/such/folder"))
     for found in (study.open_study("recorded", "paper"), study.open_study(None, "paper")):
         assert found.data.is_phantom and not found.may_train
         assert found.data_sha256 == PUBLISHED_SHA256 != found.manifest.sha256
