@@ -20,7 +20,7 @@ from wbc_lib import paths
 from wbc_lib.data.dataset import N_OUTPUTS
 from wbc_lib.data.images import Scale, choose_scale
 from wbc_lib.errors import UnknownNameError
-from wbc_lib.progress import Step
+from wbc_lib.progress import Step, console
 from wbc_lib.training import networks
 from wbc_lib.training.arrays import Examples, Material
 from wbc_lib.training.experiments import Experiment, Settings
@@ -259,9 +259,14 @@ def _restore(checkpoint: Path, state: list[keras.Variable]) -> list[dict]:
             arrays = [file[f"v{i:04d}"] for i in range(len(state))]
         for variable, array in zip(state, arrays, strict=True):
             if variable.shape != array.shape:
-                return []
-    except Exception:  # numpy and zipfile raise more than they document, and whichever it is:
-        return []  # a checkpoint that cannot be read costs epochs, never the run.
+                raise ValueError(f"a variable of {array.shape} in place of {variable.shape}")
+    except Exception as error:  # numpy and zipfile raise more than they document, and whichever it is:
+        # a checkpoint that cannot be read costs epochs, never the run.
+        console.print(
+            f"The state of an unfinished training, {checkpoint}, is damaged ({error}); the training begins anew.",
+            soft_wrap=True, highlight=False, markup=False,
+        )  # fmt: skip
+        return []
     for variable, array in zip(state, arrays, strict=True):
         variable.assign(array)
     return history

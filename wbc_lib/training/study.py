@@ -259,9 +259,10 @@ def _find_photos(named: str, download: bool) -> DataSet | None:
         return dataset.open_folder(named)
     try:
         return dataset.find(download=download)
-    except DataNotFoundError:
+    except DataNotFoundError as error:
         if (paths.cache() / "blood-cells").exists():
             raise  # they are there, but not as they should be
+        progress.console.print(str(error), soft_wrap=True, highlight=False, markup=False)
     return None
 
 
