@@ -32,7 +32,7 @@ def read_or_refuse(read, *arguments):
         return None
 
 
-@given(damages())
+@given(damage=damages())
 def test_a_jpeg(damage, phantom_set, tmp_path_factory):
     path = phantom_set.image_path(dataset.list_images(phantom_set).image[0])
     damaged = tmp_path_factory.mktemp("jpeg") / path.name
@@ -43,21 +43,21 @@ def test_a_jpeg(damage, phantom_set, tmp_path_factory):
     assert pixels is not None or problem
 
 
-@given(damages())
+@given(damage=damages())
 def test_labels(damage, phantom_set):
     text = damage(phantom_set.labels_path.read_bytes()).decode("utf-8", "replace")
     labels = read_or_refuse(dataset.parse_labels, text)
     assert labels is None or all(isinstance(number, int) for number in labels)
 
 
-@given(damages())
+@given(damage=damages())
 def test_boxes(damage, phantom_set):
     path = phantom_set.annotation_path(dataset.list_annotations(phantom_set)[0])
     boxes = read_or_refuse(dataset.parse_boxes, damage(path.read_bytes()), path.name)
     assert boxes is None or (boxes.xmin.between(0, 640) & boxes.ymax.between(0, 480)).all()
 
 
-@given(damages(), st.sampled_from(["photo.txt", "../outside", "/absolute", "a/../../b", "C:x"]))
+@given(damage=damages(), name=st.sampled_from(["photo.txt", "../outside", "/absolute", "a/../../b", "C:x"]))
 @settings(max_examples=50)
 def test_an_archive(damage, name, tmp_path_factory):
     folder = tmp_path_factory.mktemp("zip")
