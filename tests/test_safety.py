@@ -36,7 +36,7 @@ READS_WEIGHTS = {
     "tests/training/test_networks.py": {"test_the_edge_detection_weights_are_those_of_the_package": "h5py.File"},
 }
 #: The only place that may open an archive.
-OPENS_ARCHIVES = {"wbc_lib/data/archive.py", "tests/data/test_archive.py"}
+OPENS_ARCHIVES = {"wbc_lib/data/archive.py", "tests/data/test_archive.py", "tests/data/test_damage.py"}
 
 
 def sources() -> Iterator[tuple[str, str]]:

@@ -236,8 +236,10 @@ def _say_basis(study: Study) -> None:
 
 
 def _require_runs(study: Study) -> None:
-    # Networks on a ready-made base, whose weights not every machine can fetch, may be missing; pages say so.
-    lacking = [e.name for e in EXPERIMENTS.values() if not e.network.base and not study.recorded(e.name)]
+    # Our controls, and networks on a ready-made base whose weights not every machine can fetch, may be missing; pages
+    # say so.
+    paper = [e.name for e in EXPERIMENTS.values() if e.in_paper and not e.network.base]
+    lacking = [name for name in paper if not study.recorded(name)]
     if lacking:
         remedy = "say --train" if not study.results_of else "leave out --profile, or name the photos with --data"
         raise RunError(
