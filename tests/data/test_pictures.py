@@ -141,7 +141,8 @@ def refused(pixels, picture):
 
     def damaged(content):
         middle = len(content) // 2
-        return content[:middle] + b"\xff\x00" * 50 + content[middle + 100 :]
+        is_jpeg = content.startswith(b"\xff\xd8")  # which may well go on after other damage than a gap
+        return content[:middle] + (content[middle + 500 :] if is_jpeg else bytes(64) + content[middle + 64 :])
 
     return {
         "12 of its 16 bits": [tiff(sixteen * 16), deep(pixels, 16, ".png"), tiff(grey.astype("<u2") * 16)],
