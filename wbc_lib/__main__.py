@@ -12,7 +12,12 @@ def main() -> None:
             signal.signal(number, lambda number, _: os._exit(128 + number))
     from wbc_lib.cli import main as cli
 
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # All is done: a stop while the interpreter ends would only spoil the exit code.
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
