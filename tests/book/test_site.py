@@ -177,7 +177,7 @@ def test_a_site_that_cannot_take_its_name_leaves_the_earlier_one(checkout, pages
 
 
 HOLD = """
-import sys, time; from pathlib import Path; from wbc_lib import paths, site
+import sys, time; from pathlib import Path; from wbc_lib import paths; from wbc_lib.book import site
 paths.BUILD = Path(sys.argv[1])
 with site.claim(Path(sys.argv[2])):
     print("held", flush=True)
