@@ -14,7 +14,7 @@ from subprocess import STDOUT
 import yaml
 
 from wbc_lib import paths, stopping
-from wbc_lib.book import downloads, lineage, print_version, site
+from wbc_lib.book import downloads, lineage, print_version, site, statements
 from wbc_lib.book.chapter import GRAMMARS
 from wbc_lib.data.hashes import hash_file
 from wbc_lib.errors import BookError
@@ -214,9 +214,12 @@ def execute(chapter: Chapter) -> str | None:
                 cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
             for extra in ("papermill", "execution"):
                 cell.metadata.pop(extra, None)
+        statements.mark(notebook)
         lineage.attach(notebook, chapter.data_sha256)
         nbformat.write(notebook, temporary)
         temporary.replace(chapter.target)
+    except BookError as error:
+        return f"Chapter {chapter.name}: {error}"
     except papermill.PapermillExecutionError as error:
         return f"Chapter {chapter.name}, cell {error.exec_count}: {error.ename}: {error.evalue}"
     finally:

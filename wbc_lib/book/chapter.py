@@ -13,7 +13,7 @@ from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
 from wbc_lib import figures
-from wbc_lib.book import lineage
+from wbc_lib.book import lineage, statements
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.evaluation.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.progress import NEVER_TRAIN, is_live
@@ -47,6 +47,7 @@ def open_chapter(data: str = "", profile: str = "quick") -> Study:
         store = lineage.WatchedStore(study.store, shell.user_ns)
         study = replace(study, store=store)
         shell.events.register("post_run_cell", lambda _: lineage.tell_runs(store))
+    statements.begin(study, lambda: store.read if is_build and shell else [])
     return study
 
 

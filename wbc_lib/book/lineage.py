@@ -38,6 +38,8 @@ class WatchedStore(Store):
         super().__init__(*store.roots)
         self._names = names  # the notebook's own: code with these globals stands in a cell
         self._noted: list[tuple[int, Run]] = []
+        #: All runs that were handed out.
+        self.read: list[Run] = []
 
     def find(self, plan: Plan) -> Run | None:
         """As `Store.find`."""
@@ -59,6 +61,7 @@ class WatchedStore(Store):
             line = frame.f_lineno if frame.f_globals is self._names else line
             frame = frame.f_back
         self._noted.append((line, run))
+        self.read.append(run)
         return run
 
 
