@@ -11,7 +11,11 @@ from wbc_lib.book.build import Chapter
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.errors import BookError
 
-TEXT = "# Title\n\nThe final model gets {glue:text}`test:.1%` of TEST,\nmore than the paper's. It is not\nfit for patients."
+TEXT = """# Title
+
+The final model gets {glue:text}`test:.1%` of TEST,
+more than the paper's. It is not
+fit for patients."""
 
 
 def make_notebook(*outcomes):
