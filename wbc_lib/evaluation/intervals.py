@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
@@ -371,3 +372,37 @@ def clustered_interval(
     size *= (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
     size = min(size, float(total.sum()))
     return binomial_interval(min(share * size, size), size, confidence, exact=True)
+
+
+def satterthwaite_interval(
+    values: ArrayLike, sizes: ArrayLike, strata: ArrayLike, confidence: float = CONFIDENCE
+) -> tuple[Interval, float]:
+    """Student's t interval of a ratio of totals over groups drawn within strata (Satterthwaite 1946).
+
+    Where a stratum of few groups carries most of the variance, the degrees of freedom are about that stratum's.
+
+    Parameters
+    ----------
+    values, sizes : array_like, shape (groups,)
+        Of each group its total, such as the images that are right (or one network's minus another's), and its size.
+    strata : array_like, shape (groups,)
+        Groups are drawn within each. A stratum of one group adds no variance.
+
+    Returns
+    -------
+    Interval
+        Not cut at 0 and 1.
+    float
+        The effective degrees of freedom; NaN if nothing varies.
+    """
+    values, sizes, strata = np.asarray(values, float), np.asarray(sizes, float), np.asarray(strata)
+    ratio = values.sum() / sizes.sum()
+    residuals = pd.Series(values - sizes * ratio).groupby(strata)
+    n = residuals.size()
+    variances = (n * residuals.var(ddof=1) / sizes.sum() ** 2)[n > 1]
+    variance = variances.sum()
+    if not variance > 0:
+        return Interval(float(ratio), float(ratio), float(ratio)), float("nan")
+    freedom = float(variance**2 / (variances**2 / (n[n > 1] - 1)).sum())
+    half = -special.stdtrit(freedom, (1 - confidence) / 2) * np.sqrt(variance)
+    return Interval(float(ratio), float(ratio - half), float(ratio + half)), freedom
