@@ -1,110 +1,61 @@
+"""Claims, their rules and verdicts."""
+
 import numpy as np
-import pandas as pd
 import pytest
 
 from wbc_lib.evaluation import claims
 from wbc_lib.evaluation.claims import Claim
-from wbc_lib.training import paper
-from wbc_lib.training.experiments import EXPERIMENTS
+from wbc_lib.evaluation.comparison import Comparison
+from wbc_lib.evaluation.intervals import Interval
+
+UP, DOWN, UNCLEAR = Interval(3, 1, 5), Interval(-3, -5, -1), Interval(1, -2, 4)
 
 
-class FakeRun:
-    """What a claim reads of a run."""
-
-    def __init__(self, seed: int, validation: float, training: float = 0.9, parameters: int = 1):
-        self.seed, self.record = seed, {"parameters": parameters}
-        epochs = np.arange(1, 11)
-        self.history = pd.DataFrame({"epoch": epochs, "accuracy": training, "val_accuracy": validation})
-
-    def labels(self, part):
-        return np.array([1, 2, 3, 4])
-
-    def predicted(self, part):
-        return np.array([1, 2, 3, 3])
-
-    def accuracy(self, part):
-        return 0.75
-
-
-def find(found: list[Claim], experiment: str, text: str) -> Claim:
-    return next(c for c in found if c.experiment == EXPERIMENTS[experiment].title and text in c.text)
-
-
-def test_comparisons_pair_runs_of_the_same_seed():
-    runs = {
-        "overfitting": [FakeRun(0, 0.80), FakeRun(1, 0.95)],
-        "dropout-0.2": [FakeRun(0, 0.70), FakeRun(1, 0.70)],
-        "dropout-0.4": [FakeRun(0, 0.70), FakeRun(1, 0.70)],
-        "reduced": [FakeRun(1, 0.90), FakeRun(0, 0.90)],
-    }
-    claim = find(claims.collect(runs), "reduced", "highest validation")
-    assert list(claim.measured) == [True, False]
-    assert claim.verdict(is_cut=False) == claims.DIFFERS
+@pytest.mark.parametrize(
+    ("kind", "by_image", "by_photo", "verdict"),
+    [
+        ("better", UP, UP, claims.REPRODUCED),
+        ("better", UP, UNCLEAR, claims.DEPENDS),
+        ("better", DOWN, UP, claims.DEPENDS),
+        ("better", UNCLEAR, DOWN, claims.DIFFERS),
+        ("no better", UNCLEAR, DOWN, claims.REPRODUCED),
+        ("no better", UNCLEAR, UP, claims.DEPENDS),
+        ("no better", UP, UP, claims.DIFFERS),
+    ],
+)
+def test_a_comparison_is_judged_by_both_ways_of_counting(kind, by_image, by_photo, verdict):
+    claim = Claim("x", "y", kind, compared=Comparison(by_image, by_photo))
+    assert claim.verdict(is_cut=False) == verdict
 
 
 def test_a_verdict_is_given_only_where_there_is_a_full_run():
     claim = Claim("x", "y", "accuracy", 0.90, [0.91])
     assert claim.verdict(is_cut=False) == claims.REPRODUCED
     assert claim.verdict(is_cut=True) == claims.CUT
-    assert Claim("x", "y", "accuracy", 0.90).verdict(is_cut=False) == claims.UNTESTED
+    assert Claim("x", "y", "accuracy", 0.90).verdict(is_cut=False) == claims.NOT_RUN
+    assert Claim("x", "y", "accuracy", 0.90, reason="no weights").verdict(is_cut=False) == claims.UNTESTED
 
 
-@pytest.mark.parametrize("offset, expected", [(0.024, claims.REPRODUCED), (0.026, claims.DIFFERS)])
+@pytest.mark.parametrize(("offset", "expected"), [(0.024, claims.REPRODUCED), (0.026, claims.DIFFERS)])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_accuracies_are_judged_by_the_mean_over_seeds(offset, expected, sign):
     mean = 0.9 + sign * offset
     assert Claim("x", "y", "accuracy", 0.9, [mean - 0.05, mean + 0.05]).verdict(is_cut=False) == expected
 
 
-def test_counts_must_agree_to_the_digit_even_when_epochs_are_cut():
-    runs = {"final": [FakeRun(0, 0.9, parameters=423_237)], "reduced": [FakeRun(0, 0.9, parameters=759_238)]}
-    found = claims.collect(runs)
-    assert find(found, "final", "parameters").verdict(is_cut=True) == claims.REPRODUCED
-    assert find(found, "reduced", "parameters").verdict(is_cut=True) == claims.DIFFERS
-
-
-def test_every_figure_that_the_paper_reports_has_a_claim():
-    found = claims.collect({})
-    reported = sum(
-        value is not None for r in paper.REPORTED.values() for value in (r.training, r.validation, r.test, r.parameters)
-    )
-    # ... the drop to the hold-out set, the four supports; three scores of four classes, and what is off the diagonal
-    assert sum(c.kind in ("accuracy", "count") for c in found) == reported + 1 + 4
-    assert sum(c.kind == "score" for c in found) == 12 + 12
-    assert len({(c.experiment, c.text) for c in found}) == len(found)
-    assert {c.kind for c in found} == set(claims.RULES)
-    assert all(c.verdict(is_cut=False) == claims.UNTESTED for c in found)
-
-
 def test_the_table_shows_mean_and_spread_over_seeds():
-    table = claims.tabulate([Claim("x", "y", "accuracy", 0.5, [0.4, 0.6])], is_cut=False)
-    assert table.iloc[0].to_dict() == {
-        "experiment": "x",
-        "claim": "y",
-        "paper": "50.0%",
-        "measured": f"50.0% ± {np.std([0.4, 0.6], ddof=1):.1%}",
-        "range": "40.0% to 60.0%",
-        "verdict": claims.REPRODUCED,
-    }
+    table = claims.tabulate([Claim("x", "y", "accuracy", 0.5, [0.4, 0.6], is_late=True)], is_cut=False)
+    row = table.iloc[0]
+    assert (row.paper, row.measured) == ("50.0%", f"50.0% ± {np.std([0.4, 0.6], ddof=1):.1%}")
+    assert (row.verdict, row.rule) == (claims.REPRODUCED, "accuracy†")
 
 
-def test_the_summary_leaves_out_what_is_scored_on_other_images_and_keeps_what_was_not_run():
-    table = claims.summarise({"final": [FakeRun(0, 0.9), FakeRun(1, 0.8)]}, {"final": 0.7})
-    assert table.new_photo.dropna().to_dict() == {"Final model": 0.7}
-    assert "Raw photos, imbalanced" not in table.index
-    assert table.loc["Final model", "validation"] == pytest.approx(0.85)
-    assert table.loc["Baseline CNN"][["training", "validation", "test"]].isna().all()
-    assert table.loc["Baseline CNN", "paper_validation"] == paper.REPORTED["baseline"].validation
-
-
-def test_the_papers_own_predictions_would_reproduce_figure_3_cell_by_cell():
-    matrix = paper.FIGURE_3_MATRIX
-    run = FakeRun(0, 0.9)
-    run.labels = lambda part: np.repeat(np.repeat([1, 2, 3, 4], 4), matrix.ravel())
-    run.predicted = lambda part: np.repeat(np.tile([1, 2, 3, 4], 4), matrix.ravel())
-    run.accuracy = lambda part: float((run.labels(part) == run.predicted(part)).mean())
-    cells = [c for c in claims.collect({"final": [run]}) if c.text.startswith("hold-out") and c.kind != "accuracy"]
-    assert len(cells) == 12 + 12 + 4
-    # The paper prints two digits of its scores.
-    assert all(abs(c.measured[0] - c.reported) < 0.006 for c in cells if c.kind == "score")
-    assert all(c.measured[0] == c.reported for c in cells if c.kind == "count")
+def test_claims_that_hang_together_are_counted_apart():
+    listed = [
+        Claim("x", "a", "statement", measured=[1, 1]),
+        Claim("x", "b", "statement", measured=[1, 0]),
+        Claim("x", "c", "count", 3, [3], group=claims.BY_CONSTRUCTION),
+    ]
+    counts = claims.count_verdicts(listed, is_cut=False)
+    assert counts.loc[claims.INDEPENDENT].to_dict() == {claims.REPRODUCED: 1, claims.DIFFERS: 1}
+    assert counts.loc[claims.BY_CONSTRUCTION].to_dict() == {claims.REPRODUCED: 1, claims.DIFFERS: 0}

@@ -127,7 +127,8 @@ def _holds_figures(values: pd.Series, form: str | Callable[[Any], str] | None) -
 
 
 def show_claims(claims: Sequence[Claim], *, is_cut: bool) -> Styler:
-    """Format a table of claims, each experiment named once, each verdict in its colour."""
+    """Format a table of claims: each experiment named once, each verdict in its colour, with links."""
     table = tabulate(claims, is_cut=is_cut).set_index(["experiment", "claim"])
+    table["chapter"] = [f'<a href="{page}.html">{page.partition("-")[0]}</a>' for page in table.chapter]
     shade = {REPRODUCED: "color: var(--pst-color-success)", DIFFERS: "color: var(--pst-color-danger)"}
     return show_table(table).map(lambda verdict: shade.get(verdict, ""), subset=["verdict"])

@@ -53,13 +53,13 @@ def runs_chart(
 ) -> None:
     """Draw the summary of all recorded runs of a profile; the README shows it."""
     from wbc_lib import figures
-    from wbc_lib.evaluation import claims
+    from wbc_lib.evaluation import paper_claims
 
     if file.suffix not in {".png", ".svg"}:
         raise UnknownNameError(f"{file} is neither .png nor .svg.")
     study = open_study(data, profile, may_train=False)
     figures.use_style()
-    figure = figures.draw_summary(claims.summarise({name: study.recorded(name) for name in EXPERIMENTS}))
+    figure = figures.draw_summary(paper_claims.summarise({name: study.recorded(name) for name in EXPERIMENTS}))
     with paths.place(file, "name another file"), paths.written_whole(file) as temporary:
         figure.savefig(temporary, format=file.suffix.removeprefix("."))
 

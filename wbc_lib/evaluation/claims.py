@@ -1,19 +1,15 @@
-"""The paper's claims, one by one, held against the runs by rules that are stated."""
+"""A claim of the paper, the rule it is judged by, and the verdict."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation import scores
-from wbc_lib.training import paper
-from wbc_lib.training.experiments import EXPERIMENTS
-from wbc_lib.training.runs import Run
+from wbc_lib.evaluation.comparison import BETTER, Comparison
 
-REPRODUCED, DIFFERS = "reproduced", "differs"
-CUT, UNTESTED = "epochs were cut", "cannot be tested here"
+REPRODUCED, DIFFERS, DEPENDS = "reproduced", "differs", "depends on what is counted"
+CUT, NOT_RUN, UNTESTED = "epochs were cut", "not run yet", "cannot be tested here"
 
 #: How far the mean over seeds may lie from the paper's figure and still reproduce it.
 ACCURACY_TOLERANCE = 0.025
@@ -32,8 +28,16 @@ RULES = {
     "epoch": f"mean over seeds within {EPOCH_TOLERANCE} epochs of the paper's; a curve has levelled off at the first "
     "epoch from which its mean over three epochs lies within one point of its best",
     "statement": "true of every seed",
+    "better": "better on TEST by the paired 95 % interval over photos, by image and by photo; if by one of the two "
+    f"only, it {DEPENDS}",
+    "no better": "not better on TEST by that interval, neither by image nor by photo",
 }
 _TOLERANCES = {"count": 0.0, "accuracy": ACCURACY_TOLERANCE, "score": SCORE_TOLERANCE, "epoch": EPOCH_TOLERANCE}
+
+#: What a claim can be counted with.
+INDEPENDENT = "on their own"
+FIGURE_3 = "one model's figures on TEST (the paper's Figure 3)"
+BY_CONSTRUCTION = "true by construction, or following from others"
 
 
 @dataclass(frozen=True)
@@ -45,47 +49,59 @@ class Claim:
     experiment : str
         Title of the experiment.
     text : str
-        What is claimed.
+        What is claimed, in short.
     kind : str
         Key of `RULES`.
     reported : float
         The paper's figure; 1 for a statement.
     measured : sequence of float
         Ours, one per seed; for a statement 1 where it is true. Empty if there is no run.
+    compared : Comparison, optional
+        For "better" and "no better"; ``None`` if there is no run.
     needs_all_epochs : bool
         Whether a run with fewer epochs than the paper's says nothing about it.
+    chapter : str
+        The page that tells it, such as "6-overfitting".
+    group : str
+        `INDEPENDENT`, `FIGURE_3` or `BY_CONSTRUCTION`.
+    is_late : bool
+        Whether the claim or its rule was written down after a run was seen.
+    reason : str
+        Why it cannot be tested here; empty if it only was not run yet.
     """
 
     experiment: str
     text: str
     kind: str
-    reported: float
+    reported: float = 1.0
     measured: Sequence[float] = field(default_factory=tuple)
+    compared: Comparison | None = None
     needs_all_epochs: bool = True
+    chapter: str = ""
+    group: str = INDEPENDENT
+    is_late: bool = False
+    reason: str = ""
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether there is a run that it can be judged by."""
+        return bool(len(self.measured)) or self.compared is not None
 
     def verdict(self, *, is_cut: bool) -> str:
         """Decide by the rule of this kind of claim."""
-        if not len(self.measured):
-            return UNTESTED
+        if not self.is_tested:
+            return UNTESTED if self.reason else NOT_RUN
         if is_cut and self.needs_all_epochs:
             return CUT
+        if self.compared is not None:
+            better = [verdict == BETTER for verdict in self.compared.verdicts]
+            if any(better) and not all(better):
+                return DEPENDS
+            return REPRODUCED if all(better) == (self.kind == "better") else DIFFERS
         if self.kind == "statement":
             return REPRODUCED if all(self.measured) else DIFFERS
-        holds = abs(float(np.mean(self.measured)) - self.reported) <= _TOLERANCES[self.kind]
-        return REPRODUCED if holds else DIFFERS
-
-
-def collect(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
-    """List every claim of the paper that a run could bear out.
-
-    Parameters
-    ----------
-    runs : mapping of str to sequence of Run
-        By the experiment's name, a run per seed; empty where it was not run.
-    """
-    found = [*_counts(runs), *_accuracies(runs), *_courses(runs), *_comparisons(runs), *_holdout(runs.get("final", ()))]
-    order = {e.title: i for i, e in enumerate(EXPERIMENTS.values())}
-    return sorted(found, key=lambda claim: order.get(claim.experiment, len(order)))
+        is_near = abs(float(np.mean(self.measured)) - self.reported) <= _TOLERANCES[self.kind]
+        return REPRODUCED if is_near else DIFFERS
 
 
 def tabulate(claims: Sequence[Claim], *, is_cut: bool) -> pd.DataFrame:
@@ -94,181 +110,43 @@ def tabulate(claims: Sequence[Claim], *, is_cut: bool) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``experiment``, ``claim``, ``paper``, ``measured`` (mean and standard deviation over seeds), ``range``
-        (lowest to highest), ``verdict``; figures are formatted for their kind.
+        ``experiment``, ``claim``, ``paper``, ``measured`` (mean and standard deviation over seeds, or the paired
+        difference in points), ``verdict``, ``rule`` (its kind, with a dagger if it is late), ``chapter``; figures are
+        formatted for their kind.
     """
     rows = []
     for claim in claims:
-        show = _format(claim.kind)
-        values = np.asarray(claim.measured, float)
-        measured = spread = "–"
-        if len(values):
-            measured = show(values.mean()) + (f" ± {show(values.std(ddof=1))}" if len(values) > 1 else "")
-            spread = f"{show(values.min())} to {show(values.max())}" if len(values) > 1 else "–"
-        if claim.kind == "statement" and len(values):
-            measured, spread = f"{int(values.sum())} of {len(values)} seeds", "–"
-        stated = "stated" if claim.kind == "statement" else show(claim.reported)
-        verdict = claim.verdict(is_cut=is_cut)
-        rows.append((claim.experiment, claim.text, stated, measured, spread, verdict))
-    return pd.DataFrame(rows, columns=["experiment", "claim", "paper", "measured", "range", "verdict"])
+        show = _FORMATS.get(claim.kind, "{:.1%}".format)
+        is_figure = claim.kind in _TOLERANCES
+        rule = claim.kind + "†" * claim.is_late
+        row = (claim.text, show(claim.reported) if is_figure else "stated", _describe(claim, show))
+        rows.append((claim.experiment, *row, claim.verdict(is_cut=is_cut), rule, claim.chapter))
+    return pd.DataFrame(rows, columns=["experiment", "claim", "paper", "measured", "verdict", "rule", "chapter"])
 
 
-def _format(kind: str) -> Callable[[float], str]:
-    return {"count": "{:,.0f}".format, "epoch": "{:.1f}".format}.get(kind, "{:.1%}".format)
+def _describe(claim: Claim, show: Callable[[float], str]) -> str:
+    if claim.compared is not None:
+        return f"by image {claim.compared.by_image:+.1f}; by photo {claim.compared.by_photo:+.1f}"
+    values = np.asarray(claim.measured, float)
+    if not len(values):
+        return claim.reason or "–"
+    if claim.kind == "statement":
+        return f"{int(values.sum())} of {len(values)} seeds"
+    return show(values.mean()) + (f" ± {show(values.std(ddof=1))}" if len(values) > 1 else "")
 
 
-def _title(name: str) -> str:
-    return EXPERIMENTS[name].title
+_FORMATS = {"count": "{:,.0f}".format, "epoch": "{:.1f}".format}
 
 
-def _counts(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
-    return [
-        Claim(
-            _title(name),
-            "trainable parameters",
-            "count",
-            reported.parameters,
-            [run.record["parameters"] for run in runs.get(name, ())],
-            needs_all_epochs=False,
-        )
-        for name, reported in paper.REPORTED.items()
-        if reported.parameters
-    ]
-
-
-def _accuracies(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
-    claims = []
-    for name, reported in paper.REPORTED.items():
-        peaks = [scores.peaks(run.history) for run in runs.get(name, ())]
-        for part in ("training", "validation"):
-            value = getattr(reported, part)
-            if value is not None:
-                measured = [getattr(peak, part) for peak in peaks]
-                claims.append(Claim(_title(name), f"peak {part} accuracy", "accuracy", value, measured))
-    return claims
-
-
-def _courses(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
-    def levels_off(name: str, column: str, part: str, epoch: int) -> Claim:
-        found = [scores.plateau_epoch(run.history[column]) for run in runs.get(name, ())]
-        return Claim(_title(name), f"{part} accuracy levels off near this epoch", "epoch", epoch, found)
-
-    def nearly_identical(name: str, text: str) -> Claim:
-        gaps = [scores.peaks(run.history).gap for run in runs.get(name, ())]
-        return Claim(_title(name), text, "statement", 1, [abs(gap) < NEARLY_IDENTICAL for gap in gaps])
-
-    def collapses(name: str) -> Claim:
-        found = [scores.is_collapsed(run.predicted("test")) for run in runs.get(name, ())]
-        cut = any(run.epochs < EXPERIMENTS[name].epochs for run in runs.get(name, ()))
-        return Claim(_title(name), "one class is given to all photos", "statement", 1, found, needs_all_epochs=cut)
-
-    return [
-        collapses("raw-imbalanced"),
-        collapses("raw-undersampled"),
-        levels_off("overfitting", "val_accuracy", "validation", 17),
-        levels_off("reduced", "val_accuracy", "validation", 15),
-        levels_off("l2-activity", "accuracy", "training", 12),
-        levels_off("final", "val_accuracy", "validation", 45),
-        nearly_identical("dropout-0.4", "training and validation nearly identical at the end"),
-        nearly_identical("l1l2-kernel", "training and validation nearly identical"),
-        nearly_identical("final", "very little discrepancy between training and validation"),
-    ]
-
-
-def _comparisons(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
-    def paired(names: Sequence[str], holds: Callable[[dict[str, scores.Peaks]], bool]) -> list[bool]:
-        # Seed by seed: equal seeds share their split.
-        by_name = {name: {run.seed: scores.peaks(run.history) for run in runs.get(name, ())} for name in names}
-        seeds = set.intersection(*(set(found) for found in by_name.values()))
-        return [holds({name: by_name[name][seed] for name in names}) for seed in sorted(seeds)]
-
-    earlier = ("overfitting", "dropout-0.2", "dropout-0.4")
-    others = (*earlier, "reduced", "l2-activity")
-    best_so_far = paired(
-        (*earlier, "reduced"), lambda p: all(p["reduced"].validation > p[name].validation for name in earlier)
-    )
-    smallest_gap = paired(
-        (*others, "l1l2-kernel"),
-        lambda p: all(_peak_gap(p["l1l2-kernel"]) < _peak_gap(p[name]) for name in others),
-    )
-    bases = ("vgg16", "resnet50")
-    better_base = paired(bases, lambda p: p["vgg16"].validation > p["resnet50"].validation)
-    useless = paired((*bases, "final"), lambda p: max(p[b].validation for b in bases) < p["final"].validation)
-    return [
-        Claim(_title("reduced"), "highest validation accuracy so far", "statement", 1, best_so_far),
-        Claim(_title("l1l2-kernel"), "gap between the peaks smaller than others leave", "statement", 1, smallest_gap),
-        Claim("Transfer learning", "VGG16 does better than ResNet50", "statement", 1, better_base),
-        Claim("Transfer learning", "neither base beats the final model", "statement", 1, useless),
-    ]
-
-
-def _peak_gap(peaks: scores.Peaks) -> float:
-    return peaks.training - peaks.validation
-
-
-def _holdout(runs: Sequence[Run]) -> list[Claim]:
-    title, reported = _title("final"), paper.REPORTED["final"]
-    matrices = [scores.confusion(run.labels("test"), run.predicted("test")) for run in runs]
-    reports = [scores.report(matrix) for matrix in matrices]
-    shares = [matrix / matrix.sum(axis=1, keepdims=True) for matrix in matrices]
-    claims = [
-        Claim(title, "hold-out accuracy", "accuracy", reported.test, [run.accuracy("test") for run in runs]),
-        Claim(
-            title,
-            "from peak validation down to hold-out",
-            "accuracy",
-            reported.validation - reported.test,
-            [scores.peaks(run.history).validation - run.accuracy("test") for run in runs],
-        ),
-    ]
-    for score in ("precision", "recall", "f1"):
-        for cell in CLASSES:
-            measured = [report.loc[cell, score] for report in reports]
-            value = paper.FIGURE_3_REPORT.loc[cell, score]
-            claims.append(Claim(title, f"hold-out {score}, {cell.lower()}", "score", value, measured))
-    theirs = paper.FIGURE_3_MATRIX / paper.FIGURE_3_MATRIX.sum(axis=1, keepdims=True)
-    for i, true in enumerate(CLASSES):
-        for j, given in enumerate(CLASSES):
-            measured = [share[i, j] for share in shares]
-            text = f"hold-out, {true.lower()} taken for {given.lower()}"
-            if i != j:  # the diagonal is the recall
-                claims.append(Claim(title, text, "score", float(theirs[i, j]), measured))
-    for cell in CLASSES:
-        measured = [report.loc[cell, "support"] for report in reports]
-        value = paper.FIGURE_3_REPORT.loc[cell, "support"]
-        text = f"hold-out images, {cell.lower()}"
-        claims.append(Claim(title, text, "count", value, measured, needs_all_epochs=False))
-    return claims
-
-
-def summarise(runs: Mapping[str, Sequence[Run]], new_photo: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Mean peaks and hold-out accuracy of every experiment on the augmented images, beside the paper's.
-
-    Parameters
-    ----------
-    runs : mapping of str to sequence of Run
-        By the experiment's name.
-    new_photo : mapping of str to float, optional
-        By the experiment's name, its accuracy on photos it has not seen.
+def count_verdicts(claims: Sequence[Claim], *, is_cut: bool) -> pd.DataFrame:
+    """Count verdicts, apart for claims that could fail by themselves and for those that hang together.
 
     Returns
     -------
     DataFrame
-        As `figures.draw_summary` takes it.
+        A row per group, a column per verdict that occurs.
     """
-    rows = {}
-    for name, experiment in EXPERIMENTS.items():
-        if experiment.material != "augmented":
-            continue  # Their hold-out set is another: photos, not copies.
-        some, reported = runs.get(name, ()), experiment.reported
-        peaks = [scores.peaks(run.history) for run in some]
-        rows[experiment.title] = {
-            "training": np.mean([p.training for p in peaks]) if some else np.nan,
-            "validation": np.mean([p.validation for p in peaks]) if some else np.nan,
-            "test": np.mean([run.accuracy("test") for run in some]) if some else np.nan,
-            "new_photo": (new_photo or {}).get(name, np.nan),
-            "paper_training": reported.training,
-            "paper_validation": reported.validation,
-            "paper_test": reported.test,
-        }
-    return pd.DataFrame(rows, dtype=float).T
+    table = pd.crosstab([c.group for c in claims], [c.verdict(is_cut=is_cut) for c in claims])
+    table = table.rename_axis(index=None, columns=None)
+    columns = [v for v in (REPRODUCED, DIFFERS, DEPENDS, CUT, NOT_RUN, UNTESTED) if v in table]
+    return table.reindex([g for g in (INDEPENDENT, FIGURE_3, BY_CONSTRUCTION) if g in table.index])[columns]

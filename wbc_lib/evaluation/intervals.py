@@ -33,6 +33,10 @@ class Interval:
         """From the low end to the high one."""
         return self.high - self.low
 
+    def __format__(self, spec: str) -> str:
+        """Write as ``86.1% (81.2% to 90.3%)``, each number by the format."""
+        return f"{self.estimate:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
+
 
 def group_weights(
     groups: ArrayLike, resamples: int = 10_000, seed: int = 0, strata: ArrayLike | None = None

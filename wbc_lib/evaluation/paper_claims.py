@@ -1,0 +1,309 @@
+"""The paper's claims, one by one, each with the runs that it is held against."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import comparison, scores
+from wbc_lib.evaluation.claims import BY_CONSTRUCTION, FIGURE_3, NEARLY_IDENTICAL, Claim
+from wbc_lib.evaluation.comparison import Comparison, PhotoScores
+from wbc_lib.provenance import overlaps
+from wbc_lib.training import paper
+from wbc_lib.training.experiments import EXPERIMENTS
+from wbc_lib.training.runs import Run
+from wbc_lib.training.study import Study
+
+#: Variations of experiments that a claim needs.
+_VARIATIONS = (
+    "final+no-dropout", "final+no-penalty", "final+30-epochs", "final+4-convolutions", "final+120x160",
+    "efficientnet-lite0+224x224", "raw-imbalanced+weighted", "raw-imbalanced+longer",
+    "raw-cropped+weighted",
+)  # fmt: skip
+#: Validation accuracy changes more than this many times as much from epoch to epoch as training accuracy.
+_VOLATILE = 2
+#: Points between training and validation accuracy that make "a large gap".
+_LARGE_GAP = 0.05
+_SINGLE_REMEDIES = ("dropout-0.2", "dropout-0.4", "reduced", "l2-activity", "l1l2-kernel")
+_CHAPTERS = {
+    "raw-imbalanced": "5-baseline", "raw-undersampled": "5-baseline", "raw-cropped": "5-baseline",
+    "baseline": "5-baseline", "overfitting": "6-overfitting", "dropout-0.2": "7a-dropout", "dropout-0.4": "7a-dropout",
+    "reduced": "7b-capacity", "l2-activity": "7c-penalties", "l1l2-kernel": "7c-penalties", "vgg16": "7d-transfer",
+    "efficientnet-lite0": "7d-transfer", "final": "8-results", "kernel": "8-results",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are held against.
+
+    Attributes
+    ----------
+    runs : mapping of str to sequence of Run
+        By experiment, a run per seed; empty where it was not run.
+    photos : mapping of str to PhotoScores
+        By experiment with runs on the augmented TEST.
+    """
+
+    runs: Mapping[str, Sequence[Run]]
+    photos: Mapping[str, PhotoScores]
+
+    def compare(self, one: str, other: str) -> Comparison | None:
+        """One experiment minus another on TEST; ``None`` unless both were run."""
+        if one not in self.photos or other not in self.photos:
+            return None
+        return comparison.compare(self.photos[one], self.photos[other])
+
+
+def gather(study: Study) -> Evidence:
+    """Read every run that a claim needs; what is not recorded and cannot be trained stays empty."""
+    runs: dict[str, list[Run]] = {name: study.runs(name, optional=True) for name in EXPERIMENTS}
+    runs |= {name: study.recorded(name) for name in _VARIATIONS}
+    photos = sorted(study.provenance.photo.unique())
+    groups = pd.Series(overlaps.group(photos, study.pairs), photos)
+    scored = {
+        name: comparison.score_photos(found, study.provenance, groups)
+        for name, found in runs.items()
+        if found and found[0].record["config"]["material"] == "augmented"
+    }
+    return Evidence(runs, scored)
+
+
+def collect(evidence: Evidence) -> list[Claim]:
+    """List every claim of the paper that a run could bear out, by experiment."""
+    runs = evidence.runs
+    claims = [*_counts(runs), *_accuracies(runs), *_courses(runs), *_orders(runs), *_conclusions(evidence)]
+    claims += _holdout(runs.get("final", ()))
+    order = {e.title: i for i, e in enumerate(EXPERIMENTS.values())}
+    return sorted(claims, key=lambda claim: order.get(claim.experiment, len(order)))
+
+
+def _about(name: str, text: str, kind: str, **others: object) -> Claim:
+    return replace(Claim(EXPERIMENTS[name].title, text, kind, chapter=_CHAPTERS[name]), **others)
+
+
+def _counts(runs: Mapping[str, Sequence[Run]]) -> Iterator[Claim]:
+    for name, reported in paper.REPORTED.items():
+        if reported.parameters:
+            measured = [run.record["parameters"] for run in runs.get(name, ())]
+            yield _about(
+                name, "trainable parameters", "count", reported=reported.parameters, measured=measured,
+                needs_all_epochs=False, group=BY_CONSTRUCTION,
+            )  # fmt: skip
+
+
+def _accuracies(runs: Mapping[str, Sequence[Run]]) -> Iterator[Claim]:
+    for name, reported in paper.REPORTED.items():
+        peaks = [scores.peaks(run.history) for run in runs.get(name, ())]
+        for part in ("training", "validation"):
+            value = getattr(reported, part)
+            if value is not None:
+                measured = [getattr(peak, part) for peak in peaks]
+                yield _about(name, f"peak {part} accuracy", "accuracy", reported=value, measured=measured)
+
+
+def _courses(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
+    def levels_off(name: str, column: str, part: str, epoch: int) -> Claim:
+        epochs = [scores.plateau_epoch(run.history[column]) for run in runs.get(name, ())]
+        text = f"{part} accuracy levels off near this epoch"
+        return _about(name, text, "epoch", reported=epoch, measured=epochs)
+
+    def state(name: str, text: str, is_true: Callable[[Run], bool], **others: object) -> Claim:
+        return _about(name, text, "statement", measured=[is_true(run) for run in runs.get(name, ())], **others)
+
+    def collapses(name: str) -> Claim:
+        cut = any(run.epochs < EXPERIMENTS[name].epochs for run in runs.get(name, ()))
+        text = "one class is given to all photos"
+        return state(name, text, lambda run: scores.is_collapsed(run.predicted("test")), needs_all_epochs=cut)
+
+    def is_nearly_identical(run: Run) -> bool:
+        return abs(scores.peaks(run.history).gap) < NEARLY_IDENTICAL
+
+    def is_volatile(run: Run, training: str, validation: str, after: int = 0) -> bool:
+        changes = run.history.loc[run.history.epoch > after, [training, validation]].diff().abs().mean()
+        return bool(changes[validation] > _VOLATILE * changes[training])
+
+    def rises_fast(run: Run) -> bool:
+        smooth = run.history.accuracy.rolling(3, center=True, min_periods=1).mean()
+        early = smooth[run.history.epoch <= 20].iloc[-1] - smooth.iloc[0]
+        return bool(early > 0.5 * (smooth.max() - smooth.iloc[0]))
+
+    return [
+        collapses("raw-imbalanced"),
+        collapses("raw-undersampled"),
+        *(_still_collapses(runs, *what) for what in (
+            ("raw-imbalanced+weighted", "raw-imbalanced", "class weights do not help"),
+            ("raw-imbalanced+longer", "raw-imbalanced", "ten times the epochs do not help"),
+            ("raw-cropped+weighted", "raw-cropped", "with class weights the cropped cells are not learnt either"),
+        )),
+        levels_off("overfitting", "val_accuracy", "validation", 17),
+        levels_off("reduced", "val_accuracy", "validation", 15),
+        levels_off("l2-activity", "accuracy", "training", 12),
+        levels_off("final", "val_accuracy", "validation", 45),
+        state("dropout-0.4", "training and validation nearly identical at the end", is_nearly_identical),
+        state("dropout-0.4", "validation accuracy barely levels off (in the last fifth of the epochs)",
+              lambda run: scores.plateau_epoch(run.history.val_accuracy) > 0.8 * run.epochs, is_late=True),
+        state("reduced", "validation accuracy volatile after epoch 15 (twice as much as training)",
+              lambda run: is_volatile(run, "accuracy", "val_accuracy", 15), is_late=True),
+        state("l2-activity", "a large gap between the peaks (above 5 points)",
+              lambda run: _peak_gap(scores.peaks(run.history)) > _LARGE_GAP, is_late=True),
+        state("l1l2-kernel", "training and validation nearly identical", is_nearly_identical),
+        state("final", "very little discrepancy between training and validation", is_nearly_identical),
+        state("final", "fast for 20 epochs (more than half of the rise)", rises_fast, is_late=True),
+        state("final", "validation loss volatile, training loss smooth (twice as much)",
+              lambda run: is_volatile(run, "loss", "val_loss"), is_late=True),
+    ]  # fmt: skip
+
+
+def _still_collapses(runs: Mapping[str, Sequence[Run]], name: str, base: str, text: str) -> Claim:
+    is_collapsed = [scores.is_collapsed(run.predicted("test")) for run in runs.get(name, ())]
+    return _about(base, text, "statement", measured=is_collapsed, needs_all_epochs=False)
+
+
+def _orders(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
+    def pair(names: Sequence[str], is_true: Callable[[dict[str, pd.DataFrame]], bool]) -> list[bool]:
+        # Seed by seed: equal seeds share their split.
+        histories = {name: {run.seed: run.history for run in runs.get(name, ())} for name in names}
+        seeds = set.intersection(*(set(of_seed) for of_seed in histories.values()))
+        return [is_true({name: histories[name][seed] for name in names}) for seed in sorted(seeds)]
+
+    def validation(history: pd.DataFrame) -> float:
+        return scores.peaks(history).validation
+
+    def peak_gap(history: pd.DataFrame) -> float:
+        return _peak_gap(scores.peaks(history))
+
+    def closing_gap(history: pd.DataFrame) -> float:
+        return scores.peaks(history).gap
+
+    def plateau(history: pd.DataFrame) -> int:
+        return scores.plateau_epoch(history.val_accuracy)
+
+    earlier = ("overfitting", "dropout-0.2", "dropout-0.4")
+    others = (*earlier, "reduced", "l2-activity")
+    bases = ("vgg16", "resnet50")
+    without = ("final+no-dropout", "final+no-penalty")
+    unavailable = "the weights of this base cannot be had here"
+    return [
+        _about("reduced", "highest validation accuracy so far", "statement", measured=pair(
+            (*earlier, "reduced"), lambda h: all(validation(h["reduced"]) > validation(h[n]) for n in earlier))),
+        _about("l1l2-kernel", "gap between the peaks smaller than others leave", "statement", measured=pair(
+            (*others, "l1l2-kernel"), lambda h: all(peak_gap(h["l1l2-kernel"]) < peak_gap(h[n]) for n in others))),
+        _about("l1l2-kernel", "levels off later than the overfitting, reduced and L2 networks", "statement",
+               is_late=True, measured=pair(
+            ("overfitting", "reduced", "l2-activity", "l1l2-kernel"),
+            lambda h: all(plateau(h["l1l2-kernel"]) > plateau(h[n]) for n in h if n != "l1l2-kernel"))),
+        _about("final", "the small gap is due to regularisation (without dropout, and without penalties, it is larger)",
+               "statement", is_late=True, measured=pair(
+            ("final", *without), lambda h: all(closing_gap(h["final"]) < closing_gap(h[n]) for n in without))),
+        _about("vgg16", "does better than ResNet50", "statement", reason=unavailable, measured=pair(
+            bases, lambda h: validation(h["vgg16"]) > validation(h["resnet50"]))),
+        _about("vgg16", "overfits drastically (gap above 5 points)", "statement", reason=unavailable, is_late=True,
+               measured=[closing_gap(run.history) > _LARGE_GAP for run in runs.get("vgg16", ())]),
+        _about("vgg16", "neither it nor ResNet50 beats the final model", "statement", reason=unavailable, measured=pair(
+            (*bases, "final"), lambda h: max(validation(h[b]) for b in bases) < validation(h["final"]))),
+    ]  # fmt: skip
+
+
+def _conclusions(evidence: Evidence) -> list[Claim]:
+    # What the paper concludes, on TEST. The rules of those that are not late stand in docs/rules.md.
+    def better(name: str, other: str, text: str, kind: str = "better", **others: object) -> Claim:
+        compared = evidence.compare(name, other)
+        return _about(name.partition("+")[0], text, kind, compared=compared, **others)
+
+    final = evidence.runs.get("final", ())
+    recalls = [scores.report(scores.confusion(run.labels("test"), run.predicted("test"))) for run in final]
+    kernel = [run.accuracy("test") for run in evidence.runs.get("kernel", ())]
+    return [
+        *(better(name, "overfitting", "regularisation helps: better than the overfitting network", is_late=True)
+          for name in _SINGLE_REMEDIES if name != "reduced"),
+        better("reduced", "overfitting", "small networks are required: better than the overfitting network",
+               is_late=True),
+        better("final", "overfitting", "regularisation helps: the combination is better than the overfitting network",
+               is_late=True),
+        _remedy(evidence, "final+no-dropout", "dropout helped: better than without it"),
+        _remedy(evidence, "final+no-penalty", "weight penalties helped: better than without them"),
+        _remedy(evidence, "final+30-epochs", "50 epochs are needed: better than after 30"),
+        better("final+4-convolutions", "final", "one convolution more is no better", "no better"),
+        better("final+120x160", "final", "larger images are no better", "no better"),
+        better("efficientnet-lite0", "final", "a frozen ImageNet base is no better than the final model", "no better"),
+        better("efficientnet-lite0+224x224", "final", "nor is it at 224x224", "no better"),
+        _about("kernel", "its settings explain the paper's accuracy on TEST", "accuracy",
+               reported=paper.FIGURE_3_ACCURACY, measured=kernel),
+        _about("final", "lymphocytes are recognised best", "statement", is_late=True, group=FIGURE_3,
+               measured=[report.recall.idxmax() == "LYMPHOCYTE" for report in recalls]),
+        _about("final", "neutrophils are recognised worst (the paper's own recalls say eosinophils)", "statement",
+               is_late=True, group=FIGURE_3, measured=[r.recall.idxmin() == "NEUTROPHIL" for r in recalls]),
+    ]  # fmt: skip
+
+
+def _remedy(evidence: Evidence, without: str, text: str) -> Claim:
+    return _about("final", text, "better", compared=evidence.compare("final", without))
+
+
+def _peak_gap(peaks: scores.Peaks) -> float:
+    return peaks.training - peaks.validation
+
+
+def _holdout(runs: Sequence[Run]) -> list[Claim]:
+    reported = paper.REPORTED["final"]
+    matrices = [scores.confusion(run.labels("test"), run.predicted("test")) for run in runs]
+    reports = [scores.report(matrix) for matrix in matrices]
+    shares = [matrix / matrix.sum(axis=1, keepdims=True) for matrix in matrices]
+    drops = [scores.peaks(run.history).validation - run.accuracy("test") for run in runs]
+    claims = [
+        _about("final", "hold-out accuracy", "accuracy", reported=reported.test, group=FIGURE_3,
+               measured=[run.accuracy("test") for run in runs]),
+        _about("final", "from peak validation down to hold-out", "accuracy", measured=drops, group=BY_CONSTRUCTION,
+               reported=reported.validation - reported.test),
+    ]  # fmt: skip
+    for score in ("precision", "recall", "f1"):
+        for cell in CLASSES:
+            measured = [report.loc[cell, score] for report in reports]
+            value = paper.FIGURE_3_REPORT.loc[cell, score]
+            text = f"hold-out {score}, {cell.lower()}"
+            claims.append(_about("final", text, "score", reported=value, measured=measured, group=FIGURE_3,
+                                 is_late=score == "f1"))  # fmt: skip
+    theirs = paper.FIGURE_3_MATRIX / paper.FIGURE_3_MATRIX.sum(axis=1, keepdims=True)
+    for i, j in ((i, j) for i in range(len(CLASSES)) for j in range(len(CLASSES)) if i != j):  # i = j is the recall
+        text = f"hold-out, {CLASSES[i].lower()} taken for {CLASSES[j].lower()}"
+        claims.append(_about("final", text, "score", reported=float(theirs[i, j]), group=FIGURE_3, is_late=True,
+                             measured=[share[i, j] for share in shares]))  # fmt: skip
+    for cell in CLASSES:
+        measured = [report.loc[cell, "support"] for report in reports]
+        claims.append(_about("final", f"hold-out images, {cell.lower()}", "count", measured=measured, is_late=True,
+                             reported=paper.FIGURE_3_REPORT.loc[cell, "support"], needs_all_epochs=False,
+                             group=BY_CONSTRUCTION))  # fmt: skip
+    return claims
+
+
+def summarise(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Mean peaks and hold-out accuracy of every experiment on the augmented images, beside the paper's.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of Run
+        By the experiment's name.
+
+    Returns
+    -------
+    DataFrame
+        As `figures.draw_summary` takes it.
+    """
+    rows = {}
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.material != "augmented" or experiment.protocol == "test":
+            continue  # their hold-out set is another
+        known, reported = runs.get(name, ()), experiment.reported
+        peaks = [scores.peaks(run.history) for run in known]
+        rows[experiment.title] = {
+            "training": np.mean([p.training for p in peaks]) if known else np.nan,
+            "validation": np.mean([p.validation for p in peaks]) if known else np.nan,
+            "test": np.mean([run.accuracy("test") for run in known]) if known else np.nan,
+            "paper_training": reported.training,
+            "paper_validation": reported.validation,
+            "paper_test": reported.test,
+        }
+    return pd.DataFrame(rows, dtype=float).T
