@@ -32,9 +32,9 @@ import numpy as np
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import CLASSES, index_photos, list_images, open_folder
-from wbc_lib.data.images import INPUT_SHAPE, load_images, one_thread, read_image
+from wbc_lib.data.images import INPUT_SHAPE, load_images, one_thread, read_image, to_grey
 from wbc_lib.errors import WbcError
-from wbc_lib.provenance.candidates import identify, line_up, read_source, to_grey
+from wbc_lib.provenance.registration import find_source, index_sources, read_source
 from wbc_lib.training.arrays import Examples, Material
 from wbc_lib.training.experiments import Experiment, find_experiment
 from wbc_lib.training.study import Study, open_study
@@ -189,10 +189,10 @@ def trace_images(data: str, images: int) -> Figures:
     chosen = listed.iloc[np.random.default_rng(0).permutation(len(listed))[:images]]
     with one_thread():
         started = time.perf_counter()
-        photos = {c: line_up([read_source(found, p) for p in single.index[single.labels == c]]) for c in CLASSES}
+        photos = {c: index_sources([read_source(found, p) for p in single.index[single.labels == c]]) for c in CLASSES}
         ready = time.perf_counter()
         for image, cell in zip(chosen.image, chosen.cell, strict=True):
-            identify(to_grey(read_image(found.image_path(image))), photos[cell])
+            find_source(to_grey(read_image(found.image_path(image))), photos[cell])
         per_image = (time.perf_counter() - ready) / len(chosen)
     return {"seconds to line the photos up": ready - started, "seconds per image": per_image}
 

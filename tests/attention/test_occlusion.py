@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wbc_lib.attention import occlusion
-from wbc_lib.data.images import INPUT_SHAPE, load_images
+from wbc_lib.data.images import AFFINE, INPUT_SHAPE, load_images
 from wbc_lib.provenance import boxes as cells
 from wbc_lib.provenance import trace
 
@@ -92,6 +92,6 @@ def test_the_last_place_that_is_free_is_found(corner):
 
 
 def test_pixels_that_are_partly_black_are_not_called_photo():
-    shifted = pd.DataFrame([[1.0, 0, 5, 0, 1, 0]], dtype=float, columns=trace.AFFINE)
+    shifted = pd.DataFrame([[1.0, 0, 5, 0, 1, 0]], dtype=float, columns=AFFINE)
     mask = occlusion.photo_masks(shifted, INPUT_SHAPE)[0]
     assert not mask[:, :2].any() and mask[5:-5, 3:-3].all()

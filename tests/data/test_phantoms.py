@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import cross_val_score
 
-from wbc_lib.data import dataset, phantoms
+from wbc_lib.data import dataset, images, phantoms
 from wbc_lib.errors import BadDataError
 
 CELLS = st.lists(st.sampled_from(sorted(phantoms.KINDS)), max_size=2).map(tuple)
@@ -37,17 +37,12 @@ def reduced_photo(data, photo):
     return cv2.resize(cv2.imread(str(data.photo_path(photo))), dataset.IMAGE_SIZE, interpolation=cv2.INTER_AREA)
 
 
-def affine_of(row):
-    return np.array([row[name] for name in phantoms.AFFINE], float).reshape(2, 3)
-
-
 def test_every_image_shows_its_photo_where_the_truth_says(data):
     truth = phantoms.read_truth(data)
     assert set(truth.image) == set(dataset.list_images(data).image)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    for row in truth.to_dict("records"):
+    for row, affine in zip(truth.to_dict("records"), images.affine_maps(truth), strict=True):
         image = cv2.imread(str(data.image_path(row["image"]))).astype(float)
-        affine = affine_of(row)
         # Take each pixel from where the truth says it was: not the way the images are made.
         back = np.linalg.inv([*affine, [0, 0, 1]])
         from_x, from_y = (back[i, 0] * x + back[i, 1] * y + back[i, 2] for i in (0, 1))
@@ -64,10 +59,10 @@ def test_every_image_shows_its_photo_where_the_truth_says(data):
 def test_marker_lands_where_the_affine_says(seed, x, y):
     affine = phantoms.draw_affine(np.random.default_rng(seed))
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    marked = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18).astype(np.float32)
+    marked = np.rint(255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18)).astype(np.uint8)
     to_x, to_y = affine @ (x, y, 1)
     if 15 < to_x < WIDTH - 16 and 15 < to_y < HEIGHT - 16:
-        moved = phantoms.augment(marked, affine)
+        moved = images.warp(marked, affine)
         found = [(moved * columns).sum() / moved.sum(), (moved * rows).sum() / moved.sum()]
         assert found == pytest.approx([to_x, to_y], abs=0.1)
 
@@ -101,9 +96,9 @@ def test_folder_is_recognised_and_says_what_was_planned(data):
     cells = boxed.labels.map(lambda labels: len([c for c in labels.split(",") if c]))
     assert (boxed.n_wbc == cells).all() and (boxed.n_rbc > 0).all()
     assert not dataset.read_boxes(data).is_degenerate.any()
-    images = dataset.list_images(data).groupby(["split", "cell"]).size()
-    assert (images["TRAIN"] == 12).all() and (images["TEST"] == 3).all()
-    assert images["TEST_SIMPLE"].sum() == (index.split == "TEST").sum()
+    counts = dataset.list_images(data).groupby(["split", "cell"]).size()
+    assert (counts["TRAIN"] == 12).all() and (counts["TEST"] == 3).all()
+    assert counts["TEST_SIMPLE"].sum() == (index.split == "TEST").sum()
 
 
 def test_labels_are_as_untidy_as_the_published_ones(data):
@@ -142,12 +137,12 @@ def test_every_class_is_in_both_splits_at_any_scale(seed, scale):
 @given(SEED, st.integers(1, 300))
 def test_copies_are_dealt_evenly_and_names_do_not_tell_the_photo(seed, copies):
     rng = np.random.default_rng(seed)
-    images = phantoms.plan_images(phantoms.plan_labels(0.1, rng), copies, rng)
-    assert images.image.is_unique
-    parts = images.image.str.extract(r"^(\w+)/(\w+)/_(\d+)_(\d+)\.jpeg$")
+    planned = phantoms.plan_images(phantoms.plan_labels(0.1, rng), copies, rng)
+    assert planned.image.is_unique
+    parts = planned.image.str.extract(r"^(\w+)/(\w+)/_(\d+)_(\d+)\.jpeg$")
     assert not parts.isna().any(axis=None)
-    images["cell"], images["position"] = parts[1], parts[2]
-    for cell, of_class in images[parts[0] == "TRAIN"].groupby("cell"):
+    planned["cell"], planned["position"] = parts[1], parts[2]
+    for cell, of_class in planned[parts[0] == "TRAIN"].groupby("cell"):
         assert len(of_class) == copies
         assert np.ptp(of_class.groupby("photo").size()) <= 1
         if cell == "NEUTROPHIL" and copies >= 100:

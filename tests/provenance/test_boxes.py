@@ -6,16 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_lib.data import dataset, phantoms
+from wbc_lib.data.images import AFFINE
 from wbc_lib.provenance import boxes as cells
-from wbc_lib.provenance import trace
-from wbc_lib.provenance.trace import AFFINE
 
 WIDTH, HEIGHT = dataset.IMAGE_SIZE
-
-
-@pytest.fixture(scope="module")
-def table(phantom_set):
-    return trace.read(phantom_set)
 
 
 @pytest.fixture(scope="module")

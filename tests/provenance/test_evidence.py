@@ -7,15 +7,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import photographed_again
 from wbc_lib.data import dataset, phantoms
+from wbc_lib.data.images import AFFINE, affine_maps, read_reduced, warp
 from wbc_lib.data.phantoms import draw_photo
-from wbc_lib.provenance import evidence, overlaps, trace
-from wbc_lib.provenance.candidates import read_reduced
-from wbc_lib.provenance.trace import AFFINE
-
-
-@pytest.fixture(scope="module")
-def table(phantom_set):
-    return trace.read(phantom_set)
+from wbc_lib.provenance import evidence, overlaps
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +24,7 @@ def twins(tmp_path_factory):
     rng, rows = np.random.default_rng(7), []
     for i, (photo, rival) in enumerate([(1, 2), (2, 1)] * 3):
         affine = phantoms.draw_affine(rng)
-        image = phantoms.augment(read_reduced(data, photo), affine)
+        image = warp(read_reduced(data, photo), affine)
         cv2.imwrite(str(root / f"{i}.jpeg"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         mirrored = bool(np.linalg.det(affine[:, :2]) < 0)
         rows.append((f"{i}.jpeg", photo, mirrored, *affine.ravel(), 100, 1.0, rival, 60))
@@ -40,7 +34,7 @@ def twins(tmp_path_factory):
 
 def test_of_two_photos_of_a_field_the_pixels_know_the_right_one(twins):
     data, table = twins
-    weighed = evidence.weigh_rivals(data, table)
+    weighed = evidence.compare_runners_up(data, table)
     assert list(weighed.image) == list(table.image)
     assert (weighed.runner_up_residual > 1.3 * weighed.residual).all() and (weighed.residual < 1.5).all()
     assert weighed.common.between(0.3, 0.95).all()
@@ -53,16 +47,16 @@ def test_the_same_photos_the_other_way_round_are_judged_the_other_way_round(twin
     swapped = table.assign(photo=table.runner_up, runner_up=table.photo)
     for i, row in table.iterrows():
         between = np.vstack([back[row.photo], [0, 0, 1]]).astype(float)
-        swapped.loc[i, AFFINE] = (row[AFFINE].to_numpy(float).reshape(2, 3) @ between).ravel()
-    right, wrong = evidence.weigh_rivals(data, table), evidence.weigh_rivals(data, swapped)
+        swapped.loc[i, AFFINE] = (affine_maps(table)[i] @ between).ravel()
+    right, wrong = evidence.compare_runners_up(data, table), evidence.compare_runners_up(data, swapped)
     np.testing.assert_allclose(wrong.residual, right.runner_up_residual, rtol=0.25)
     np.testing.assert_allclose(wrong.runner_up_residual, right.residual, rtol=0.25)
 
 
 def test_only_close_rivals_are_weighed(twins):
     data, table = twins
-    assert len(evidence.weigh_rivals(data, table.assign(runner_up_inliers=50))) == 0
-    assert len(evidence.weigh_rivals(data, table.head(2).assign(runner_up_inliers=[50, 51]))) == 1
+    assert len(evidence.compare_runners_up(data, table.assign(runner_up_inliers=50))) == 0
+    assert len(evidence.compare_runners_up(data, table.head(2).assign(runner_up_inliers=[50, 51]))) == 1
 
 
 def test_a_photo_makes_its_image_again_and_another_does_not(phantom_set, table):

@@ -10,8 +10,10 @@ from scipy.sparse.csgraph import connected_components
 from tests.conftest import photographed_again
 from wbc_lib import paths
 from wbc_lib.data import dataset
+from wbc_lib.data.images import AFFINE, affine_maps
 from wbc_lib.data.phantoms import draw_photo
 from wbc_lib.errors import BadDataError
+from wbc_lib.provenance import boxes as cells
 from wbc_lib.provenance import overlaps, registration, trace
 
 
@@ -24,9 +26,9 @@ def test_planted_near_duplicates_are_found(tmp_path):
         cv2.imwrite(str(data.photo_path(number)), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
     found = overlaps.find_pairs(data)
     assert list(zip(found.photo, found.other, strict=True)) == [(3, 8)]
-    affine = found[trace.AFFINE].to_numpy().reshape(2, 3)
+    affine = affine_maps(found)[0]
     assert affine @ [0, 0, 1] == pytest.approx([100, -60], abs=1)
-    assert not registration.decompose(affine).mirrored
+    assert not any(registration.decompose(affine).flips)
     assert found.overlap[0] == pytest.approx(220 / 320 * 180 / 240, abs=0.03)
     for number in range(1, 9):
         data.photo_path(number).unlink()
@@ -45,9 +47,7 @@ def test_groups_are_the_connected_components(links):
     assert field.nunique() == n
     assert all(len(set(component[field.to_numpy() == f])) == 1 for f in field)
     assert all(field[field.index == f].iloc[0] == f == field.index[field == f].min() for f in field)
-
-
-def test_a_pair_with_a_photo_that_is_not_in_question_links_nothing():
+    # A pair with a photo that is not in question links nothing.
     assert list(overlaps.group([1, 3], pairs_of([(1, 2), (2, 3)]))) == [1, 3]
 
 
@@ -74,3 +74,74 @@ def test_a_damaged_record_is_named(tmp_path, monkeypatch):
     path.write_text(path.read_text().replace("other", "others"))
     with pytest.raises(BadDataError, match="not a table of pairs"):
         overlaps._parse(path)
+
+
+# --- the cells that photos share
+
+
+def shifted(photo: int, other: int, dx: float, dy: float) -> dict[str, float]:
+    """A pair whose other photo shows the field shifted by so many pixels of 320x240."""
+    return {"photo": photo, "other": other, **dict(zip(AFFINE, (1, 0, dx, 0, 1, dy), strict=True))}
+
+
+def boxes(rows: list[tuple[int, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["photo", "xmin", "ymin", "xmax", "ymax"])
+
+
+def test_a_cell_that_moved_with_the_field_is_shared_and_one_that_did_not_is_another():
+    pairs = pd.DataFrame([shifted(1, 2, 50, -20), shifted(1, 3, 50, -20), shifted(2, 3, 0, 0)])
+    # 50 pixels of the reduced photo are 100 of the whole one.
+    of_photos = boxes([(1, 100, 200, 180, 290), (2, 200, 160, 280, 250), (3, 100, 200, 180, 290)])
+    found = overlaps.find_shared_cells(pairs, of_photos)
+    assert found[["photo", "other"]].to_numpy().tolist() == [[1, 2]]
+    assert found.overlap_of_boxes.tolist() == pytest.approx([1])
+    assert list(found.index) == [0]
+
+
+def test_any_box_of_a_photo_may_be_the_shared_one_and_photos_without_boxes_share_none():
+    pairs = pd.DataFrame([shifted(1, 2, 0, 0), shifted(2, 3, 0, 0)])
+    of_photos = boxes([(1, 0, 0, 9, 9), (1, 100, 100, 200, 200), (2, 300, 300, 400, 400), (2, 120, 100, 220, 200)])
+    found = overlaps.find_shared_cells(pairs, of_photos)
+    assert found.other.tolist() == [2]
+    assert found.overlap_of_boxes.tolist() == pytest.approx([80 / 120])  # of two squares of 100, 20 apart
+
+
+def test_no_pairs_share_nothing():
+    assert not len(overlaps.find_shared_cells(pd.DataFrame([shifted(1, 2, 0, 0)]).head(0), boxes([])))
+
+
+BOX = st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(2, 20), st.integers(2, 20)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+
+
+@given(BOX, BOX)
+def test_boxes_overlap_as_counting_pixels_says(one, other):
+    drawn = np.zeros((2, 60, 70), bool)
+    for canvas, (xmin, ymin, xmax, ymax) in zip(drawn, (one, other), strict=True):
+        canvas[ymin:ymax, xmin:xmax] = True
+    expected = (drawn[0] & drawn[1]).sum() / (drawn[0] | drawn[1]).sum()
+    found = overlaps.find_shared_cells(pd.DataFrame([shifted(1, 2, 0, 0)]), boxes([(1, *one), (2, *other)]))
+    if expected >= overlaps.SAME_CELL:
+        assert found.overlap_of_boxes.tolist() == pytest.approx([expected])
+    else:
+        assert not len(found)
+
+
+def test_only_photos_of_test_paired_with_training_have_been_seen():
+    table = pd.DataFrame(
+        {"image": ["TRAIN/A/1", "TRAIN/A/2", "TEST/A/3", "TEST/A/4", "TEST_SIMPLE/A/5"], "photo": [1, 2, 3, 4, 4]}
+    )
+    shared = pd.DataFrame({"photo": [1, 1, 3, 4, 4], "other": [2, 3, 4, 9, 2]})
+    # 3 with 1, 4 with 2; 3 with 4 are both of TEST, 9 has no copies.
+    assert overlaps.seen_in_training(shared, table) == [3, 4]
+    assert overlaps.seen_in_training(shared.head(1), table) == []
+
+
+def test_six_cells_of_the_published_test_are_in_train_too(real_set, monkeypatch):
+    monkeypatch.delenv("WBC_RESULTS")  # the recorded tables of the project
+    found = overlaps.find_shared_cells(overlaps.read_recorded(), cells.white_cells(real_set))
+    # Whatever the threshold: boxes of a pair overlap well or not at all.
+    assert found.overlap_of_boxes.min() > overlaps.SAME_CELL + 0.05
+    seen = overlaps.seen_in_training(found, trace.read_recorded())
+    assert seen == [204, 257, 264, 365, 377, 409]

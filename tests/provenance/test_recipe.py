@@ -6,16 +6,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from wbc_lib.data import dataset, phantoms
+from wbc_lib.data.images import AFFINE
 from wbc_lib.errors import BadDataError
-from wbc_lib.provenance import recipe, trace
+from wbc_lib.provenance import recipe
 
 RNG = np.random.default_rng(5)
 DRAWS, PHOTOS = st.integers(1, 400), st.integers(1, 40)
-
-
-@pytest.fixture(scope="module")
-def table(phantom_set):
-    return trace.read(phantom_set)
 
 
 def as_counted(rows: list[tuple[list[int], int]]) -> pd.DataFrame:
@@ -63,10 +59,10 @@ def test_moves_of_phantoms_are_within_the_recipe(table):
 
 def test_images_without_a_map_have_no_moves(table):
     shift = np.array([[-1, 0, 319 + 16], [0, 1, -12]])  # flipped, then to the right by 5 % and up by 5 %
-    some = table.head(2).copy()
-    some.loc[0, trace.AFFINE] = np.nan
-    some.loc[1, trace.AFFINE] = shift.ravel().astype(float)
-    moves = recipe.read_moves(some)
+    head = table.head(2).copy()
+    head.loc[0, AFFINE] = np.nan
+    head.loc[1, AFFINE] = shift.ravel().astype(float)
+    moves = recipe.read_moves(head)
     assert list(moves.index) == [1]
     assert moves.loc[1, ["rotation", "shear", "scale_x", "scale_y"]].to_list() == pytest.approx([0, 0, 1, 1])
     assert moves.loc[1, ["flip_x", "flip_y"]].to_list() == [True, False]
@@ -83,10 +79,7 @@ def test_names_tell_the_draws_unless_the_last_ones_are_lost(draws, n_photos, dat
     lost = data.draw(st.sets(st.integers(0, draws - 1), max_size=draws - 1))
     left = np.delete(places, list(lost))
     assert len(left) <= recipe.fewest_draws(left, n_photos) <= draws
-
-
-def test_nothing_was_drawn_of_no_names():
-    assert recipe.fewest_draws([], 3) == 0
+    assert recipe.fewest_draws([], n_photos) == 0
 
 
 def test_names_of_another_form_are_refused():
@@ -111,9 +104,9 @@ def test_without_clashes_copies_differ_by_one_at_most(n_photos, draws, monkeypat
 def test_names_given_twice_take_an_image_away(monkeypatch):
     monkeypatch.setattr(recipe, "N_MARKS", 1)
     assert (recipe.simulate_copies(6, 20, 20, RNG).sum(axis=1) == 6).all()
-    assert recipe.expected_lost(6, 20) == pytest.approx(14)
-    monkeypatch.setattr(recipe, "N_MARKS", 3)
-    assert recipe.expected_lost(10, 20) == pytest.approx(10 / 3)  # two epochs: one pair a place, alike once in three
+    monkeypatch.setattr(recipe, "N_MARKS", 3)  # two epochs: one pair a place, alike once in three
+    left = recipe.simulate_copies(10, 20, 400, RNG).sum(axis=1)
+    assert left.mean() == pytest.approx(20 - 10 / 3, abs=5 * left.std() / 20)
 
 
 def follow_literally(n_photos: int, draws: int, rng: np.random.Generator) -> list[int]:
@@ -132,8 +125,6 @@ def test_simulated_copies_are_distributed_as_those_of_the_literal_recipe(monkeyp
     quick = recipe.simulate_copies(6, 70, 400, RNG)
     for statistic in (recipe.dispersion, lambda copies: copies.sum(axis=1), lambda copies: copies[:, 0]):
         assert stats.ks_2samp(statistic(literal), statistic(quick)).pvalue > 1e-4
-    lost = 70 - quick.sum(axis=1)
-    assert recipe.expected_lost(6, 70) == pytest.approx(lost.mean(), abs=5 * lost.std() / 20)
 
 
 # --- tests of it
@@ -180,8 +171,9 @@ def test_every_class_is_judged_by_itself_and_the_lost_are_added_up():
     assert judged.p_recipe.iloc[0] > 0.01 > judged.p_recipe.iloc[2]
     assert judged.p_independent.iloc[0] < 1e-6 < judged.p_independent.iloc[2]
     assert judged.iloc[1].isna().all()  # one photo has all copies, however they were drawn
-    expected = sum(recipe.expected_lost(n, 300) for n in (30, 1, 30))
-    assert lost.shape == (300,) and lost.mean() == pytest.approx(expected, abs=5 * lost.std() / np.sqrt(300))
+    # Of 10 epochs, or 300, marks drawn at one place: pairs that are alike, nearly.
+    expected = (30 * 45 * 2 + 300 * 299 / 2) / recipe.N_MARKS
+    assert lost.shape == (300,) and lost.mean() == pytest.approx(expected, abs=0.1 + 5 * lost.std() / np.sqrt(300))
 
 
 def moved(n: int, shear: float) -> pd.DataFrame:

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wbc_lib.data.images import affine_maps
 from wbc_lib.provenance.boxes import COVER_COLOUR
 from wbc_lib.provenance.registration import footprint
-from wbc_lib.provenance.trace import AFFINE
 
 #: What is painted over, and what a reader sees it called.
 COVERS = {"elsewhere": "background covered", "cell": "cell covered", "rest": "only the cell left"}
@@ -30,7 +30,7 @@ def photo_masks(table: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_
     ndarray of bool, shape (images, height, width)
         Pixels that are partly black are not marked.
     """
-    affines = table[AFFINE].to_numpy().reshape(-1, 2, 3)
+    affines = affine_maps(table)
     whole = (footprint(affine).astype(np.float32) for affine in affines)
     return np.stack([cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_AREA) > 0.999 for mask in whole])
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from wbc_lib.data import dataset
-from wbc_lib.provenance import overlaps, shared_cells
+from wbc_lib.provenance import overlaps
 
 _LEFT_OUT = "BASOPHIL"
 #: Rows of the label table that name no single class, by their kind, and what readers call them.
@@ -136,7 +136,7 @@ def tell_exposed(pairs: pd.DataFrame, table: pd.DataFrame) -> str:
     table : DataFrame
         Provenance, as `provenance.read` gives it.
     """
-    exposed: Sequence[int] = shared_cells.seen_in_training(pairs[pairs.same_cell], table)
+    exposed: Sequence[int] = overlaps.seen_in_training(pairs[pairs.same_cell], table)
     if not len(exposed):
         return "In these files no white cell is in both TRAIN and TEST."
     test = table[table.image.str.startswith("TEST/")]

@@ -32,7 +32,13 @@ PUBLISHED_COUNTS = {
     "TEST_SIMPLE": {"NEUTROPHIL": 48, "EOSINOPHIL": 13, "MONOCYTE": 4, "LYMPHOCYTE": 6},
 }
 PUBLISHED_PHOTOS = 367
+#: The recipe of the augmented images (Keras's image generator): the largest rotation in degrees and shift as a share
+#: of the side, the shear, which versions of Keras read in radians or in degrees, and how many random numbers a name
+#: can hold.
+MAX_ROTATION, MAX_SHIFT, SHEAR, N_MARKS = 20.0, 0.1, 0.2, 10_000
 PHANTOM_MARK = "PHANTOMS.txt"
+#: What messages advise for a file of the set that is not as it was published.
+RESTORE = "restore it from the archive"
 #: No file of the published set reaches a tenth of this.
 MAX_BYTES = 2_000_000
 
@@ -249,20 +255,19 @@ def read_file(path: Path) -> bytes:
     BadDataError
         If it is missing, empty, larger than ``MAX_BYTES``, no plain file, or unreadable.
     """
-    remedy = "restore it from the archive"
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
-            raise BadDataError(f"{path}: cannot be read (it is no plain file); {remedy}.")
+            raise BadDataError(f"{path}: cannot be read (it is no plain file); {RESTORE}.")
         if found.st_size == 0:
-            raise BadDataError(f"{path}: the file is empty; {remedy}.")
+            raise BadDataError(f"{path}: the file is empty; {RESTORE}.")
         if found.st_size > MAX_BYTES:
-            raise BadDataError(f"{path}: {found.st_size:,} bytes is too large for a file of this set; {remedy}.")
+            raise BadDataError(f"{path}: {found.st_size:,} bytes is too large for a file of this set; {RESTORE}.")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise BadDataError(f"{path}: is missing; {remedy}.") from error
+        raise BadDataError(f"{path}: is missing; {RESTORE}.") from error
     except OSError as error:
-        raise BadDataError(f"{path}: cannot be read ({error.strerror}); {remedy}.") from error
+        raise BadDataError(f"{path}: cannot be read ({error.strerror}); {RESTORE}.") from error
 
 
 def parse_labels(text: str) -> dict[int, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""From JPEG to array: decode, resize, normalise; the cached array of the whole data set."""
+"""From JPEG to array: decode, resize, move, normalise; the cached array of the whole data set."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data.dataset import IMAGE_SIZE, DataSet, list_images, read_file
+from wbc_lib.data.dataset import IMAGE_SIZE, RESTORE, DataSet, list_images, read_file
 from wbc_lib.data.hashes import read_manifest
 from wbc_lib.errors import BadDataError, UnknownNameError
 
@@ -28,9 +28,14 @@ NORMALISATIONS = ("[-1, 1]", "[0, 1]", "standardised")
 _MAX_PIXELS = 10_000_000
 _MAX_SCANS = 100
 _JPEG_START, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xda"
-_RESTORE = "restore it from the archive"
+#: Images in a piece of work.
+_CHUNK = 256
 
-Progress = Callable[[int, int], None]
+#: Columns of a table that hold affine maps from pixels (x, y, 1) of a photo reduced to 320x240 to those of an image.
+AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
+
+#: Called with how much is done, and how much there is to do.
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,6 @@ class Images:
 def jpeg_size(content: bytes, name: object) -> tuple[int, int, int]:
     """Read a JPEG's size off its header, and make sure that it can be decoded in little time and memory.
 
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    name : object
-        What messages call it.
-
     Returns
     -------
     tuple of int
@@ -77,34 +75,26 @@ def jpeg_size(content: bytes, name: object) -> tuple[int, int, int]:
         If it is no JPEG in colour or grey, or would take too much to decode.
     """
     if not content.startswith(_JPEG_START):
-        raise BadDataError(f"{name}: is no JPEG; {_RESTORE}.")
+        raise BadDataError(f"{name}: is no JPEG; {RESTORE}.")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError as error:
-        raise BadDataError(f"{name}: has no JPEG header that can be read; {_RESTORE}.") from error
+        raise BadDataError(f"{name}: has no JPEG header that can be read; {RESTORE}.") from error
     channels = {"Gray": 1, "CMYK": 4, "YCCK": 4}.get(colours, 3)
     if channels == 4:
-        raise BadDataError(f"{name}: is {width}x{height} with {channels} channels instead of 3; {_RESTORE}.")
+        raise BadDataError(f"{name}: is {width}x{height} with {channels} channels instead of 3; {RESTORE}.")
     if width * height > _MAX_PIXELS:
-        raise BadDataError(f"{name}: is {width}x{height}, which is no size of a photo of cells; {_RESTORE}.")
+        raise BadDataError(f"{name}: is {width}x{height}, which is no size of a photo of cells; {RESTORE}.")
     if content.count(_JPEG_SCAN) > _MAX_SCANS:
-        raise BadDataError(f"{name}: is coded in {content.count(_JPEG_SCAN)} scans; {_RESTORE}.")
+        raise BadDataError(f"{name}: is coded in {content.count(_JPEG_SCAN)} scans; {RESTORE}.")
     return width, height, channels
 
 
 def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = False) -> NDArray[np.uint8]:
     """Decode a JPEG in colour or grey that is whole, turned as its EXIF data say.
 
-    Parameters
-    ----------
-    content : bytes
-        The file. What lies behind the JPEG's end is not looked at.
-    name : object
-        What messages call it.
-    remedy : str
-        What messages advise.
-    reduce : bool
-        Decode at half size, which libjpeg does in the frequency domain at less than half the cost.
+    With `reduce` it is decoded at half size, which libjpeg does in the frequency domain at less than half the cost.
+    What lies behind the JPEG's end is not looked at. Messages call the file `name` and advise `remedy`.
 
     Returns
     -------
@@ -130,18 +120,11 @@ def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = Fal
         image = None
     if image is None:
         raise BadDataError(f"{name}: cannot be decoded; {remedy}.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if reduce else image
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if reduce else image, np.uint8)
 
 
 def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
-    """Decode a JPEG file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    reduce : bool
-        Decode at half size, which libjpeg does in the frequency domain at less than half the cost.
+    """Decode a JPEG file of the data set; `reduce` as for `decode_jpeg`.
 
     Returns
     -------
@@ -154,20 +137,36 @@ def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
     """
     content = read_file(path)
     jpeg_size(content, path)
-    return decode_jpeg(content, path, _RESTORE, reduce=reduce)
+    return decode_jpeg(content, path, RESTORE, reduce=reduce)
 
 
 def shrink(image: NDArray[np.uint8], shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
     """Resize to `shape` (height, width) by averaging areas, so that nothing aliases."""
-    return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def read_reduced(data: DataSet, photo: int) -> NDArray[np.uint8]:
+    """Read a photo as the images were made from it: reduced to 320x240; shape (240, 320, RGB)."""
+    return shrink(read_image(data.photo_path(photo)), IMAGE_SIZE[::-1])
+
+
+def to_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Drop the colour: shape (height, width, RGB) to (height, width)."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def warp(reduced: NDArray[np.uint8], affine: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Move a picture of 320x240, grey or in colour, by an affine map, shape (2, 3); black comes in from outside."""
+    return np.asarray(cv2.warpAffine(reduced, affine, IMAGE_SIZE, flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def affine_maps(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Affine maps of a table with the columns `AFFINE`, shape (rows, 2, 3)."""
+    return table[AFFINE].to_numpy(float).reshape(-1, 2, 3)
 
 
 def read_small(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
-    """Read one 320x240 image at the network's size.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, RGB)
+    """Read one 320x240 image at the network's size, shape (height, width, RGB).
 
     Raises
     ------
@@ -175,18 +174,23 @@ def read_small(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.u
         If it cannot be decoded or is not 320x240.
     """
     half = read_image(path, reduce=True)
-    width, height = IMAGE_SIZE
-    if half.shape != (height // 2, width // 2, 3):
-        raise BadDataError(f"{path} is not {width}x{height}; run `wbc data check` and unpack the archive again.")
+    require_size(2 * half.shape[1], 2 * half.shape[0], path)
     return shrink(half, shape)
+
+
+def require_size(width: int, height: int, path: Path) -> None:
+    """Make sure that an image has the size of all images of the set, 320x240."""
+    if (width, height) != IMAGE_SIZE:
+        wanted = f"{IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}"
+        raise BadDataError(f"{path} is not {wanted}; run `wbc data check` and unpack the archive again.")
 
 
 @dataclass(frozen=True)
 class Scale:
     """What a network's first layer does to a pixel: ``pixel * factor + offset``, a value per RGB channel."""
 
-    factor: tuple[float, float, float]
-    offset: tuple[float, float, float]
+    factor: tuple[float, ...]
+    offset: tuple[float, ...]
 
 
 def choose_scale(normalisation: str, pixels: NDArray[np.uint8]) -> Scale:
@@ -222,7 +226,7 @@ def choose_scale(normalisation: str, pixels: NDArray[np.uint8]) -> Scale:
 
 def normalise(pixels: NDArray[np.uint8], scale: Scale) -> NDArray[np.float32]:
     """Bring pixel values to the network's scale, as the network's own first layer does."""
-    return pixels.astype(np.float32) * np.float32(scale.factor) + np.float32(scale.offset)
+    return pixels.astype(np.float32) * np.asarray(scale.factor, np.float32) + np.asarray(scale.offset, np.float32)
 
 
 @contextmanager
@@ -236,17 +240,8 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress: Progress | None = None) -> Images:
+def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress: OnProgress | None = None) -> Images:
     """Read the whole augmented data set at the network's size, from the cache if it is there.
-
-    Parameters
-    ----------
-    data : DataSet
-        Where the images are.
-    shape : tuple of int
-        Height and width.
-    on_progress : callable, optional
-        Called with (done, total).
 
     Raises
     ------
@@ -262,7 +257,7 @@ def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress
     return Images(index, np.load(cached, mmap_mode="r", allow_pickle=False))
 
 
-def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on_progress: Progress | None) -> None:
+def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on_progress: OnProgress | None) -> None:
     with paths.new_array(target, (len(files), *shape, 3), np.uint8) as pixels:
 
         def fill(rows: range) -> int:
@@ -270,8 +265,7 @@ def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on
                 pixels[row] = read_small(files[row], shape)
             return rows.stop
 
-        step = 256
-        parts = [range(i, min(i + step, len(files))) for i in range(0, len(files), step)]
+        parts = [range(i, min(i + _CHUNK, len(files))) for i in range(0, len(files), _CHUNK)]
         with one_thread(), ThreadPoolExecutor(2) as pool:
             for done in pool.map(fill, parts):
                 if on_progress:

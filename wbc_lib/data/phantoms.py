@@ -7,7 +7,7 @@ optical density (what the stain takes out of the light): overlapping ones darken
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice, pairwise, product
 from pathlib import Path
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data import dataset
+from wbc_lib.data.dataset import MAX_ROTATION, MAX_SHIFT, N_MARKS, SHEAR
+from wbc_lib.data.images import AFFINE, OnProgress, shrink, warp
 from wbc_lib.errors import BadDataError
 
 #: Raise it whenever the same parameters give other bytes than before, so that cached sets are drawn anew.
@@ -34,12 +36,10 @@ MULTI = (
     *["NEUTROPHIL,BASOPHIL", "NEUTROPHIL,LYMPHOCYTE", "NEUTROPHIL,MONOCYTE"],
 )
 BLANK, WITHOUT_BOXES, QUALITY = 44, 3, [cv2.IMWRITE_JPEG_QUALITY, 95]
-AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
 TRUTH_COLUMNS = ["image", "photo", "mirrored", *AFFINE]
 
 WIDTH, HEIGHT = dataset.PHOTO_SIZE
 BACKGROUND, RED_CELL, PLATELET = (205, 207, 204), (177, 142, 140), (146, 144, 206)
-OnProgress = Callable[[int, int], None]
 Range = tuple[float, float]
 Colour = tuple[int, int, int]
 Spot = tuple[int, int, float]  # where a cell lies: x, y and radius in pixels of the photo
@@ -124,7 +124,7 @@ def _white_cell(kind: Kind, radius: float, rng: np.random.Generator) -> tuple[ND
     # Density (n, n, 3) on a square around the cell, and how much of each pixel is cell (n, n).
     x, y, body = _outline(radius, 0.045, rng)
     bent = [side + 0.04 * _noise(rng, x.shape, 0.32 * radius) for side in (x, y)]  # no disc stays a disc
-    nucleus = np.maximum(_nucleus(*bent, kind, rng), body + 0.05)
+    nucleus = np.maximum(_nucleus(bent[0], bent[1], kind, rng), body + 0.05)
     texture = 0.8 + 0.2 * _noise(rng, x.shape, 5) + 0.12 * _noise(rng, x.shape, 0.4 * radius) - 0.2 * body
     density = texture.clip(0.1)[..., None] * _stain(kind.cytoplasm, 7, rng)
     if kind.granules:
@@ -319,7 +319,7 @@ def plan_images(plan: pd.DataFrame, copies: int, rng: np.random.Generator) -> pd
         wanted = {"TRAIN": copies, "TEST": max(1, copies // 4), "TEST_SIMPLE": n}[split]
         epochs = math.ceil(wanted / n)
         # Drawn without replacement: the published set lost a few images to names drawn twice.
-        marks = [rng.choice(max(10_000, epochs), epochs, replace=False) for _ in of_class]
+        marks = [rng.choice(max(N_MARKS, epochs), epochs, replace=False) for _ in of_class]
         order = np.concatenate([rng.permutation(of_class) for _ in range(epochs)])[:wanted]
         rows += [(f"{split}/{cell}/_{i % n}_{marks[i % n][i // n]}.jpeg", photo) for i, photo in enumerate(order)]
     return pd.DataFrame(rows, columns=["image", "photo"])
@@ -328,21 +328,17 @@ def plan_images(plan: pd.DataFrame, copies: int, rng: np.random.Generator) -> pd
 def draw_affine(rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw an augmentation by the published recipe, (2, 3): from pixels (x, y, 1) of the reduced photo to the image's.
 
-    Rotation by up to 20°, shift by up to 10 %, shear by up to 0.2 (which Keras takes for degrees), flips by chance.
+    Rotation, shift and shear (here in degrees, as Keras takes it) are even, flips by chance.
     """
-    turn, shear = np.radians(rng.uniform(-20, 20)), np.radians(rng.uniform(-0.2, 0.2))
+    turn = np.radians(rng.uniform(-MAX_ROTATION, MAX_ROTATION))
+    shear = np.radians(rng.uniform(-SHEAR, SHEAR))
     rotate = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    shift = rng.uniform(-0.1, 0.1, 2) * dataset.IMAGE_SIZE
+    shift = rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * dataset.IMAGE_SIZE
     # The recipe's matrix says where each pixel is taken from; the inverse says where it goes. Both about the middle.
     taken = rotate @ [[1, -np.sin(shear)], [0, np.cos(shear)]]
     goes = np.diag(rng.choice([-1, 1], 2)) @ np.linalg.inv(taken)
     middle = (np.array(dataset.IMAGE_SIZE) - 1) / 2
     return np.column_stack([goes, middle - goes @ (middle + rotate @ shift)])
-
-
-def augment(reduced: NDArray[np.uint8], affine: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Move a photo of 320x240 by `affine`; black comes in from outside."""
-    return cv2.warpAffine(reduced, affine, dataset.IMAGE_SIZE, flags=cv2.INTER_LINEAR)
 
 
 def boxes_xml(boxes: tuple[Box, ...]) -> str:
@@ -353,6 +349,11 @@ def boxes_xml(boxes: tuple[Box, ...]) -> str:
         for box in boxes
     )
     return f"<annotation>\n{''.join(objects)}</annotation>\n"
+
+
+def _encode(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # As JPEG; the channels in OpenCV's order, BGR.
+    return np.asarray(cv2.imencode(".jpeg", image, QUALITY)[1], np.uint8)
 
 
 def _write(root: Path, seed: int, scale: float, copies: int, on_progress: OnProgress | None) -> None:
@@ -373,20 +374,21 @@ def _write(root: Path, seed: int, scale: float, copies: int, on_progress: OnProg
     def write_photo(photo: int) -> list[tuple]:
         rng = np.random.default_rng(seeds[photo])
         drawn = draw_photo(tuple(filter(None, plan.labels[photo].split(","))), rng)
-        _, encoded = cv2.imencode(".jpeg", drawn.image[..., ::-1], QUALITY)
-        data.photo_path(photo).write_bytes(encoded)
+        encoded = _encode(drawn.image[..., ::-1])
+        data.photo_path(photo).write_bytes(encoded.tobytes())
         if plan.has_boxes[photo]:
             data.annotation_path(photo).write_text(boxes_xml(drawn.boxes), encoding="utf-8")
         # From the file, as anyone else would have to.
-        reduced = cv2.resize(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dataset.IMAGE_SIZE, interpolation=cv2.INTER_AREA)
+        reduced = shrink(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8), dataset.IMAGE_SIZE[::-1])
         rows = []
         for name in names.get(photo, []):
             affine = np.eye(2, 3) if name.startswith("TEST_SIMPLE/") else draw_affine(rng)
-            data.image_path(name).write_bytes(cv2.imencode(".jpeg", augment(reduced, affine), QUALITY)[1])
+            data.image_path(name).write_bytes(_encode(warp(reduced, affine)).tobytes())
             rows.append((name, photo, bool(np.linalg.det(affine[:, :2]) < 0), *affine.ravel()))
         return rows
 
-    drawn, truth = plan.index[plan.has_photo], []
+    drawn = plan.index[plan.has_photo]
+    truth: list[tuple] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, rows in enumerate(pool.map(write_photo, drawn), start=1):
             truth += rows

@@ -128,7 +128,7 @@ def draw_residuals(residuals: ArrayLike, rivals: pd.DataFrame) -> Figure:
     residuals : array_like, shape (images,)
         Mean absolute difference, in grey levels.
     rivals : DataFrame
-        As `evidence.weigh_rivals` gives it.
+        As `evidence.compare_runners_up` gives it.
     """
     figure, axes = new_figure(2.7, 1, 2)
     left, right = axes[0]

@@ -6,7 +6,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import IMAGE_SIZE, PHOTO_SIZE, DataSet, read_boxes
-from wbc_lib.provenance.trace import AFFINE
+from wbc_lib.data.images import AFFINE, affine_maps
 
 #: Radius of the disc that covers a cell, as a share of an image's height: more than half the diagonal of the largest
 #: published box. One radius for all, so that the disc does not tell the size of the cell.
@@ -16,12 +16,12 @@ COVER_COLOUR = (128, 128, 128)
 
 
 def white_cells(data: DataSet) -> pd.DataFrame:
-    """Boxes of the white cells that can be used, in pixels of the 640x480 photo; a photo may have several.
+    """Boxes of the white cells, in pixels of the 640x480 photo; degenerate ones are left out.
 
     Returns
     -------
     DataFrame
-        ``photo``, ``xmin``, ``ymin``, ``xmax``, ``ymax``; degenerate boxes are left out.
+        ``photo``, ``xmin``, ``ymin``, ``xmax``, ``ymax``; a photo may have several rows.
     """
     boxes = read_boxes(data).query("cell == 'WBC' and not is_degenerate")
     return boxes[["photo", "xmin", "ymin", "xmax", "ymax"]].reset_index(drop=True)
@@ -48,7 +48,7 @@ def carry_boxes(table: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     joined = placed[["row", "photo", *AFFINE]].merge(boxes, on="photo")
     joined = joined.sort_values("row", kind="stable", ignore_index=True)
     shrunk = IMAGE_SIZE[0] / PHOTO_SIZE[0]
-    affine = joined[AFFINE].to_numpy().reshape(-1, 2, 3)
+    affine = affine_maps(joined)
     corners = joined[["xmin", "ymin", "xmax", "ymin", "xmax", "ymax", "xmin", "ymax"]].to_numpy(float)
     # A box's edges lie between pixels, the map's coordinates in their middles.
     corners = corners.reshape(-1, 4, 2) * shrunk - 0.5

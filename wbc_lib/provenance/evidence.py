@@ -1,4 +1,4 @@
-"""What speaks for a traced table but its own figures: pixels, rivals, the truth of phantoms, and hidden photos."""
+"""What speaks for a traced table besides its own figures: pixels, runners-up, the truth of phantoms, hidden photos."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,14 +7,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import IMAGE_SIZE, DataSet, read_labels
-from wbc_lib.data.images import one_thread, read_image
+from wbc_lib.data.images import affine_maps, one_thread, read_image, read_reduced, to_grey, warp
 from wbc_lib.provenance.boxes import white_cells
-from wbc_lib.provenance.candidates import identify, line_up, read_reduced, read_source, to_grey
-from wbc_lib.provenance.registration import detect, footprint, register, warp
-from wbc_lib.provenance.shared_cells import find_shared_cells
-from wbc_lib.provenance.trace import AFFINE
+from wbc_lib.provenance.overlaps import find_shared_cells
+from wbc_lib.provenance.registration import detect, find_source, footprint, index_sources, read_source, register
 
-#: A runner-up is a rival if it has more than this share of the inliers: then the pixels decide, as in `candidates`.
+#: A runner-up is a rival if it has more than this share of the inliers: then the pixels decide, as in `registration`.
 RIVAL = 0.5
 #: What may have become of two photos of one field.
 SIDES = ("both in TRAIN", "both in TEST", "one in TRAIN, one in TEST", "one not used")
@@ -23,48 +21,31 @@ _HIDE_EACH = 4
 
 
 def reproduce(data: DataSet, row: pd.Series) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Make an image again from the photo and the map that were found for it.
-
-    Parameters
-    ----------
-    data : DataSet
-    row : Series
-        A row of the table that `provenance.trace` gives.
+    """Make an image again from the photo and the map that a row of the traced table names for it.
 
     Returns
     -------
     tuple of ndarray of uint8, shape (240, 320, RGB)
         The image as published, and the photo reduced, moved and brightened.
     """
-    affine = row[AFFINE].to_numpy(float).reshape(2, 3)
-    moved = warp(read_reduced(data, row.photo), affine) * row.gain
+    moved = warp(read_reduced(data, row.photo), _affine(row)) * row.gain
     return read_image(data.image_path(row.image)), np.clip(np.rint(moved), 0, 255).astype(np.uint8)
 
 
 def predict_gain(data: DataSet, row: pd.Series) -> float:
-    """How much brighter than its photo an image is if its brightest value was raised to 255.
+    """How much brighter than its photo a traced image is if its brightest value was raised to 255.
 
     Keras does that to every image that it saves (``array_to_img`` with ``scale=True``).
-
-    Parameters
-    ----------
-    data : DataSet
-    row : Series
-        A row of the table that `provenance.trace` gives.
     """
-    affine = row[AFFINE].to_numpy(float).reshape(2, 3)
-    return 255 / float(warp(read_reduced(data, row.photo), affine).max())
+    return 255 / float(warp(read_reduced(data, row.photo), _affine(row)).max())
+
+
+def _affine(row: pd.Series) -> NDArray[np.float64]:
+    return affine_maps(row.to_frame().T)[0]
 
 
 def compare_with_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Hold a traced table against the truth that is written beside phantoms.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As `provenance.trace` gives it.
-    truth : DataFrame
-        As `phantoms.read_truth` gives it.
+    """Hold a traced table against the truth that is written beside phantoms (see `phantoms.read_truth`).
 
     Returns
     -------
@@ -75,25 +56,19 @@ def compare_with_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame
     true = truth.set_index("image").loc[table.image].reset_index()
     width, height = IMAGE_SIZE
     corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]]).T
-    found_at, true_at = (t[AFFINE].to_numpy().reshape(-1, 2, 3) @ corners for t in (table, true))
+    moved_to, truly_at = (affine_maps(t) @ corners for t in (table, true))
     return pd.DataFrame(
         {
             "image": table.image.to_numpy(),
             "photo_is_right": table.photo.to_numpy() == true.photo.to_numpy(),
             "mirrored_is_right": table.mirrored.to_numpy() == true.mirrored.to_numpy(),
-            "miss": np.linalg.norm(found_at - true_at, axis=1).max(axis=1, initial=0),
+            "miss": np.linalg.norm(moved_to - truly_at, axis=1).max(axis=1, initial=0),
         }
     )
 
 
-def weigh_rivals(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
-    """Lay the runner-up over each image for which it came close, and compare the pixels that both photos reach.
-
-    Parameters
-    ----------
-    data : DataSet
-    table : DataFrame
-        As `provenance.trace` gives it.
+def compare_runners_up(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
+    """Lay the runner-up over each traced image for which it came close, and compare the pixels that both photos reach.
 
     Returns
     -------
@@ -107,19 +82,18 @@ def weigh_rivals(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
         involved = sorted({*close.photo, *close.runner_up})
         sources = dict(zip(involved, pool.map(lambda photo: read_source(data, photo), involved), strict=True))
 
-        def lay_over(row: tuple[int, pd.Series]) -> tuple[float, float, float]:
-            found = row[1]
-            grey = to_grey(read_image(data.image_path(found.image)))
-            own, rival = sources[found.photo], sources[found.runner_up]
-            fit = register(rival.features[int(found.mirrored)], detect(grey))
+        def compare_residuals(row: pd.Series) -> tuple[float, float, float]:
+            grey = to_grey(read_image(data.image_path(row.image)))
+            named, second = sources[row.photo], sources[row.runner_up]
+            fit = register(second.features[int(row.mirrored)], detect(grey))
             if fit is None:
                 return 0.0, float("nan"), float("nan")
-            affine = found[AFFINE].to_numpy(float).reshape(2, 3)
+            affine = _affine(row)
             common = footprint(affine) & footprint(fit.affine)
-            differences = [_difference(s.grey, grey, a, common) for s, a in ((own, affine), (rival, fit.affine))]
-            return float(common.mean()), *differences
+            residual = _difference(named.grey, grey, affine, common)
+            return float(common.mean()), residual, _difference(second.grey, grey, fit.affine, common)
 
-        measured = list(pool.map(lay_over, close.iterrows()))
+        measured = list(pool.map(compare_residuals, (row for _, row in close.iterrows())))
     columns = ["image", "photo", "inliers", "runner_up", "runner_up_inliers"]
     differences = pd.DataFrame(measured, columns=["common", "residual", "runner_up_residual"], dtype=float)
     return close[columns].reset_index(drop=True).join(differences)
@@ -137,17 +111,8 @@ def _difference(
 def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataFrame, each: int = 2) -> pd.DataFrame:
     """Trace images whose photo is not among the photos offered: whatever is found is wrong, and should say so.
 
-    Hidden are one photo of each two of a field, while the other is offered, and some that are of no shared field.
-
-    Parameters
-    ----------
-    data : DataSet
-    table : DataFrame
-        As `provenance.trace` gives it.
-    pairs : DataFrame
-        As `overlaps.read_pairs` gives it.
-    each : int
-        Images traced of each hidden photo, the first ones of the table.
+    Hidden are one photo of each two of a field, while the other is offered, and some that are of no shared field. Of
+    each hidden photo the first `each` images of the table are traced.
 
     Returns
     -------
@@ -164,30 +129,21 @@ def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataF
         offered = [photo for photo in sorted(cell_of) if photo not in hidden]
         sources = dict(zip(offered, pool.map(lambda p: read_source(data, p), offered), strict=True))
         classes = sorted(set(cell_of.values()))
-        lineups = {c: line_up([s for p, s in sources.items() if cell_of[p] == c]) for c in classes}
+        indexes = {c: index_sources([s for p, s in sources.items() if cell_of[p] == c]) for c in classes}
         asked = table[table.photo.isin(hidden)].groupby("photo").head(each)
 
-        def ask(row: tuple) -> tuple:
-            grey = to_grey(read_image(data.image_path(row.image)))
-            found = identify(grey, lineups[cell_of[row.photo]])
-            return found.photo, found.inliers, found.residual, found.confidence
+        def trace_image(image: str, photo: int) -> tuple[int, int, float, float]:
+            match = find_source(to_grey(read_image(data.image_path(image))), indexes[cell_of[photo]])
+            return match.photo, match.inliers, match.residual, match.confidence
 
-        answers = list(pool.map(ask, asked.itertuples()))
+        answers = list(pool.map(trace_image, asked.image, asked.photo))
     asked = asked[["image", "photo"]].rename(columns={"photo": "hidden"}).reset_index(drop=True)
     asked["has_twin"] = asked.hidden.isin(twins)
     return asked.join(pd.DataFrame(answers, columns=["found", "inliers", "residual", "confidence"]))
 
 
 def choose_hidden(pairs: pd.DataFrame, cell_of: dict[int, str]) -> list[int]:
-    """Choose photos that have another one of their field and class which is not chosen itself.
-
-    Parameters
-    ----------
-    pairs : DataFrame
-        With ``photo`` and ``other``.
-    cell_of : dict
-        Class of each photo in question.
-    """
+    """Choose photos, of those whose class is given, that have another of their field and class which is not chosen."""
     chosen: list[int] = []
     kept: set[int] = set()
     for photo, other in zip(pairs.photo, pairs.other, strict=True):
@@ -200,14 +156,6 @@ def choose_hidden(pairs: pd.DataFrame, cell_of: dict[int, str]) -> list[int]:
 
 def describe_pairs(data: DataSet, pairs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Tell what became of photos of one field, and whether they were labelled alike.
-
-    Parameters
-    ----------
-    data : DataSet
-    pairs : DataFrame
-        As `overlaps.read_pairs` gives it.
-    table : DataFrame
-        Provenance, as `provenance.trace` gives it.
 
     Returns
     -------
@@ -245,13 +193,7 @@ def _name_side(one: str, other: str) -> str:
 
 
 def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArray[np.uint8], pd.DataFrame]]:
-    """Read the photos of pairs, the two of a pair one after the other.
-
-    Parameters
-    ----------
-    data : DataSet
-    described : DataFrame
-        As `describe_pairs` gives it.
+    """Read the photos of pairs that `describe_pairs` gives, the two of a pair one after the other.
 
     Returns
     -------
@@ -273,12 +215,7 @@ def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArra
 def count_descents(pairs: pd.DataFrame, near: int = 5) -> tuple[int, int]:
     """Count steps along the photos in which the number of the photo of the same field goes down.
 
-    Parameters
-    ----------
-    pairs : DataFrame
-        With ``photo`` < ``other``; neighbours in number are left out.
-    near : int
-        Two pairs make a step if their first photos are at most so far apart in number.
+    Two pairs make a step if their first photos are at most `near` apart in number; pairs of neighbours are left out.
 
     Returns
     -------

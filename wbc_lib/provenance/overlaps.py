@@ -1,4 +1,4 @@
-"""Photos that show, wholly or in part, the same field of view: found, recorded, and grouped.
+"""Photos that show, wholly or in part, the same field of view: found, recorded, and grouped; the cells they share.
 
 Two photos of one field share background and may share the white cell: for an honest evaluation they are one.
 """
@@ -9,15 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data.dataset import DataSet, list_photos
+from wbc_lib.data.dataset import IMAGE_SIZE, PHOTO_SIZE, DataSet, list_photos
 from wbc_lib.data.hashes import read_manifest
-from wbc_lib.data.images import one_thread
+from wbc_lib.data.images import AFFINE, affine_maps, one_thread, read_reduced, to_grey
 from wbc_lib.errors import BadDataError
-from wbc_lib.provenance.candidates import read_reduced, to_grey
 from wbc_lib.provenance.registration import Limits, build_index, compare, detect, footprint, is_within, register, vote
-from wbc_lib.provenance.trace import AFFINE
+from wbc_lib.provenance.trace import parse_table
 
 #: Raise it whenever the same photos may give another table than before, so that cached tables are made anew.
 METHOD = 1
@@ -25,6 +25,9 @@ METHOD = 1
 #: but does not turn. With up to 7 inliers, specks on the camera's sensor make photos agree that have nothing in common.
 MIN_SHARED = 8
 STAGE = Limits(rotation=2, shift=1, shear=2, scale=0.03)
+#: Least overlap of two boxes of one field for them to hold the same cell. In the published photos boxes of different
+#: cells do not overlap at all; those of one cell, drawn twice by hand and cut by the photos' edges, do by 0.38 or more.
+SAME_CELL = 0.3
 
 #: Photos of most votes that a photo is laid over.
 _SHORTLIST = 6
@@ -46,10 +49,6 @@ def find_pairs(data: DataSet) -> pd.DataFrame:
     Any two photos on disk may pair, whatever their labels and split. A pair may be nearly the same picture, or share a
     corner; whether it shares a white cell is for the boxes to say.
 
-    Parameters
-    ----------
-    data : DataSet
-
     Returns
     -------
     DataFrame
@@ -68,8 +67,8 @@ def find_pairs(data: DataSet) -> pd.DataFrame:
         features = list(pool.map(detect, greys))
         index = build_index(features)
         pairs = set()
-        for i, own in enumerate(features):
-            votes = vote(index, own)
+        for i, of_photo in enumerate(features):
+            votes = vote(index, of_photo)
             votes[i] = -1
             pairs |= {(min(i, j), max(i, j)) for j in np.argsort(-votes, kind="stable")[:_SHORTLIST] if j != i}
         rows = []
@@ -85,13 +84,7 @@ def find_pairs(data: DataSet) -> pd.DataFrame:
 
 
 def read_pairs(data: DataSet) -> pd.DataFrame:
-    """The pairs of any data set: as recorded if these are the published files, else found here (see `find_pairs`).
-
-    Raises
-    ------
-    BadDataError
-        If a photo cannot be read, or the recorded table is damaged.
-    """
+    """The pairs of any data set: as recorded if these are the published files, else found here (see `find_pairs`)."""
     manifest = read_manifest(data)
     if manifest.is_published and recorded_path().exists():
         return read_recorded()
@@ -146,17 +139,61 @@ def group(photos: list[int], pairs: pd.DataFrame) -> pd.Series:
     return field
 
 
+def find_shared_cells(pairs: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
+    """Those pairs of photos of one field in which the same white cell is boxed.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        As `read_pairs` gives it.
+    boxes : DataFrame
+        As `boxes.white_cells` gives it.
+
+    Returns
+    -------
+    DataFrame
+        The rows of `pairs` in which a box, carried to the other photo, covers one there, with ``overlap_of_boxes``
+        (intersection over union, 0 to 1).
+    """
+    shrunk = IMAGE_SIZE[0] / PHOTO_SIZE[0]
+    corners = {p: of_photo[["xmin", "ymin", "xmax", "ymax"]].to_numpy(float) for p, of_photo in boxes.groupby("photo")}
+    overlaps = []
+    for pair, affine in zip(pairs.itertuples(), affine_maps(pairs), strict=True):
+        best = 0.0
+        for box in corners.get(pair.photo, []):
+            # A box's edges lie between pixels, the map's coordinates in their middles; the stage does not turn.
+            ends = (box.reshape(2, 2) * shrunk - 0.5) @ affine[:, :2].T + affine[:, 2]
+            moved = ((ends + 0.5) / shrunk).ravel()
+            best = max([best, *(_intersection_over_union(moved, other) for other in corners.get(pair.other, []))])
+        overlaps.append(best)
+    table = pairs.assign(overlap_of_boxes=overlaps)
+    return table[table.overlap_of_boxes >= SAME_CELL].reset_index(drop=True)
+
+
+def seen_in_training(shared: pd.DataFrame, table: pd.DataFrame) -> list[int]:
+    """The photos of TEST whose white cell is in a photo of TRAIN too, ascending.
+
+    `shared` is what `find_shared_cells` gives; `table`, as `trace.trace` gives it, tells the split of each photo.
+    """
+    split = table.image.str.split("/").str[0]
+    train, test = (set(table.photo[split == name]) for name in ("TRAIN", "TEST"))
+    both = [*zip(shared.photo, shared.other, strict=True), *zip(shared.other, shared.photo, strict=True)]
+    return sorted({one for one, other in both if one in test and other in train})
+
+
+def _intersection_over_union(one: NDArray, other: NDArray) -> float:
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    common = float(np.prod(np.maximum(sides, 0)))
+    return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)
+
+
 def _write(table: pd.DataFrame, target: Path) -> None:
     paths.write_text(target, table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
 def _parse(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, float_precision="round_trip")
-        if list(table.columns) != list(_COLUMNS):
-            raise ValueError("other columns")
-        return table.astype(_COLUMNS)
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise BadDataError(f"{path} is missing; restore it from the repository.") from error
-    except ValueError as error:  # pandas' parser errors and undecodable text are ValueErrors
-        raise BadDataError(f"{path} is not a table of pairs of photos; restore or remove it.") from error
+    return parse_table(content, _COLUMNS, f"{path} is not a table of pairs of photos; restore or remove it.")

@@ -12,27 +12,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from wbc_lib.data.dataset import MAX_ROTATION, MAX_SHIFT, N_MARKS, SHEAR
+from wbc_lib.data.images import AFFINE, affine_maps
 from wbc_lib.errors import BadDataError
 from wbc_lib.provenance.registration import decompose
-from wbc_lib.provenance.trace import AFFINE
-
-#: How many random numbers a file name can hold.
-N_MARKS = 10_000
-#: Random rotation in degrees and shift as a share of the side: the largest that the recipe draws.
-MAX_ROTATION, MAX_SHIFT = 20.0, 0.1
-#: The recipe's shear, which versions of Keras read in radians or in degrees.
-SHEAR = 0.2
 
 _NAME = r"^(?P<split>[^/]+)/(?P<cell>[^/]+)/_(?P<place>\d+)_(?P<mark>\d+)\.jpe?g$"
 
 
 def read_names(images: pd.Series) -> pd.DataFrame:
-    """Read what the names of augmented images say.
-
-    Parameters
-    ----------
-    images : Series of str
-        ``SPLIT/CLASS/_PLACE_MARK.jpeg``.
+    """Read what the names of augmented images, ``SPLIT/CLASS/_PLACE_MARK.jpeg``, say.
 
     Returns
     -------
@@ -54,11 +43,6 @@ def read_names(images: pd.Series) -> pd.DataFrame:
 def read_moves(table: pd.DataFrame) -> pd.DataFrame:
     """Read each image's map in the recipe's terms.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Provenance, as `provenance.trace` gives it.
-
     Returns
     -------
     DataFrame
@@ -67,23 +51,17 @@ def read_moves(table: pd.DataFrame) -> pd.DataFrame:
         ``flip_x``, ``flip_y`` (whether left and right, top and bottom changed places). See `registration.Transform`.
     """
     mapped = table[table[AFFINE].notna().all(axis=1)]
-    found = [decompose(affine) for affine in mapped[AFFINE].to_numpy().reshape(-1, 2, 3)]
+    transforms = [decompose(affine) for affine in affine_maps(mapped)]
     columns = ["rotation", "shear", "shift_x", "shift_y", "scale_x", "scale_y", "flip_x", "flip_y"]
-    rows = [(t.rotation, t.shear, *t.shift, *t.scale, *t.flips) for t in found]
+    rows = [(t.rotation, t.shear, *t.shift, *t.scale, *t.flips) for t in transforms]
     return pd.DataFrame(rows, columns=columns, index=mapped.index).astype({"flip_x": bool, "flip_y": bool})
 
 
 def fewest_draws(places: ArrayLike, n_photos: int) -> int:
     """How many images must have been drawn of a class, at least, for its names to be possible.
 
-    As many epochs as a place has images must have reached it, the last of them perhaps no further.
-
-    Parameters
-    ----------
-    places : array_like of int, shape (images,)
-        Places in the epoch that the images are named after, 0 to `n_photos` - 1.
-    n_photos : int
-        Photos of the class.
+    As many epochs as a place (in the epoch, 0 to `n_photos` - 1) has images must have reached it, the last of them
+    perhaps no further.
     """
     per_place = np.bincount(np.asarray(places, int), minlength=1)
     reached = np.flatnonzero(per_place)
@@ -93,15 +71,10 @@ def fewest_draws(places: ArrayLike, n_photos: int) -> int:
 def count_copies(table: pd.DataFrame) -> pd.DataFrame:
     """Count the copies of each photo of TRAIN and TEST, class by class, and what the recipe says of them.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Provenance, as `provenance.trace` gives it; TEST_SIMPLE, which has no copies, is left out.
-
     Returns
     -------
     DataFrame
-        Indexed by ``split`` and ``cell``: ``dataset``, ``images``, ``copies`` (array of int, one per photo),
+        Indexed by ``split`` and ``cell``: ``photos``, ``images``, ``copies`` (array of int, one per photo),
         ``at_least`` (see `fewest_draws`), ``draws`` (the largest ``at_least`` of the split: the recipe draws as many
         of each class), ``lost`` (draws of which there is no image) and ``ceiling`` (the most copies that a photo can
         have).
@@ -120,19 +93,9 @@ def count_copies(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def simulate_copies(n_photos: int, draws: int, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Follow the recipe many times, and count the copies of each photo that remain.
+    """Follow the recipe many times, and count the copies of each photo that remain, (resamples, n_photos).
 
-    Parameters
-    ----------
-    n_photos : int
-    draws : int
-        Images drawn; some are lost to names given twice.
-    resamples : int
-    rng : Generator
-
-    Returns
-    -------
-    ndarray of int, shape (resamples, n_photos)
+    Of the images drawn, `draws`, some are lost to names given twice.
     """
     n_epochs = -(-draws // n_photos)
     copies = np.empty((resamples, n_photos), np.int64)
@@ -154,13 +117,7 @@ def simulate_copies(n_photos: int, draws: int, resamples: int, rng: np.random.Ge
 def dispersion(copies: ArrayLike) -> NDArray[np.float64]:
     """Sum of squared deviations from the mean over the mean: chi-square if each image drew its photo by itself.
 
-    Parameters
-    ----------
-    copies : array_like of int, shape (..., photos)
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
+    The last axis of `copies` is that of the photos.
     """
     copies = np.asarray(copies, float)
     mean = copies.mean(axis=-1, keepdims=True)
@@ -187,32 +144,17 @@ class Evenness:
 
 
 def assess_evenness(copies: NDArray[np.integer], simulated: NDArray[np.integer]) -> Evenness:
-    """Hold the copies found per photo against multinomial draws and against the recipe.
-
-    Parameters
-    ----------
-    copies : ndarray of int, shape (photos,)
-    simulated : ndarray of int, shape (resamples, photos)
-        As `simulate_copies` gives it.
-    """
-    found, under_recipe = float(dispersion(copies)), dispersion(simulated)
+    """Hold the copies found per photo against multinomial draws, and against what `simulate_copies` gives."""
+    observed = float(dispersion(copies))
     return Evenness(
-        dispersion=found,
-        p_independent=float(stats.chi2.cdf(found, len(copies) - 1)),
-        p_recipe=two_sided(found, under_recipe),
+        dispersion=observed,
+        p_independent=float(stats.chi2.cdf(observed, len(copies) - 1)),
+        p_recipe=two_sided(observed, dispersion(simulated)),
     )
 
 
 def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """Hold the copies of each class and split against both accounts of how they were drawn.
-
-    Parameters
-    ----------
-    counted : DataFrame
-        As `count_copies` gives it.
-    resamples : int
-        Times the recipe is followed.
-    seed : int
 
     Returns
     -------
@@ -232,11 +174,6 @@ def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[
 
 def judge_moves(moves: pd.DataFrame) -> pd.DataFrame:
     """Hold the maps against an even draw between the recipe's limits (Kolmogorov-Smirnov).
-
-    Parameters
-    ----------
-    moves : DataFrame
-        As `read_moves` gives it, of augmented images.
 
     Returns
     -------
@@ -260,38 +197,25 @@ def judge_moves(moves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def two_sided(found: float, simulated: NDArray) -> float:
-    """Share of simulated values, the found one counted in, as far out as it: a Monte Carlo p-value (Davison 1997)."""
-    tolerance = 1e-9 * max(1.0, abs(found))  # the same sum in another order differs in the last bit
-    at_most = 1 + np.count_nonzero(simulated <= found + tolerance)
-    at_least = 1 + np.count_nonzero(simulated >= found - tolerance)
+def two_sided(observed: float, simulated: NDArray) -> float:
+    """Share of simulated values, the observed one counted in, as far out as it: a Monte Carlo p (Davison 1997)."""
+    tolerance = 1e-9 * max(1.0, abs(observed))  # the same sum in another order differs in the last bit
+    at_most = 1 + np.count_nonzero(simulated <= observed + tolerance)
+    at_least = 1 + np.count_nonzero(simulated >= observed - tolerance)
     return float(min(1.0, 2 * min(at_most, at_least) / (len(simulated) + 1)))
 
 
 def chance_unnoticed(counted: pd.DataFrame, n_wrong: int, resamples: int, seed: int = 0) -> float:
     """Chance that images put down to a wrong photo of their class leave no photo with more copies than it can have.
 
-    The wrong photo is drawn at random; wrong photos that look like the right one are another matter.
-
-    Parameters
-    ----------
-    counted : DataFrame
-        As `count_copies` gives it.
-    n_wrong : int
-        Images put down wrongly, drawn at random from all.
-    resamples : int
-    seed : int
-
-    Returns
-    -------
-    float
-        0 to 1; 0 if a photo has too many copies as it is.
+    The `n_wrong` images and their wrong photos are drawn at random; wrong photos that look like the right one are
+    another matter. The chance is 0 if a photo has too many copies as it is.
     """
     rng = np.random.default_rng(seed)
-    owner = np.repeat(np.arange(counted.photos.sum()), np.concatenate(counted.copies.to_list()))
-    ceiling = np.repeat(counted.ceiling, counted.photos).to_numpy()
-    first = np.repeat(counted.photos.cumsum() - counted.photos, counted.photos).to_numpy()
-    size = np.repeat(counted.photos, counted.photos).to_numpy()
+    photos = counted.photos.to_numpy()
+    owner = np.repeat(np.arange(photos.sum()), np.concatenate(counted.copies.to_list()))
+    ceiling = np.repeat(counted.ceiling.to_numpy(), photos)
+    first, size = np.repeat(photos.cumsum() - photos, photos), np.repeat(photos, photos)
     copies = np.bincount(owner, minlength=len(ceiling))
     unnoticed = 0
     for _ in range(resamples):
@@ -305,25 +229,13 @@ def chance_unnoticed(counted: pd.DataFrame, n_wrong: int, resamples: int, seed: 
     return unnoticed / resamples
 
 
-def expected_lost(n_photos: int, draws: int) -> float:
-    """How many images the recipe loses to names given twice, on average."""
-    n_epochs, rest = divmod(draws, n_photos)
-    epochs = n_epochs + (np.arange(n_photos) < rest)
-    return float((epochs - N_MARKS * (1 - (1 - 1 / N_MARKS) ** epochs)).sum())
-
-
 def name_groups(table: pd.DataFrame) -> pd.DataFrame:
-    """What grouping images by the place in their name would do, class by class.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Provenance, as `provenance.trace` gives it; only TRAIN is looked at.
+    """What grouping the images of TRAIN by the place in their name would do, class by class.
 
     Returns
     -------
     DataFrame
-        Indexed by ``cell``: ``images`` and ``dataset`` behind one place (medians), ``expected`` photos if the order of
+        Indexed by ``cell``: ``images`` and ``photos`` behind one place (medians), ``expected`` photos if the order of
         each epoch is drawn anew, and ``leaked``: if each fifth place is held back, the share of the images held back
         of whose photo other copies are not (0: a clean split; 1: no image is new).
     """

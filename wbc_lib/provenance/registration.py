@@ -1,7 +1,11 @@
-"""Laying one picture over another: local features, the affine map between them, and what the map means.
+"""Laying one picture over another: local features, the affine map between them, and which of many photos fits best.
 
 Coordinates are pixels (x, y) of pictures of `dataset.IMAGE_SIZE`; an affine map is a (2, 3) matrix that takes (x, y, 1)
 of the source to (x, y) of the target.
+
+The features of an image vote, in one search over all photos offered and their mirror images, for the photo they come
+from; the few photos with most votes are laid over the image. Where two of them fit nearly as well, as two photos of the
+same field of view do, the pixels decide.
 """
 
 from collections.abc import Sequence
@@ -11,7 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_lib.data.dataset import IMAGE_SIZE
+from wbc_lib.data.dataset import IMAGE_SIZE, DataSet
+from wbc_lib.data.images import read_reduced, to_grey, warp
+
+#: Fewest inliers to believe a map. The published images have 26 and more; photos that have nothing in common, up to 7,
+#: and phantoms, all drawn by one hand, up to 12, by maps that the recipe cannot make.
+MIN_INLIERS = 12
+#: Largest residual to believe a map, in grey levels. The published images have 1 to 2 (the JPEG's loss and what two
+#: interpolations differ by); another photo of the same field of view has 2.8 and more.
+MAX_RESIDUAL = 2.5
 
 #: Contrast below which a feature is dropped. Stained smears are smooth: OpenCV's 0.04 leaves some with 20 features.
 _CONTRAST = 0.02
@@ -20,27 +32,19 @@ _RATIO = 0.8
 #: Pixels by which a match may miss the map and still be an inlier.
 _TOLERANCE = 2.0
 #: Nearest neighbours that vote for the picture they come from, and leaves of the trees looked into for them.
-_NEIGHBOURS = 5
-_CHECKS = 32
-_TREES = 4
+_NEIGHBOURS, _CHECKS, _TREES = 5, 32, 4
 #: Pixels along the rim of the source's footprint that the residual leaves out: interpolation mixes them with black.
 _RIM = 2
+#: Photos of most votes that are laid over an image.
+_SHORTLIST = 3
 
 
 @dataclass(frozen=True)
 class Features:
-    """Local features of a picture.
+    """Local features of a picture: where they are, (x, y), and what is there."""
 
-    Attributes
-    ----------
-    points : ndarray of float32, shape (features, 2)
-        Where they are, (x, y).
-    descriptors : ndarray of uint8, shape (features, 128)
-        What is there.
-    """
-
-    points: NDArray[np.float32]
-    descriptors: NDArray[np.uint8]
+    points: NDArray[np.float32]  # (features, 2)
+    descriptors: NDArray[np.uint8]  # (features, 128)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -48,35 +52,16 @@ class Features:
 
 @dataclass(frozen=True)
 class Index:
-    """Search trees over the features of many pictures at once.
+    """Search trees over the features of many pictures at once."""
 
-    Attributes
-    ----------
-    owners : ndarray of int, shape (features,)
-        Which picture each feature comes from.
-    n_members : int
-        How many pictures there are.
-    tree : cv2.flann.Index or None
-        None if the pictures have too few features to search in.
-    """
-
-    owners: NDArray[np.intp]
-    n_members: int
-    tree: cv2.flann.Index | None
+    owners: NDArray[np.intp]  # (features,): which picture each comes from
+    n_pictures: int
+    tree: cv2.flann.Index | None  # None if the pictures have too few features to search in
 
 
 @dataclass(frozen=True)
 class Fit:
-    """An affine map found between two pictures.
-
-    Attributes
-    ----------
-    affine : ndarray of float64, shape (2, 3)
-    inliers : int
-        Matches that agree with it.
-    matches : int
-        Matches there were.
-    """
+    """An affine map found between two pictures: how many matches there were, and how many agree with it."""
 
     affine: NDArray[np.float64]
     inliers: int
@@ -107,11 +92,6 @@ class Transform:
     scale: tuple[float, float]
     flips: tuple[bool, bool]
 
-    @property
-    def mirrored(self) -> bool:
-        """Whether the picture shows its source as a mirror does: flipped one way, but not both."""
-        return self.flips[0] != self.flips[1]
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -121,6 +101,75 @@ class Limits:
     shift: float
     shear: float
     scale: float
+
+
+#: What the published recipe can do to a photo (±20°, ±10 %, 0.2 rad = 11.5°, no scaling), and some room for error.
+RECIPE_LIMITS = Limits(rotation=21, shift=0.11, shear=13, scale=0.03)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo that images may have been made from.
+
+    Attributes
+    ----------
+    photo : int
+        Its number.
+    grey : ndarray of uint8, shape (240, 320)
+        The photo, reduced and without colour.
+    features : tuple of Features
+        Of the photo as it is, and as a mirror shows it.
+    """
+
+    photo: int
+    grey: NDArray[np.uint8]
+    features: tuple[Features, Features]
+
+
+@dataclass(frozen=True)
+class SourceIndex:
+    """Photos ready to be searched; member 2 i of the index is source i as it is, 2 i + 1 its mirror image."""
+
+    sources: Sequence[Source]
+    index: Index
+
+
+@dataclass(frozen=True)
+class Match:
+    """The photo that an image was made from, as far as can be told; the attributes are explained in `trace.trace`."""
+
+    photo: int
+    affine: NDArray[np.float64]
+    inliers: int
+    matches: int
+    gain: float
+    residual: float
+    runner_up: int
+    runner_up_inliers: int
+    confidence: float
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the map changes left and right hand."""
+        (a, b, _), (c, d, _) = self.affine
+        return bool(a * d < b * c)
+
+
+#: What is found when no photo can be laid over the image.
+NO_MATCH = Match(-1, np.full((2, 3), np.nan), 0, 0, np.nan, np.nan, -1, 0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    photo: int
+    fit: Fit
+    gain: float
+    residual: float
+
+    @property
+    def is_trusted(self) -> bool:
+        enough = self.fit.inliers >= MIN_INLIERS and self.residual <= MAX_RESIDUAL
+        return enough and is_within(self.fit.affine, RECIPE_LIMITS)
 
 
 def detect(grey: NDArray[np.uint8], *, mirrored: bool = False) -> Features:
@@ -134,7 +183,7 @@ def detect(grey: NDArray[np.uint8], *, mirrored: bool = False) -> Features:
     """
     picture = np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey
     # OpenCV takes these by position only: all features, 3 layers an octave, contrast, edge, sigma, bytes, unbiased.
-    sift = cv2.SIFT_create(0, 3, _CONTRAST, 10, 1.6, cv2.CV_8U, True)
+    sift = cv2.SIFT.create(0, 3, _CONTRAST, 10, 1.6, cv2.CV_8U, True)
     keypoints, descriptors = sift.detectAndCompute(picture, None)
     if not keypoints:
         return Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
@@ -144,36 +193,32 @@ def detect(grey: NDArray[np.uint8], *, mirrored: bool = False) -> Features:
     return Features(points, descriptors)
 
 
-def build_index(members: Sequence[Features]) -> Index:
+def build_index(pictures: Sequence[Features]) -> Index:
     """Put the features of many pictures into search trees; the same features always give the same trees."""
-    owners = np.repeat(np.arange(len(members)), np.array([len(m) for m in members], int))
+    owners = np.repeat(np.arange(len(pictures)), np.array([len(p) for p in pictures], int))
     if len(owners) <= _NEIGHBOURS:
-        return Index(owners, len(members), None)
+        return Index(owners, len(pictures), None)
     cv2.setRNGSeed(0)
-    descriptors = np.concatenate([m.descriptors for m in members]).astype(np.float32)
-    return Index(owners, len(members), cv2.flann.Index(descriptors, {"algorithm": 1, "trees": _TREES}))
+    descriptors = np.concatenate([p.descriptors for p in pictures]).astype(np.float32)
+    return Index(owners, len(pictures), cv2.flann.Index(descriptors, {"algorithm": 1, "trees": _TREES}))
 
 
 def vote(index: Index, features: Features) -> NDArray[np.float64]:
-    """Let each feature of a picture vote for the members of an index that have the like of it.
+    """Let each feature of a picture vote for the pictures of an index that have the like of it; shape (pictures,).
 
-    Among its nearest neighbours, each member gets the distance by which its own is nearer than the last (a local
-    naive Bayes neighbour vote). Unlike a ratio test it does not fall silent where two members show the same thing.
-
-    Returns
-    -------
-    ndarray of float64, shape (members,)
+    Among its nearest neighbours, each picture gets the distance by which its feature is nearer than the last (a local
+    naive Bayes neighbour vote). Unlike a ratio test it does not fall silent where two pictures show the same thing.
     """
     if index.tree is None or not len(features):
-        return np.zeros(index.n_members)
+        return np.zeros(index.n_pictures)
     neighbours, distances = index.tree.knnSearch(
         features.descriptors.astype(np.float32), _NEIGHBOURS + 1, params={"checks": _CHECKS}
     )
     owners = index.owners[neighbours[:, :-1]]
     gains = distances[:, -1:] - distances[:, :-1]
-    for j in range(1, _NEIGHBOURS):  # one vote per member: its nearest
+    for j in range(1, _NEIGHBOURS):  # one vote per picture: its nearest
         gains[(owners[:, :j] == owners[:, j : j + 1]).any(axis=1), j] = 0
-    return np.bincount(owners.ravel(), gains.ravel(), index.n_members)
+    return np.bincount(owners.ravel(), gains.ravel(), index.n_pictures).astype(np.float64, copy=False)
 
 
 def register(source: Features, target: Features) -> Fit | None:
@@ -192,18 +237,7 @@ def register(source: Features, target: Features) -> Fit | None:
         target.points[[m.queryIdx for m in matches]],
         ransacReprojThreshold=_TOLERANCE,
     )
-    return None if affine is None else Fit(affine, int(inliers.sum()), len(matches))
-
-
-def warp(reduced: NDArray[np.uint8], affine: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Move a picture of 320x240 by an affine map; black comes in from outside.
-
-    Parameters
-    ----------
-    reduced : ndarray of uint8, shape (240, 320) or (240, 320, channels)
-    affine : ndarray, shape (2, 3)
-    """
-    return cv2.warpAffine(reduced, affine, IMAGE_SIZE, flags=cv2.INTER_LINEAR)
+    return None if affine is None else Fit(np.asarray(affine, float), int(inliers.sum()), len(matches))
 
 
 def footprint(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -240,11 +274,6 @@ def decompose(affine: NDArray[np.float64]) -> Transform:
     The recipe says where each pixel of the image is taken from, about the middle and before the flips: a rotation of a
     shift of a shear. Turning by 180° is read as both flips, so the rotation is never more than 90°.
 
-    Parameters
-    ----------
-    affine : ndarray, shape (2, 3)
-        From the source's pixels to the image's.
-
     Raises
     ------
     ValueError
@@ -276,12 +305,71 @@ def decompose(affine: NDArray[np.float64]) -> Transform:
 def is_within(affine: NDArray[np.float64], limits: Limits) -> bool:
     """Whether a map stays within limits."""
     try:
-        found = decompose(affine)
+        moved = decompose(affine)
     except ValueError:
         return False
     return (
-        abs(found.rotation) <= limits.rotation
-        and max(map(abs, found.shift)) <= limits.shift
-        and abs(found.shear) <= limits.shear
-        and max(abs(s - 1) for s in found.scale) <= limits.scale
+        abs(moved.rotation) <= limits.rotation
+        and max(map(abs, moved.shift)) <= limits.shift
+        and abs(moved.shear) <= limits.shear
+        and max(abs(s - 1) for s in moved.scale) <= limits.scale
     )
+
+
+def read_source(data: DataSet, photo: int) -> Source:
+    """Read a photo and describe its features, which takes a few hundredths of a second."""
+    grey = to_grey(read_reduced(data, photo))
+    return Source(photo, grey, (detect(grey), detect(grey, mirrored=True)))
+
+
+def index_sources(sources: Sequence[Source]) -> SourceIndex:
+    """Make photos ready to be searched."""
+    return SourceIndex(sources, build_index([features for source in sources for features in source.features]))
+
+
+def find_source(grey: NDArray[np.uint8], photos: SourceIndex) -> Match:
+    """Find the photo that an image, shape (240, 320), was made from."""
+    features = detect(grey)
+    votes = vote(photos.index, features).reshape(-1, 2)
+    ranking = np.argsort(-votes.max(axis=1), kind="stable")
+    attempts = []
+    for i in ranking[:_SHORTLIST]:
+        source = photos.sources[i]
+        fit = register(source.features[int(votes[i].argmax())], features)
+        if fit:
+            attempts.append(_Attempt(source.photo, fit, *compare(source.grey, grey, fit.affine)))
+    if not attempts:
+        return NO_MATCH
+    best = _choose(attempts)
+    others = [attempt for attempt in attempts if attempt is not best]
+    second = max(others, key=lambda attempt: attempt.fit.inliers, default=None)
+    return Match(
+        photo=best.photo,
+        affine=best.fit.affine,
+        inliers=best.fit.inliers,
+        matches=best.fit.matches,
+        gain=best.gain,
+        residual=best.residual,
+        runner_up=second.photo if second else NO_MATCH.runner_up,
+        runner_up_inliers=second.fit.inliers if second else 0,
+        confidence=_confidence(best, second),
+    )
+
+
+def _choose(attempts: Sequence[_Attempt]) -> _Attempt:
+    # Of those that could be it, the one with most inliers; where another has more than half as many, the pixels decide.
+    trusted = [attempt for attempt in attempts if attempt.is_trusted]
+    if not trusted:
+        return max(attempts, key=lambda attempt: attempt.fit.inliers)
+    most = max(attempt.fit.inliers for attempt in trusted)
+    close = [attempt for attempt in trusted if 2 * attempt.fit.inliers > most]
+    return min(close, key=lambda attempt: attempt.residual)
+
+
+def _confidence(best: _Attempt, second: _Attempt | None) -> float:
+    if not best.is_trusted:
+        return 0.0
+    if second is None:
+        return 1.0
+    by_pixels = best.residual / second.residual if second.residual > 0 else 1.0
+    return 1 - min(second.fit.inliers / best.fit.inliers, by_pixels)

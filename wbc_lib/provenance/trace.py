@@ -1,49 +1,31 @@
 """Which photo each augmented image was made from, and how it was moved.
 
-The features of an image vote, in one search over all single-label photos of its class (whatever their split) and the
-mirror images of these, for the photo they come from; the few photos with most votes are laid over the image by an
-affine map. Where two of them fit nearly as well, as two photos of the same field of view do, the pixels decide.
+An image is compared with all single-label photos of its class, whatever their split (see `registration.find_source`).
 """
 
 import gzip
 import io
 import shutil
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pandas as pd
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from wbc_lib import paths, stopping
-from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE, DataSet, index_photos, list_images
+from wbc_lib.data.dataset import CLASSES, DataSet, index_photos, list_images
 from wbc_lib.data.hashes import read_manifest
-from wbc_lib.data.images import one_thread, read_image
+from wbc_lib.data.images import AFFINE, OnProgress, one_thread, read_image, require_size, to_grey
 from wbc_lib.errors import BadDataError, DataNotFoundError
-from wbc_lib.provenance.candidates import Lineup, Source, identify, line_up, read_reduced, read_source, to_grey
-from wbc_lib.provenance.registration import decompose, warp
-
-__all__ = [
-    "AFFINE",
-    "decompose",
-    "read",
-    "read_recorded",
-    "read_reduced",
-    "recorded_path",
-    "trace",
-    "warp",
-    "write_recorded",
-]
+from wbc_lib.provenance.registration import Source, SourceIndex, find_source, index_sources, read_source
 
 #: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
 METHOD = 1
-AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
 
 _DECIMALS = dict.fromkeys(AFFINE, 7) | {"a13": 4, "a23": 4, "gain": 4, "residual": 3, "confidence": 3}
 _COLUMNS = {
@@ -62,22 +44,13 @@ _COLUMNS = {
 #: Images in a piece of work.
 _CHUNK = 64
 
-OnProgress = Callable[[int, int], None]
-
 
 def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -> pd.DataFrame:
     """Find the photo each augmented image was made from.
 
     Work is kept in the user cache as it is done: interrupted, it goes on where it stopped; finished, it is read back.
-    The outcome does not depend on `jobs`.
-
-    Parameters
-    ----------
-    data : DataSet
-    on_progress : callable, optional
-        Called from this process with (images done, images in all).
-    jobs : int
-        Processes at work; 1 works in this one.
+    The outcome does not depend on `jobs`, the number of processes; 1 works in this one, which is also the one that
+    calls `on_progress`.
 
     Returns
     -------
@@ -94,9 +67,9 @@ def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -
         - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image
           where the photo reaches;
         - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
-        - ``confidence``: 0 if the photo is a guess: the map has fewer than `candidates.MIN_INLIERS` inliers or a
-          residual above `candidates.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the runner-up's
-          inliers or, if that leaves more, the residual, each as a share of what the other one has.
+        - ``confidence``: 0 if the photo is a guess: the map has fewer than `registration.MIN_INLIERS` inliers or a
+          residual above `registration.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the
+          runner-up's inliers or, if that leaves more, the residual, each as a share of what the other one has.
 
     Raises
     ------
@@ -117,7 +90,7 @@ def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None, 
     finished = folder / "images.csv"
     images = list_images(data)
     if finished.exists():
-        return _parse(finished.read_bytes(), finished)
+        return _parse(finished)
     pieces = [images.iloc[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     chunks = {folder / "chunks" / f"{piece.index[0]}-{piece.index[-1]}.csv": piece for piece in pieces}
     missing = {path: chunk for path, chunk in chunks.items() if not path.exists()}
@@ -130,7 +103,7 @@ def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None, 
             done += len(missing[path])
             if on_progress:
                 on_progress(done, len(images))
-    table = pd.concat([_parse(path.read_bytes(), path) for path in chunks], ignore_index=True)
+    table = pd.concat([_parse(path) for path in chunks], ignore_index=True)
     paths.write_text(finished, _as_csv(table))
     shutil.rmtree(folder / "chunks", ignore_errors=True)
     return table
@@ -173,7 +146,7 @@ def read_recorded() -> pd.DataFrame:
         raise DataNotFoundError(f"{path} is missing; restore it from the repository or trace the images.") from error
     except (OSError, EOFError, zlib.error) as error:
         raise BadDataError(f"{path} is damaged ({type(error).__name__}); restore it from the repository.") from error
-    return _parse(content, path)
+    return parse_table(content, _COLUMNS, _refusal(path))
 
 
 def _cache_folder(data: DataSet) -> Path:
@@ -185,14 +158,23 @@ def _as_csv(table: pd.DataFrame) -> str:
     return table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n")
 
 
-def _parse(content: bytes, path: Path) -> pd.DataFrame:
+def _parse(path: Path) -> pd.DataFrame:
+    return parse_table(path.read_bytes(), _COLUMNS, _refusal(path))
+
+
+def _refusal(path: Path) -> str:
+    return f"{path} is not a table of provenance; remove it and trace the images again."
+
+
+def parse_table(content: bytes, columns: dict[str, type], refusal: str) -> pd.DataFrame:
+    """Read a table of exactly these columns and types from csv; raises `BadDataError` with `refusal` if it is none."""
     try:
         table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
-        if list(table.columns) != list(_COLUMNS):
+        if list(table.columns) != list(columns):
             raise ValueError("other columns")
-        return table.astype(_COLUMNS)
+        return table.astype(columns)
     except ValueError as error:  # pandas' parser errors and undecodable text are ValueErrors
-        raise BadDataError(f"{path} is not a table of provenance; remove it and trace the images again.") from error
+        raise BadDataError(refusal) from error
 
 
 def _read_sources(data: DataSet, jobs: int) -> dict[str, list[Source]]:
@@ -209,34 +191,23 @@ def _read_sources(data: DataSet, jobs: int) -> dict[str, list[Source]]:
 class _Tracer:
     # What a worker keeps between chunks.
     data: DataSet
-    lineups: dict[str, Lineup]
+    photos: dict[str, SourceIndex]  # by class
 
     def trace(self, chunk: pd.DataFrame) -> str:
         # The chunk's rows of the table, as csv.
         rows = []
         for image, cell in zip(chunk.image, chunk.cell, strict=True):
-            found = identify(self._read(image), self.lineups[cell])
-            rows.append(
-                {
-                    "image": image,
-                    "mirrored": found.mirrored,
-                    **dict(zip(AFFINE, found.affine.ravel(), strict=True)),
-                    **{name: value for name, value in vars(found).items() if name in _COLUMNS},
-                }
-            )
+            path = self.data.image_path(image)
+            picture = read_image(path)
+            require_size(*picture.shape[1::-1], path)
+            match = find_source(to_grey(picture), self.photos[cell])
+            affine = dict(zip(AFFINE, match.affine.ravel(), strict=True))
+            rows.append({"image": image, "mirrored": match.mirrored, **affine, **vars(match)})
         return _as_csv(pd.DataFrame(rows).round(_DECIMALS))
-
-    def _read(self, image: str) -> NDArray[np.uint8]:
-        path = self.data.image_path(image)
-        picture = read_image(path)
-        if picture.shape[:2] != IMAGE_SIZE[::-1]:
-            size = f"{IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}"
-            raise BadDataError(f"{path} is not {size}; run `wbc data check` and unpack the archive again.")
-        return to_grey(picture)
 
 
 def _prepare(data: DataSet, sources: dict[str, list[Source]]) -> _Tracer:
-    return _Tracer(data, {cell: line_up(of_class) for cell, of_class in sources.items()})
+    return _Tracer(data, {cell: index_sources(of_class) for cell, of_class in sources.items()})
 
 
 _tracer: _Tracer | None = None

@@ -188,7 +188,7 @@ def tell_rivals(rivals: pd.DataFrame, images: int, is_lent: bool) -> str:
     Parameters
     ----------
     rivals : DataFrame
-        As `evidence.weigh_rivals` gives it.
+        As `evidence.compare_runners_up` gives it.
     images : int
         In all.
     is_lent : bool
