@@ -34,7 +34,7 @@ def test_a_photo_is_recognised_by_the_mean_of_its_copies_though_most_of_them_are
 def make_scores(right, copies, labels, groups=None):
     right, copies = np.asarray(right, float), np.asarray(copies)
     groups = np.arange(len(right)) if groups is None else np.asarray(groups)
-    return PhotoScores(np.asarray(labels), groups, copies, right * copies, right)
+    return PhotoScores(np.arange(len(right)), np.asarray(labels), groups, copies, right * copies, right)
 
 
 def test_photos_of_equal_outcome_say_nothing_about_which_network_is_better():
@@ -67,7 +67,8 @@ def test_overlapping_photos_are_drawn_together():
 
 def test_with_one_stratum_and_equal_sizes_the_interval_is_student_s():
     values = np.array([0.1, 0.4, 0.35, 0.8, 0.55])
-    interval, freedom = intervals.satterthwaite_interval(values, np.ones(5), np.zeros(5))
+    parts = values, np.ones(5), np.zeros(5)
+    interval, freedom = intervals.student_interval(*parts), intervals.degrees_of_freedom(*parts)
     low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
     assert freedom == pytest.approx(4)
     assert (interval.low, interval.high) == pytest.approx((low, high))
@@ -76,5 +77,5 @@ def test_with_one_stratum_and_equal_sizes_the_interval_is_student_s():
 def test_with_two_strata_of_equal_weight_the_degrees_of_freedom_are_welch_s():
     rng = np.random.default_rng(1)
     a, b = rng.normal(0, 1, 6), rng.normal(0, 3, 6)
-    _, freedom = intervals.satterthwaite_interval(np.r_[a, b], np.ones(12), np.repeat([0, 1], 6))
+    freedom = intervals.degrees_of_freedom(np.r_[a, b], np.ones(12), np.repeat([0, 1], 6))
     assert freedom == pytest.approx(stats.ttest_ind(a, b, equal_var=False).df)

@@ -1,7 +1,7 @@
 """Which of two networks does better on the same photos: paired differences on TEST, by image and by photo."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ class PhotoScores:
 
     Attributes
     ----------
+    photos : ndarray of int, shape (photos,)
+        Their numbers, ascending.
     labels : ndarray of int, shape (photos,)
         True labels 1 to 4.
     groups : ndarray of int, shape (photos,)
@@ -31,6 +33,7 @@ class PhotoScores:
         Share of the runs in which the mean probability over the copies is highest for the true class.
     """
 
+    photos: NDArray[np.int64]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     copies: NDArray[np.int64]
@@ -46,6 +49,23 @@ class PhotoScores:
     def by_photo(self) -> float:
         """Share of the photos that are recognised, copies averaged."""
         return float(self.right.mean())
+
+    @property
+    def accuracy(self) -> Interval:
+        """Share of the images that are recognised, with the interval that few photos leave."""
+        parts = (self.right_copies, self.copies, self.labels)
+        return intervals.clustered_interval(*parts, freedom=intervals.degrees_of_freedom(*parts))
+
+    @property
+    def photo_accuracy(self) -> Interval:
+        """Share of the photos that are recognised, copies averaged, with its interval."""
+        parts = (self.right, np.ones(len(self.right)), self.labels)
+        return intervals.clustered_interval(*parts, freedom=intervals.degrees_of_freedom(*parts))
+
+    def without(self, photo: int) -> "PhotoScores":
+        """The other photos."""
+        kept = self.photos != photo
+        return PhotoScores(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
 def score_photos(runs: Sequence[Run], provenance: pd.DataFrame, groups: pd.Series | None = None) -> PhotoScores:
@@ -72,7 +92,7 @@ def score_photos(runs: Sequence[Run], provenance: pd.DataFrame, groups: pd.Serie
         np.add.at(total, member, probabilities)
         right += (total.argmax(axis=1) == labels) / len(runs)
     group = photos if groups is None else groups.loc[photos].to_numpy()
-    return PhotoScores(labels, group, copies, right_copies, right)
+    return PhotoScores(photos, labels, group, copies, right_copies, right)
 
 
 @dataclass(frozen=True)
@@ -110,7 +130,7 @@ def _difference(values: NDArray, sizes: NDArray, scored: PhotoScores, resamples:
     sums, strata = grouped[["value", "size"]].sum(), grouped.label.first().to_numpy()
     weights = intervals.group_weights(np.arange(len(sums)), resamples, strata=strata)
     drawn = (weights @ sums.value.to_numpy()) / (weights @ sums["size"].to_numpy())
-    few, _ = intervals.satterthwaite_interval(sums.value, sums["size"], strata)
+    few = intervals.student_interval(sums.value, sums["size"], strata)
     many = intervals.percentiles(few.estimate, drawn)
     wide = max(few, many, key=lambda interval: interval.width)
     return Interval(*(100 * value for value in (wide.estimate, wide.low, wide.high)))

@@ -347,12 +347,16 @@ def effective_sample_size(right: ArrayLike, total: ArrayLike, strata: ArrayLike 
 
 
 def clustered_interval(
-    right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None, confidence: float = CONFIDENCE
+    right: ArrayLike,
+    total: ArrayLike,
+    strata: ArrayLike | None = None,
+    confidence: float = CONFIDENCE,
+    freedom: float | None = None,
 ) -> Interval:
     """Exact binomial interval at the effective sample size, for few groups (Korn and Graubard 1998).
 
     Where the bootstrap can only shuffle the groups at hand, this allows for how badly few groups tell their own spread:
-    by Student's t with groups minus strata degrees of freedom.
+    by Student's t with groups minus strata degrees of freedom, or those given (see `degrees_of_freedom`).
 
     Parameters
     ----------
@@ -369,7 +373,7 @@ def clustered_interval(
     right, total = np.asarray(right, float), np.asarray(total, float)
     share, tail = float(right.sum() / total.sum()), (1 - confidence) / 2
     n_strata = 1 if strata is None else len(np.unique(strata))
-    freedom = len(total) - n_strata
+    freedom = len(total) - n_strata if freedom is None else freedom
     size = effective_sample_size(right, total, strata)
     if np.isnan(size) or freedom < 1:
         return binomial_interval(share * len(total), len(total), confidence, exact=True)
@@ -378,35 +382,54 @@ def clustered_interval(
     return binomial_interval(min(share * size, size), size, confidence, exact=True)
 
 
-def satterthwaite_interval(
-    values: ArrayLike, sizes: ArrayLike, strata: ArrayLike, confidence: float = CONFIDENCE
-) -> tuple[Interval, float]:
-    """Student's t interval of a ratio of totals over groups drawn within strata (Satterthwaite 1946).
-
-    Where a stratum of few groups carries most of the variance, the degrees of freedom are about that stratum's.
+def variance_by_stratum(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> pd.Series:
+    """Sampling variance of a ratio of totals over groups drawn within strata: what each stratum adds to it.
 
     Parameters
     ----------
     values, sizes : array_like, shape (groups,)
         Of each group its total, such as the images that are right (or one network's minus another's), and its size.
     strata : array_like, shape (groups,)
-        Groups are drawn within each. A stratum of one group adds no variance.
+        A stratum of one group is left out.
 
     Returns
     -------
-    Interval
-        Not cut at 0 and 1.
-    float
-        The effective degrees of freedom; NaN if nothing varies.
+    Series
+        By stratum; linearised (Cochran 1977, chapter 6).
     """
-    values, sizes, strata = np.asarray(values, float), np.asarray(sizes, float), np.asarray(strata)
-    ratio = values.sum() / sizes.sum()
-    residuals = pd.Series(values - sizes * ratio).groupby(strata)
+    values, sizes = np.asarray(values, float), np.asarray(sizes, float)
+    residuals = pd.Series(values - sizes * values.sum() / sizes.sum()).groupby(np.asarray(strata))
     n = residuals.size()
-    variances = (n * residuals.var(ddof=1) / sizes.sum() ** 2)[n > 1]
-    variance = variances.sum()
-    if not variance > 0:
-        return Interval(float(ratio), float(ratio), float(ratio)), float("nan")
-    freedom = float(variance**2 / (variances**2 / (n[n > 1] - 1)).sum())
-    half = -special.stdtrit(freedom, (1 - confidence) / 2) * np.sqrt(variance)
-    return Interval(float(ratio), float(ratio - half), float(ratio + half)), freedom
+    return (n * residuals.var(ddof=1) / sizes.sum() ** 2)[n > 1]
+
+
+def degrees_of_freedom(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> float:
+    """Effective degrees of freedom of `variance_by_stratum` (Satterthwaite 1946); NaN if nothing varies.
+
+    Where a stratum of few groups carries most of the variance they are about that stratum's.
+    """
+    variances = variance_by_stratum(values, sizes, strata)
+    n = pd.Series(np.asarray(strata)).value_counts()[variances.index]
+    weighted = (variances**2 / (n - 1)).sum()
+    return float(variances.sum() ** 2 / weighted) if weighted > 0 else float("nan")
+
+
+def student_interval(
+    values: ArrayLike, sizes: ArrayLike, strata: ArrayLike, confidence: float = CONFIDENCE
+) -> Interval:
+    """Student's t interval of a ratio of totals, with `degrees_of_freedom`; not cut at 0 and 1.
+
+    Parameters
+    ----------
+    values, sizes, strata
+        As for `variance_by_stratum`.
+    confidence : float
+        0 to 1.
+    """
+    ratio = float(np.sum(values) / np.sum(sizes))
+    freedom = degrees_of_freedom(values, sizes, strata)
+    if np.isnan(freedom):
+        return Interval(ratio, ratio, ratio)
+    spread = np.sqrt(variance_by_stratum(values, sizes, strata).sum())
+    half = float(-special.stdtrit(freedom, (1 - confidence) / 2) * spread)
+    return Interval(ratio, ratio - half, ratio + half)
