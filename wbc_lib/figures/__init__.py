@@ -32,7 +32,7 @@ from wbc_lib.figures.style import (
     show_as_png,
     use_style,
 )
-from wbc_lib.figures.training import draw_confusion, draw_curves, draw_multiples, draw_summary
+from wbc_lib.figures.training import draw_confusion, draw_curves, draw_estimates, draw_multiples, draw_summary
 from wbc_lib.figures.trust import (
     draw_counting_errors,
     draw_coverage_of_photos,
@@ -63,6 +63,7 @@ __all__ = [
     "draw_covered",
     "draw_curves",
     "draw_differential",
+    "draw_estimates",
     "draw_field_map",
     "draw_histogram",
     "draw_intervals",

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.figures.style import GREY, NEW_PHOTO, TEST, TRAINING, VALIDATION, WIDTH, new_figure, nice
 
 
@@ -147,4 +149,36 @@ def draw_summary(table: pd.DataFrame) -> Figure:
     axis.set_yticks(rows, table.index)
     axis.set(xlim=(0, 1.01), ylim=(len(table) - 0.4, -0.9), xlabel="accuracy")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def draw_estimates(
+    estimates: Mapping[str, Interval], colours: Mapping[str, str], reported: Mapping[str, float]
+) -> Figure:
+    """Show accuracies with their intervals, a row each.
+
+    Parameters
+    ----------
+    estimates : mapping of str to Interval
+        By title, 0 to 1; NaN bounds where there is no interval.
+    colours : mapping of str to str
+        By title.
+    reported : mapping of str to float
+        The paper's figures, by title, where it gives one.
+    """
+    figure, axes = new_figure(0.42 * len(estimates) + 0.9)
+    axis = axes[0, 0]
+    for row, (title, interval) in enumerate(estimates.items()):
+        axis.hlines(row, interval.low, interval.high, color=colours[title], lw=5, alpha=0.35)
+        axis.plot(interval.estimate, row, "o", color=colours[title], ms=7)
+        place = (interval.estimate, row)
+        axis.annotate(f"{interval.estimate:.0%}", place, (0, 7), textcoords="offset points", ha="center", fontsize=8)
+    rows = [list(estimates).index(title) for title in reported]
+    axis.plot(list(reported.values()), rows, "D", mfc="none", color=TEST, ms=10, ls="", label="the paper's figure")
+    axis.axvline(0.25, color=GREY, ls=":", lw=1, label="chance")
+    axis.set_yticks(range(len(estimates)), list(estimates))
+    axis.set(xlim=(0.2, 1.01), ylim=(len(estimates) - 0.4, -0.7), xlabel="share recognised by the final model")
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
