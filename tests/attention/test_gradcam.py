@@ -8,25 +8,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.signal import correlate2d
 from scipy.stats import spearmanr
 
-from tests.train_tiny import TINY
 from wbc_lib.attention import gradcam
-from wbc_lib.data.images import INPUT_SHAPE, Scale
+from wbc_lib.data.images import INPUT_SHAPE, Scale, load_images
 from wbc_lib.errors import RunError
-from wbc_lib.training import experiments, study
 from wbc_lib.training.experiments import Network
-from wbc_lib.training.runs import Store
-from wbc_lib.training.study import Study
 
 PLAIN = Scale((1 / 255,) * 3, (0.0,) * 3)
-
-
-@pytest.fixture(scope="module")
-def run(phantom_set, tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setitem(experiments.EXPERIMENTS, "tiny", dataclasses.replace(TINY, epochs=2))
-    patch.setattr(study, "_WITH_WEIGHTS", ("tiny",))
-    yield Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs"))).run("tiny")
-    patch.undo()
 
 
 def build(network: Network, shape: tuple[int, int], seed: int = 0):
@@ -53,10 +40,10 @@ def test_maps_are_those_of_numerical_gradients_in_plain_numpy():
     weights = [v.numpy().astype(float) for v in model.trainable_variables]
     pixels = np.random.default_rng(1).integers(0, 256, (4, 9, 12, 3)).astype(np.uint8)
     classes = np.array([1, 4, 0, 2])
-    found, found_by_position = gradcam.look(model, pixels, classes)
+    grad_cam, hires_cam = gradcam.compute_maps(model, pixels, classes)
     kernel, bias = weights[:2]
     step = 1e-6
-    for image, wanted, averaged, by_position in zip(pixels, classes, found, found_by_position, strict=True):
+    for image, wanted, averaged, by_position in zip(pixels, classes, grad_cam, hires_cam, strict=True):
         layers = [
             sum(correlate2d(image[..., c] / 255, kernel[:, :, c, k], "valid") for c in range(3)) + bias[k]
             for k in range(3)
@@ -70,7 +57,7 @@ def test_maps_are_those_of_numerical_gradients_in_plain_numpy():
         expected[6:] = 0  # of seven rows the pooling takes six
         np.testing.assert_allclose(averaged, expected, atol=1e-5)
         np.testing.assert_allclose(by_position, np.maximum((features * gradient).sum(axis=-1), 0), atol=1e-5)
-    assert found.max() > 0.01 and (found_by_position[:, 6:] == 0).all()
+    assert grad_cam.max() > 0.01 and (hires_cam[:, 6:] == 0).all()
 
 
 @pytest.mark.parametrize(("y", "x"), [(14, 13), (28, 40), (37, 61), (20, 20)])
@@ -80,9 +67,9 @@ def test_a_bright_spot_is_found_where_it_is(y, x):
         variable.assign(np.ones(variable.shape) if len(variable.shape) > 1 else np.zeros(variable.shape))
     pixels = np.zeros((1, *INPUT_SHAPE, 3), np.uint8)
     pixels[0, y - 2 : y + 3, x - 2 : x + 3] = 255
-    placed = gradcam.place(gradcam.look(model, pixels, np.array([2]))[0], INPUT_SHAPE, 3)[0]
+    upsampled = gradcam.upsample(gradcam.compute_maps(model, pixels, np.array([2]))[0], INPUT_SHAPE, 3)[0]
     rows, columns = np.indices(INPUT_SHAPE)
-    centre = ((placed * rows).sum() / placed.sum(), (placed * columns).sum() / placed.sum())
+    centre = ((upsampled * rows).sum() / upsampled.sum(), (upsampled * columns).sum() / upsampled.sum())
     assert centre == pytest.approx((y, x), abs=1.5)
 
 
@@ -90,12 +77,12 @@ def test_what_is_called_unseen_changes_nothing_and_what_is_next_to_it_does():
     model = build(Network(convolutions=(2, 2, 2), dense=()), INPUT_SHAPE)
     for variable in model.trainable_variables:
         variable.assign(np.abs(variable.numpy()) + 0.01)
-    seen = gradcam.seen(INPUT_SHAPE, 3)
+    used = gradcam.used_pixels(INPUT_SHAPE, 3)
     blank = np.full((1, *INPUT_SHAPE, 3), 100, np.float32)
-    noisy = np.where(seen[..., None], blank, np.random.default_rng(0).uniform(0, 255, blank.shape)).astype(np.float32)
-    assert (~seen).any() and not np.array_equal(noisy, blank)
+    noisy = np.where(used[..., None], blank, np.random.default_rng(0).uniform(0, 255, blank.shape)).astype(np.float32)
+    assert (~used).any() and not np.array_equal(noisy, blank)
     np.testing.assert_array_equal(model(noisy), model(blank))
-    for y, x in ((np.flatnonzero(seen.any(axis=1))[-1], 40), (30, np.flatnonzero(seen.any(axis=0))[-1])):
+    for y, x in ((np.flatnonzero(used.any(axis=1))[-1], 40), (30, np.flatnonzero(used.any(axis=0))[-1])):
         touched = blank.copy()
         touched[0, y, x] = 255
         assert not np.array_equal(model(touched), model(blank))
@@ -113,35 +100,28 @@ def test_the_shape_of_a_map_is_that_of_the_last_convolution(shape, convolutions)
     hnp.arrays(float, (2, 11, 16), elements=st.floats(0, 1)),
     hnp.arrays(bool, (2, *INPUT_SHAPE)),
 )
-def test_the_share_inside_is_that_of_the_placed_map(maps, masks):
-    placed = gradcam.place(maps, INPUT_SHAPE, 3)
-    found = gradcam.share_inside(maps, gradcam.reach(masks, 3))
-    for one, mask, share in zip(placed, masks, found, strict=True):
+def test_the_share_inside_is_that_of_the_placed(maps, masks):
+    upsampled = gradcam.upsample(maps, INPUT_SHAPE, 3)
+    shares = gradcam.share_inside(maps, gradcam.downsample_masks(masks, 3))
+    for one, mask, share in zip(upsampled, masks, shares, strict=True):
         if one.sum() > 1e-6:
             assert share == pytest.approx(one[mask].sum() / one.sum(), abs=1e-9)
-    everything = gradcam.share_inside(maps + 1e-3, gradcam.reach(np.ones_like(masks), 3))
+    everything = gradcam.share_inside(maps + 1e-3, gradcam.downsample_masks(np.ones_like(masks), 3))
     np.testing.assert_allclose(everything, 1)
-
-
-def test_an_empty_map_has_no_share():
-    maps = np.stack([np.zeros((11, 16)), np.ones((11, 16))])
-    found = gradcam.share_inside(maps, gradcam.reach(np.ones((2, *INPUT_SHAPE), bool), 3))
-    assert np.isnan(found[0]) and found[1] == pytest.approx(1)
+    assert np.isnan(gradcam.share_inside(0 * maps, gradcam.downsample_masks(masks, 3))).all()
 
 
 @given(hnp.arrays(np.int64, (2, 5, 6), elements=st.integers(0, 9)), st.integers(0, 99))
 def test_correlations_are_scipys_on_the_pooled_part(first, seed):
     second = np.random.default_rng(seed).integers(0, 9, first.shape)
-    found = gradcam.correlate(first, second)
-    for a, b, correlation in zip(first[:, :4], second[:, :4], found, strict=True):
+    correlations = gradcam.correlate(first, second)
+    for a, b, correlation in zip(first[:, :4], second[:, :4], correlations, strict=True):
         is_flat = (a == a[0, 0]).all() or (b == b[0, 0]).all()
         expected = 0 if is_flat else spearmanr(a.ravel(), b.ravel()).statistic
         assert correlation == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_rebuilt_network_gives_the_recorded_predictions(run, phantom_set):
-    from wbc_lib.data.images import load_images
-
     images = load_images(phantom_set)
     rows = np.flatnonzero(images.index.image.isin(run.names("test")))
     logits = np.asarray(gradcam.rebuild(run)(images.pixels[rows].astype(np.float32)))

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from wbc_lib.attention.occlusion import COVERS
-from wbc_lib.attention.views import ALL, UNCHANGED
+from wbc_lib.attention.summary import ALL, UNCHANGED
 from wbc_lib.words import attention
 
 TITLES = [UNCHANGED, *COVERS.values()]  # unchanged, background, cell, only the cell

@@ -36,15 +36,8 @@ def rebuild(run: Run) -> "keras.Model":
 def randomise(run: Run, layers: int, seed: int) -> "keras.Model":
     """Rebuild a recorded run's network with its topmost layers as they are before any training.
 
-    Cascading randomisation of Adebayo et al. (2018, section 4.1).
-
-    Parameters
-    ----------
-    run : Run
-    layers : int
-        Layers with weights, from the output down, whose weights are drawn anew; 0 is the trained network.
-    seed : int
-        Same seed, same draws.
+    Cascading randomisation of Adebayo et al. (2018, section 4.1). ``layers`` counts those with weights, from the
+    output down; 0 is the trained network.
 
     Raises
     ------
@@ -86,7 +79,7 @@ def _assign(model: "keras.Model", weights: list[NDArray[np.float32]]) -> None:
         variable.assign(values)
 
 
-def look(
+def compute_maps(
     model: "keras.Model", pixels: NDArray[np.uint8], classes: NDArray[np.integer]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Map what on the last convolution speaks for a class.
@@ -105,7 +98,7 @@ def look(
         Grad-CAM (Selvaraju et al. 2017, equations 1 and 2): the convolution's feature maps, each weighted by the mean
         of its gradient, summed and cut off below zero. Rows and columns that the pooling behind it drops are set to
         zero: what is there does not reach the output.
-    by_position : ndarray of float32, shape (images, rows, columns)
+    hires_cam : ndarray of float32, shape (images, rows, columns)
         HiResCAM (Draelos and Carin 2020): the same with the gradient of each position in place of its mean, for
         networks such as these, whose dense layers treat positions differently.
     """
@@ -116,24 +109,24 @@ def look(
     both = keras.Model(model.inputs, [convolution.output, model.output])
 
     @tf.function(reduce_retracing=True)
-    def differentiate(x: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def differentiate(x: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             features, logits = both(tf.cast(x, tf.float32), training=False)
-            chosen = tf.gather(logits, wanted, batch_dims=1)
-        return features, tape.gradient(chosen, features)
+            explained = tf.gather(logits, outputs, batch_dims=1)
+        return features, tape.gradient(explained, features)
 
-    averaged, by_position = [], []
+    grad_cam, hires_cam = [], []
     for start in range(0, len(pixels), _BATCH):
         part = slice(start, start + _BATCH)
-        wanted = np.asarray(classes[part], np.int32)
-        features, gradient = (v.numpy() for v in differentiate(tf.constant(pixels[part]), tf.constant(wanted)))
-        averaged.append((features * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1))
-        by_position.append((features * gradient).sum(axis=-1))
-    averaged, by_position = (np.maximum(np.concatenate(parts), 0) for parts in (averaged, by_position))
+        outputs = tf.constant(np.asarray(classes[part], np.int32))
+        features, gradient = (v.numpy() for v in differentiate(tf.constant(pixels[part]), outputs))
+        grad_cam.append((features * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1))
+        hires_cam.append((features * gradient).sum(axis=-1))
+    averaged, by_position = (np.maximum(np.concatenate(parts), 0) for parts in (grad_cam, hires_cam))
     return averaged * is_pooled(averaged.shape[1:]), by_position
 
 
-def is_pooled(shape: tuple[int, int]) -> NDArray[np.bool_]:
+def is_pooled(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which positions of a feature map a 2x2 pooling takes in: a last odd row or column is dropped."""
     rows, columns = (np.arange(n) < n // 2 * 2 for n in shape)
     return rows[:, None] & columns
@@ -141,46 +134,37 @@ def is_pooled(shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 def map_shape(shape: tuple[int, int], convolutions: int) -> tuple[int, int]:
     """Rows and columns of the last of some 3x3 convolutions, with a 2x2 pooling between any two, over an input."""
+    rows, columns = shape
     for _ in range(convolutions - 1):
-        shape = tuple((n - 2) // 2 for n in shape)
-    return tuple(n - 2 for n in shape)
+        rows, columns = (rows - 2) // 2, (columns - 2) // 2
+    return rows - 2, columns - 2
 
 
-def seen(shape: tuple[int, int], convolutions: int) -> NDArray[np.bool_]:
-    """Which pixels can reach the output at all: poolings round down, and so drop the last rows and columns.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Height and width of the input.
-    convolutions : int
-        3x3, each followed by a 2x2 pooling.
-
-    Returns
-    -------
-    ndarray of bool, shape (height, width)
-    """
-    reached = []
-    for n, size in zip(shape, map_shape(shape, convolutions), strict=True):
-        last = size // 2 * 2 - 1
-        for i in range(convolutions):
-            last = last + 2 if i == 0 else 2 * last + 1 + 2  # the pooling's second input, then the convolution's third
-        reached.append(np.arange(n) <= last)
-    return reached[0][:, None] & reached[1]
-
-
-def _weights(size: int, cells: int, convolutions: int) -> NDArray[np.float64]:
-    # Linear interpolation between the centres of the receptive fields, shape (size, cells): nothing beyond the last.
-    offset, stride = 1.0, 1
+def _receptive_fields(convolutions: int) -> tuple[float, int]:
+    # Of the last convolution: the centre of its first receptive field, which is half the width, and the step; pixels.
+    centre, step = 1.0, 1
     for _ in range(convolutions - 1):
-        offset, stride = offset + stride / 2, stride * 2
-        offset += stride
-    centres = offset + stride * np.arange(cells)
-    return np.clip(1 - np.abs(np.arange(size)[:, None] - centres) / stride, 0, None)
+        centre, step = centre + 2.5 * step, 2 * step
+    return centre, step
 
 
-def place(maps: NDArray[np.floating], shape: tuple[int, int], convolutions: int) -> NDArray[np.float64]:
-    """Enlarge maps to the input's size, each value at the centre of the pixels that it was computed from.
+def used_pixels(shape: tuple[int, int], convolutions: int) -> NDArray[np.bool_]:
+    """Which pixels of an input can reach the output: poolings round down, and so drop the last rows and columns."""
+    centre, step = _receptive_fields(convolutions)
+    ends = (2 * centre + step * (n // 2 * 2 - 1) for n in map_shape(shape, convolutions))
+    rows, columns = (np.arange(n) <= end for n, end in zip(shape, ends, strict=True))
+    return rows[:, None] & columns
+
+
+def _interpolation(size: int, cells: int, convolutions: int) -> NDArray[np.float64]:
+    # Linear between the centres of the receptive fields, shape (size, cells): nothing beyond the last.
+    centre, step = _receptive_fields(convolutions)
+    centres = centre + step * np.arange(cells)
+    return np.clip(1 - np.abs(np.arange(size)[:, None] - centres) / step, 0, None)
+
+
+def upsample(maps: NDArray[np.floating], shape: tuple[int, int], convolutions: int) -> NDArray[np.float64]:
+    """Lay maps over the input, each value at the centre of the pixels that it was computed from.
 
     Stretching a map to the edges of the image, as is usual, would move it outwards: valid convolutions have no value
     centred near the edge.
@@ -188,7 +172,7 @@ def place(maps: NDArray[np.floating], shape: tuple[int, int], convolutions: int)
     Parameters
     ----------
     maps : ndarray, shape (images, rows, columns)
-        As `look` gives them.
+        As `compute_maps` gives them.
     shape : tuple of int
         Height and width of the input.
     convolutions : int
@@ -199,12 +183,12 @@ def place(maps: NDArray[np.floating], shape: tuple[int, int], convolutions: int)
     ndarray of float, shape (images, height, width)
         Linear in between; zero further than a step from the outermost centres.
     """
-    rows, columns = (_weights(n, m, convolutions) for n, m in zip(shape, maps.shape[1:], strict=True))
+    rows, columns = (_interpolation(n, m, convolutions) for n, m in zip(shape, maps.shape[1:], strict=True))
     return np.einsum("yi,nij,xj->nyx", rows, maps, columns, optimize=True)
 
 
-def reach(masks: NDArray[np.bool_], convolutions: int) -> NDArray[np.float64]:
-    """How much of each position of the last convolution's map lies in a mask once the map is placed.
+def downsample_masks(masks: NDArray[np.bool_], convolutions: int) -> NDArray[np.float64]:
+    """How much of each position of the last convolution's map lies in a mask once the map is upsampled.
 
     Parameters
     ----------
@@ -215,49 +199,29 @@ def reach(masks: NDArray[np.bool_], convolutions: int) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float, shape (images, rows, columns)
-        0 to 1. The share of a placed map inside the mask is the mean of these, weighted by the map.
+        0 to 1. The share of an upsampled map inside the mask is the mean of these, weighted by the map.
     """
-    shape = masks.shape[1:]
-    rows, columns = (_weights(n, m, convolutions) for n, m in zip(shape, map_shape(shape, convolutions), strict=True))
+    height, width = masks.shape[1:]
+    sizes = zip((height, width), map_shape((height, width), convolutions), strict=True)
+    rows, columns = (_interpolation(n, m, convolutions) for n, m in sizes)
     inside = np.einsum("yi,nyx,xj->nij", rows, masks, columns, optimize=True)
     return inside / np.outer(rows.sum(axis=0), columns.sum(axis=0))
 
 
-def share_inside(maps: NDArray[np.floating], reached: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of each map that lies inside a mask.
-
-    Parameters
-    ----------
-    maps : ndarray, shape (images, rows, columns)
-        At least zero.
-    reached : ndarray, shape (images, rows, columns)
-        As `reach` gives it.
-
-    Returns
-    -------
-    ndarray of float, shape (images,)
-        0 to 1; NaN where the map is empty.
-    """
+def share_inside(maps: NDArray[np.floating], inside: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Share of each map that lies inside a mask that `downsample_masks` brought to its shape; NaN for an empty map."""
     total = maps.sum(axis=(1, 2), dtype=float)
-    inside = (maps * reached).sum(axis=(1, 2))
-    return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
+    return np.divide((maps * inside).sum(axis=(1, 2)), total, out=np.full(len(maps), np.nan), where=total > 0)
 
 
 def correlate(maps: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
     """Rank correlation of each map with another over the positions that are pooled (Spearman 1904).
 
-    Parameters
-    ----------
-    maps, others : ndarray, shape (images, rows, columns)
-
-    Returns
-    -------
-    ndarray of float, shape (images,)
-        -1 to 1; 0 where either map is the same everywhere: it agrees with nothing.
+    Where either map is the same everywhere it is 0: it agrees with nothing.
     """
-    pooled = is_pooled(maps.shape[1:])
     from scipy.stats import rankdata
 
+    pooled = is_pooled(maps.shape[1:])
     ranks = [rankdata(m[:, pooled], axis=1) for m in (maps, others)]
     first, second = (r - r.mean(axis=1, keepdims=True) for r in ranks)
     power = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))

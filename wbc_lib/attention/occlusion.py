@@ -102,7 +102,7 @@ def paint(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], colours: NDArray[
 
 
 def cover(
-    pixels: NDArray[np.uint8], cell: NDArray[np.bool_], photo: NDArray[np.bool_], seen: NDArray[np.bool_]
+    pixels: NDArray[np.uint8], cell: NDArray[np.bool_], photo: NDArray[np.bool_], used: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[np.bool_]], dict[str, NDArray[np.uint8]]]:
     """Find what to paint over and with what.
 
@@ -111,7 +111,7 @@ def cover(
     pixels : ndarray of uint8, shape (images, height, width, RGB)
     cell, photo : ndarray of bool, shape (images, height, width)
         As `boxes.cell_masks` and `photo_masks` give them.
-    seen : ndarray of bool, shape (height, width)
+    used : ndarray of bool, shape (height, width)
         Pixels that can make a difference to the network: only these are background worth covering.
 
     Returns
@@ -122,7 +122,7 @@ def cover(
         For each of `FILLS`.
     """
     background = photo & ~cell
-    elsewhere = np.stack([move_away(*pair) for pair in zip(cell, background & seen, strict=True)])
+    elsewhere = np.stack([move_away(*pair) for pair in zip(cell, background & used, strict=True)])
     grey = np.broadcast_to(np.uint8(COVER_COLOUR), (len(pixels), 3))
     masks = {"elsewhere": elsewhere, "cell": cell, "rest": ~cell}
     return masks, {"grey": grey, "own": background_colours(pixels, background)}

@@ -11,7 +11,7 @@ from matplotlib.patches import Polygon
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from wbc_lib.attention.views import Panel
+from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, WIDTH, draw_missing, new_figure, nice
 
@@ -62,9 +62,9 @@ def draw_shares(photos: pd.DataFrame, table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     photos : DataFrame
-        As `views.mean_by_photo` gives it.
+        As `summary.mean_by_photo` gives it.
     table : DataFrame
-        As `views.tabulate_shares` gives it: the mean and its interval, and what an even map would have.
+        As `summary.tabulate_shares` gives it: the mean and its interval, and what an even map would have.
     """
     kinds = [(cell, kind) for cell in CLASSES for kind in ("right", "wrong")]
     figure, axes = new_figure(0.48 * len(kinds) + 1.1)
@@ -103,7 +103,7 @@ def draw_covered(tables: Mapping[str, pd.DataFrame], chance: float) -> Figure:
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        By title, as `views.tabulate_covered` gives them.
+        By title, as `summary.tabulate_covered` gives them.
     chance : float
         Accuracy of naming one class always, 0 to 1: a line.
     """
@@ -140,7 +140,7 @@ def draw_randomised(table: pd.DataFrame, even: float, between_runs: NDArray[np.f
     Parameters
     ----------
     table : DataFrame
-        As `views.tabulate_randomised` gives it.
+        As `summary.tabulate_randomised` gives it.
     even : float
         Share of an even map inside the boxes, 0 to 1: a line.
     between_runs : ndarray, shape (pairs of maps,)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.attention import gradcam
-from wbc_lib.attention.views import Panel
+from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.data.pictures import ENDINGS, read_picture
@@ -200,8 +200,8 @@ def _ask(
     maps: Sequence[NDArray[np.float64] | None] = [None] * len(pixels)
     if with_attention:
         convolutions = len(gradcam.read_network(run).convolutions)
-        found, _ = gradcam.look(model, pixels, logits.argmax(axis=1))
-        maps = gradcam.place(found, pixels.shape[1:3], convolutions)
+        found, _ = gradcam.compute_maps(model, pixels, logits.argmax(axis=1))
+        maps = gradcam.upsample(found, pixels.shape[1:3], convolutions)
     for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
         highest = 0 if attention is None else attention.max()
         yield Prediction(Path(), picture, each, 0.0, attention / highest if highest else attention)

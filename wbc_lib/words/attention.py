@@ -1,4 +1,4 @@
-"""What the tables of `views` say, in sentences for readers. Pure functions."""
+"""What the tables of `attention.summary` say, in sentences for readers. Pure functions."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib.attention.occlusion import COVERS
-from wbc_lib.attention.views import ALL, UNCHANGED
+from wbc_lib.attention.summary import ALL, UNCHANGED
 from wbc_lib.data.dataset import CLASSES
 
 _CHANCE = 1 / len(CLASSES)
@@ -22,9 +22,9 @@ def tell_check(depths: pd.DataFrame, between_runs: NDArray[np.floating], even: f
     Parameters
     ----------
     depths : DataFrame
-        As `views.tabulate_randomised` gives it.
+        As `summary.tabulate_randomised` gives it.
     between_runs : ndarray
-        As `views.correlate_runs` gives it.
+        As `summary.correlate_runs` gives it.
     even : float
         Share of an even map inside the boxes, 0 to 1.
     """
@@ -57,9 +57,9 @@ def tell_shares(shares: pd.DataFrame, images: pd.DataFrame, n_left_out: int) -> 
     Parameters
     ----------
     shares : DataFrame
-        As `views.tabulate_shares` gives it.
+        As `summary.tabulate_shares` gives it.
     images : DataFrame
-        As `views.gather` gives it.
+        As `summary.combine_images` gives it.
     n_left_out : int
         Images of TEST in which no box is to be seen.
     """
@@ -86,7 +86,7 @@ def tell_wrong(images: pd.DataFrame) -> str:
     Parameters
     ----------
     images : DataFrame
-        As `views.gather` gives it.
+        As `summary.combine_images` gives it.
     """
     mean = images.groupby("is_right")[["share", "even", "area"]].mean()
     if len(mean) < 2:
@@ -137,7 +137,7 @@ def tell_covered(table: pd.DataFrame, n_images: float) -> str:
     Parameters
     ----------
     table : DataFrame
-        As `views.tabulate_covered` gives it.
+        As `summary.tabulate_covered` gives it.
     n_images : float
         How many images a run has, whether or not there is room in them.
     """
@@ -181,7 +181,7 @@ def tell_fill(tables: Mapping[str, pd.DataFrame], named: Mapping[str, pd.DataFra
     Parameters
     ----------
     tables, named : mapping of str to DataFrame
-        By fill ("own", "grey"), as `views.tabulate_covered` and `tabulate_named` give them.
+        By fill ("own", "grey"), as `summary.tabulate_covered` and `tabulate_predicted` give them.
     """
     hidden = {fill: named[fill].loc[_CELL] for fill in ("own", "grey")}
     said = [f"{row.max():.0%} are called {row.idxmax().lower()}s" for row in hidden.values()]

@@ -1,4 +1,4 @@
-"""Measurements of attention made ready for readers: tables with intervals, and pictures with their maps."""
+"""Measurements of attention summarised: tables with intervals, and pictures with their maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from wbc_lib.provenance.boxes import carry_boxes, cell_masks, white_cells
 from wbc_lib.training.experiments import Network
 from wbc_lib.training.study import Study
 
-#: What nothing is painted over in.
+#: The images with nothing painted over, and all of their classes.
 UNCHANGED = "unchanged"
 ALL = "all classes"
 _RESAMPLES = 10_000
@@ -32,16 +32,11 @@ def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -
     Parameters
     ----------
     values : array_like, shape (images,)
-        NaN are left out.
+        NaN are left out; of nothing else the average is NaN.
     images : DataFrame
         With ``photo`` and ``label`` of each.
     equally : bool
         Whether each photo counts once, by the mean of its images, rather than each image.
-
-    Returns
-    -------
-    Interval
-        NaN if there is no value.
     """
     known = images[["photo", "label"]].assign(value=np.asarray(values, float)).dropna()
     if known.empty:
@@ -52,10 +47,10 @@ def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -
     weights = _draw_photos(tuple(photos.label))
     ratios = []
     for label in photos.label.unique():
-        own = (photos.label == label).to_numpy()
-        ratios.append((weights[:, own] @ photos.total[own]) / (weights[:, own] @ photos.n[own]))
-    values = np.mean(ratios, axis=0)
-    return percentiles(float(values[0]), values[1:])
+        of_class = (photos.label == label).to_numpy()
+        ratios.append((weights[:, of_class] @ photos.total[of_class]) / (weights[:, of_class] @ photos.n[of_class]))
+    means = np.mean(ratios, axis=0)
+    return percentiles(float(means[0]), means[1:])
 
 
 @lru_cache(maxsize=32)
@@ -65,9 +60,9 @@ def _draw_photos(labels: tuple[int, ...]) -> NDArray[np.float64]:
     return np.concatenate([np.ones((1, len(labels))), drawn])
 
 
-def gather(found: Sequence[Attention], part: str) -> pd.DataFrame:
+def combine_images(runs: Sequence[Attention], part: str) -> pd.DataFrame:
     """The images of one part, "test" or "validation", of several runs: as `Attention.images`, with ``is_right``."""
-    images = pd.concat([some.images for some in found], ignore_index=True).query("part == @part")
+    images = pd.concat([run.images for run in runs], ignore_index=True).query("part == @part")
     return images.assign(is_right=images.label == images.predicted)
 
 
@@ -77,17 +72,17 @@ def tabulate_shares(images: pd.DataFrame, n_runs: int) -> pd.DataFrame:
     Parameters
     ----------
     images : DataFrame
-        As `gather` gives it.
+        As `combine_images` gives it.
     n_runs : int
         How many runs they are of.
 
     Returns
     -------
     DataFrame
-        A row per class and kind ("right", "wrong") that there is: ``images`` (mean over runs), ``dataset``; averages in
+        A row per class and kind ("right", "wrong") that there is: ``images`` (mean over runs), ``photos``; averages in
         which each photo counts once, 0 to 1: ``area`` of the box, ``even`` (an even map's share inside it), ``share``
-        with its interval ``low`` to ``high`` (NaN for a single photo), ``share_true`` and ``by_position``; ``times``,
-        ``share`` over ``even``; and ``cut``, the share of the photos whose cell is cut by the photo's edge.
+        with its interval ``low`` to ``high`` (NaN for a single photo), ``share_true`` and ``by_position``; and
+        ``times``, ``share`` over ``even``.
     """
     rows = {}
     for (label, is_right), kind in images.groupby(["label", "is_right"]):
@@ -102,7 +97,6 @@ def tabulate_shares(images: pd.DataFrame, n_runs: int) -> pd.DataFrame:
             "low": share.low if len(photos) > 1 else np.nan,
             "high": share.high if len(photos) > 1 else np.nan,
             "times": share.estimate / means["even"] if means["even"] else np.nan,
-            "cut": photos.is_cut.first().mean(),
         }
     index = pd.MultiIndex.from_tuples(rows, names=["cell", "kind"])
     return pd.DataFrame(list(rows.values()), index).sort_index(
@@ -110,10 +104,9 @@ def tabulate_shares(images: pd.DataFrame, n_runs: int) -> pd.DataFrame:
     )
 
 
-def write_shares(table: pd.DataFrame) -> pd.DataFrame:
+def format_shares(table: pd.DataFrame) -> pd.DataFrame:
     """`tabulate_shares` for readers: a row per class and kind, shares as percentages."""
     percent = "{:.0%}".format
-    intervals = [f"{r.low:.0%} to {r.high:.0%}" if r.low == r.low else "one photo" for r in table.itertuples()]
     is_wrong = table.index.get_level_values("kind") == "wrong"
     return pd.DataFrame(
         {
@@ -122,7 +115,7 @@ def write_shares(table: pd.DataFrame) -> pd.DataFrame:
             "box": table.area.map(percent),
             "spread evenly": table.even.map(percent),
             "attention": table.share.map(percent),
-            "interval": intervals,
+            "interval": (table.low.map(percent) + " to " + table.high.map(percent)).mask(table.low.isna(), "one photo"),
             "times": table.times.map("{:.1f}".format),
             "by position": table.by_position.map(percent),
             "for the true class": table.share_true.map(percent).where(is_wrong, "–"),
@@ -143,7 +136,7 @@ def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int = 1) -> pd.Dat
     Parameters
     ----------
     images : DataFrame
-        As `gather` gives it.
+        As `combine_images` gives it.
     fill : str
         One of `occlusion.FILLS`.
     n_runs : int
@@ -153,33 +146,39 @@ def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int = 1) -> pd.Dat
     -------
     DataFrame
         A row per class (and `ALL`) and cover (`UNCHANGED`, then the values of `occlusion.COVERS`): ``images`` (mean
-        over runs), ``accuracy`` with ``low`` and ``high``, ``loss`` against the unchanged images with ``loss_low`` and
-        ``loss_high``, and ``probability`` of the true class; 0 to 1. In `ALL` the classes count alike.
+        over runs), ``accuracy`` with ``low`` and ``high``, and ``loss`` against the unchanged images with ``loss_low``
+        and ``loss_high``; 0 to 1. In `ALL` the classes count alike.
     """
     images = images[_have_room(images)]
     rows = {}
     parts = {cell: images[images.label == label] for label, cell in enumerate(CLASSES, 1)} | {ALL: images}
-    for name, part in parts.items():
-        for title, right, probability in _answers(part, fill):
-            accuracy = average(right, part)
-            loss = average(part.is_right.astype(float) - right, part)
-            rows[name, title] = {
+    for cell, part in parts.items():
+        for title, predicted in _predictions(part, fill).items():
+            is_right = (predicted == part.label).astype(float)
+            accuracy, loss = average(is_right, part), average(part.is_right - is_right, part)
+            rows[cell, title] = {
                 "images": len(part) / n_runs,
-                **dict(zip(("accuracy", "low", "high"), vars(accuracy).values(), strict=True)),
-                **dict(zip(("loss", "loss_low", "loss_high"), vars(loss).values(), strict=True)),
-                "probability": average(probability, part).estimate,
+                "accuracy": accuracy.estimate,
+                "low": accuracy.low,
+                "high": accuracy.high,
+                "loss": loss.estimate,
+                "loss_low": loss.low,
+                "loss_high": loss.high,
             }
     return pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows, names=["cell", "cover"]))
 
 
-def write_covered(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Accuracy over all classes for readers, with its interval: a row per cover, a column per title.
+def _have_room(images: pd.DataFrame) -> pd.Series:
+    return images[[c for c in images if c.startswith("as_")]].ge(0).all(axis=1)
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        By title, as `tabulate_covered` gives them.
-    """
+
+def _predictions(images: pd.DataFrame, fill: str) -> dict[str, pd.Series]:
+    covered = {title: images[f"as_{cover}_{fill}"] for cover, title in COVERS.items()}
+    return {UNCHANGED: images.predicted, **covered}
+
+
+def format_covered(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy over all classes, as `tabulate_covered` gives it, for readers: a row per cover, a column per title."""
     return pd.DataFrame(
         {
             title: [f"{r.accuracy:.1%} ({r.low:.1%} to {r.high:.1%})" for r in table.loc[ALL].itertuples()]
@@ -189,36 +188,22 @@ def write_covered(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def _have_room(images: pd.DataFrame) -> pd.Series:
-    return images[[c for c in images if c.startswith("as_")]].ge(0).all(axis=1)
+def tabulate_predicted(images: pd.DataFrame, fill: str) -> pd.DataFrame:
+    """Share of the images predicted as each class with parts painted over, on the same images; classes count alike.
 
-
-def _answers(images: pd.DataFrame, fill: str) -> list[tuple[str, pd.Series, pd.Series]]:
-    # Of each cover: its title, whether the prediction is right, the true class' probability.
-    covered = [(t, images[f"as_{c}_{fill}"] == images.label, images[f"p_{c}_{fill}"]) for c, t in COVERS.items()]
-    return [(UNCHANGED, images.is_right, images.p), *covered]
-
-
-def tabulate_named(images: pd.DataFrame, fill: str) -> pd.DataFrame:
-    """What the network calls the images with parts painted over: share of each class, on the same images.
-
-    Returns
-    -------
-    DataFrame
-        A row per cover (`UNCHANGED`, then the values of `occlusion.COVERS`), a column per class (and ``none``, if it
-        occurs); classes count alike.
+    A row per cover (`UNCHANGED`, then the values of `occlusion.COVERS`), a column per class (and ``none``, if it
+    occurs).
     """
     images = images[_have_room(images)]
     weights = 1 / images.label.map(images.label.value_counts())
-    columns = {UNCHANGED: images.predicted, **{title: images[f"as_{c}_{fill}"] for c, title in COVERS.items()}}
-    table = pd.DataFrame({title: weights.groupby(named).sum() / weights.sum() for title, named in columns.items()}).T
-    names = dict(enumerate(["none", *CLASSES]))
+    columns = _predictions(images, fill)
+    table = pd.DataFrame({title: weights.groupby(c).sum() / weights.sum() for title, c in columns.items()}).T
     table = table.reindex(columns=[*range(1, len(CLASSES) + 1), *([0] if 0 in table else [])]).fillna(0.0)
-    return table.rename(columns=names)
+    return table.rename(columns=dict(enumerate(["none", *CLASSES])))
 
 
-def write_named(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`tabulate_named` for readers, by what each is painted with: rows of the first, then those of the others."""
+def format_predicted(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """`tabulate_predicted` for readers, by what each is painted with: rows of the first, then those of the others."""
     rows = {}
     for title, table in tables.items():
         for cover, shares in table.iterrows():
@@ -227,44 +212,28 @@ def write_named(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).T.fillna("0%").rename(columns=str.capitalize)
 
 
-def tabulate_randomised(found: Sequence[Attention], network: Network) -> pd.DataFrame:
+def tabulate_randomised(runs: Sequence[Attention], network: Network) -> pd.DataFrame:
     """How like the trained network's maps are to those of a network with its topmost layers drawn anew.
 
-    Parameters
-    ----------
-    found : sequence of Attention
-    network : Network
-        Of these runs.
-
-    Returns
-    -------
-    DataFrame
-        A row per depth, from "trained" down to the first convolution: ``correlation`` (median over photos and draws)
-        and its middle 80 % ``low`` to ``high``; ``share`` inside the box (mean); ``empty``, the share of empty maps.
+    A row per depth, from "trained" down to the first convolution of `network`: ``correlation`` (median over photos
+    and draws) and its middle 80 % ``low`` to ``high``; ``share`` inside the box (mean).
     """
-    table = pd.concat([some.randomised for some in found])
-    groups = table.groupby("layers")
-    quantiles = groups.correlation.quantile([0.1, 0.5, 0.9]).unstack()
-    empty = groups.share.agg(lambda share: share.isna().mean())
-    made = pd.DataFrame({"correlation": quantiles[0.5], "low": quantiles[0.1], "high": quantiles[0.9]})
-    made = made.assign(share=groups.share.mean(), empty=empty)
-    return made.set_axis(["trained", *name_layers(network)])
-
-
-def name_layers(network: Network) -> list[str]:
-    """Names of a network's layers with weights, from the output down."""
+    groups = pd.concat([run.randomised for run in runs]).groupby("layers")
+    quantiles = groups.correlation.quantile([0.5, 0.1, 0.9]).unstack()
+    table = quantiles.set_axis(["correlation", "low", "high"], axis=1).assign(share=groups.share.mean())
     dense = [f"dense {i}" for i in range(len(network.dense), 0, -1)]
-    return ["output", *dense, *(f"convolution {i}" for i in range(len(network.convolutions), 0, -1))]
+    convolutions = [f"convolution {i}" for i in range(len(network.convolutions), 0, -1)]
+    return table.set_axis(["trained", "output", *dense, *convolutions])
 
 
-def correlate_runs(found: Sequence[Attention]) -> NDArray[np.float64]:
+def correlate_runs(runs: Sequence[Attention]) -> NDArray[np.float64]:
     """Rank correlations of the maps that any two runs make of the same image of TEST for its true class."""
-    maps = [some.maps.xs("true", level="of") for some in found]
-    values = [np.zeros(0)]
+    maps = [run.maps.xs("true", level="of") for run in runs]
+    correlations = [np.zeros(0)]
     for first, second in combinations(maps, 2):
         same = first.index.intersection(second.index)
-        values.append(gradcam.correlate(unflatten(first.loc[same]), unflatten(second.loc[same])))
-    return np.concatenate(values)
+        correlations.append(gradcam.correlate(unflatten(first.loc[same]), unflatten(second.loc[same])))
+    return np.concatenate(correlations)
 
 
 @dataclass(frozen=True)
@@ -287,28 +256,15 @@ class Panel:
     attention: NDArray[np.float64] | None = None
 
 
-def show_maps(study: Study, found: Attention, network: Network, *, is_right: bool) -> list[Panel]:
-    """Pictures of the images that `attention.choose` chooses, each followed by its map or maps.
+def collect_maps(study: Study, run: Attention, network: Network, *, is_right: bool) -> list[Panel]:
+    """Pictures of the images that `measure.choose` chooses, each followed by its map or maps.
 
-    Parameters
-    ----------
-    study : Study
-        Whose photos are at hand; if they are not, there are no pictures.
-    found : Attention
-    network : Network
-        Of that run.
-    is_right : bool
-        Images predicted right, each with the map for its class; or wrong, each with the map for the predicted class
-        and that for the true one.
-
-    Returns
-    -------
-    list of Panel
-        Two, or three, per class.
+    Of images predicted right, the map for their class (two panels each); of images predicted wrong, that for the
+    predicted class and that for the true one (three panels each). Without the study's photos there are none.
     """
     if study.results_of:
         return []
-    images = found.images.query("part == 'test'")
+    images = run.images.query("part == 'test'")
     chosen = images.iloc[choose(images).query("is_right == @is_right").row]
     traced = study.provenance.set_index("image", drop=False).loc[chosen.image]
     boxes = carry_boxes(traced, white_cells(study.data))
@@ -319,28 +275,24 @@ def show_maps(study: Study, found: Attention, network: Network, *, is_right: boo
         true, predicted = (str.capitalize(["none", *CLASSES][label]) for label in (image.label, image.predicted))
         panels.append(Panel(true if is_right else f"{true}, taken for {predicted.lower()}", picture, corners))
         for of, cell in (("predicted", predicted), ("true", true))[: 1 if is_right else 2]:
-            small = unflatten(found.maps.loc[[(image.image, of)]])
-            placed = gradcam.place(small, INPUT_SHAPE, len(network.convolutions))[0]
+            small = unflatten(run.maps.loc[[(image.image, of)]])
+            attention = gradcam.upsample(small, INPUT_SHAPE, len(network.convolutions))[0]
             title = "where it looks" if is_right else f"for {cell.lower()}"
-            panels.append(Panel(title, picture, corners, placed / max(placed.max(), 1e-9)))
+            panels.append(Panel(title, picture, corners, attention / max(attention.max(), 1e-9)))
     return panels
 
 
-def show_covers(study: Study, network: Network) -> list[Panel | None]:
+def collect_covers(study: Study, network: Network) -> list[Panel | None]:
     """What the network is shown of the first TEST image that has room for every cover: four panels per fill.
 
     In the second row the unchanged image is left out (``None``). Where no image has room, there is no panel.
     """
     traced, boxes = trace.read(study.data), white_cells(study.data)
-    rows = np.flatnonzero((study.images.index.split == "TEST") & traced.photo.isin(boxes.photo))
-    for row in rows:
+    used = gradcam.used_pixels(INPUT_SHAPE, len(network.convolutions))
+    for row in np.flatnonzero((study.images.index.split == "TEST") & traced.photo.isin(boxes.photo)):
         pixels, origin = np.array(study.images.pixels[[row]]), traced.iloc[[row]]
-        masks, colours = occlusion.cover(
-            pixels,
-            cell_masks(origin, boxes, INPUT_SHAPE),
-            occlusion.photo_masks(origin, INPUT_SHAPE),
-            gradcam.seen(INPUT_SHAPE, len(network.convolutions)),
-        )
+        cell, photo = cell_masks(origin, boxes, INPUT_SHAPE), occlusion.photo_masks(origin, INPUT_SHAPE)
+        masks, colours = occlusion.cover(pixels, cell, photo, used)
         if all(mask.any() for mask in masks.values()):
             break
     else:

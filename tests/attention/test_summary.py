@@ -6,13 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_lib.attention import gradcam, measure, occlusion, views
+from wbc_lib.attention import gradcam, measure, occlusion, summary
 from wbc_lib.attention.measure import Attention
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import INPUT_SHAPE, load_images
-from wbc_lib.training.experiments import PROFILES, Network
-from wbc_lib.training.runs import Store
-from wbc_lib.training.study import Study
+from wbc_lib.training.experiments import Network
 
 NETWORK = Network(convolutions=(4, 4, 4), dense=(8,))
 
@@ -63,7 +61,7 @@ def made(images: pd.DataFrame, run: str = "one", maps: pd.DataFrame | None = Non
 
 
 def gathered(*all_images: pd.DataFrame) -> pd.DataFrame:
-    return views.gather([made(images) for images in all_images], "test")
+    return summary.combine_images([made(images) for images in all_images], "test")
 
 
 @pytest.mark.filterwarnings("error")  # a class of which no photo is drawn would have no mean
@@ -71,12 +69,13 @@ def gathered(*all_images: pd.DataFrame) -> pd.DataFrame:
 def test_an_average_is_the_mean_over_classes_of_means_over_images_or_photos(seed, equally):
     images = made_images(seed)
     values = images.share.where(images.image.index % 5 > 0)
-    found = views.average(values, images, equally=equally)
+    found = summary.average(values, images, equally=equally)
     known = images.assign(v=values).dropna(subset="v")
     if equally:
         known = known.groupby(["photo", "label"], as_index=False).v.mean()
     assert found.estimate == pytest.approx(known.groupby("label").v.mean().mean())
     assert found.low <= found.estimate <= found.high
+    assert np.isnan(summary.average(np.full(len(images), np.nan), images).estimate)
 
 
 def test_the_interval_is_as_wide_as_the_photos_of_each_class_make_it():
@@ -85,22 +84,18 @@ def test_the_interval_is_as_wide_as_the_photos_of_each_class_make_it():
     photo = np.repeat(np.arange(60), 4)
     images = pd.DataFrame({"photo": photo, "label": 1})
     values = rng.normal(0, 1, 60)[photo] + rng.normal(0, 0.1, 240)
-    found = views.average(values, images)
+    found = summary.average(values, images)
     expected = pd.Series(values).groupby(photo).mean().std(ddof=0) / np.sqrt(60)
     assert (found.high - found.low) / (2 * 1.96) == pytest.approx(expected, rel=0.04)
     # As if each image were a photo of its own, it would be half as wide.
-    apart = views.average(values, images.assign(photo=np.arange(240)))
+    apart = summary.average(values, images.assign(photo=np.arange(240)))
     assert apart.width == pytest.approx(found.width / 2, rel=0.1)
-
-
-def test_of_nothing_there_is_no_average():
-    assert np.isnan(views.average(np.full(60, np.nan), made_images()).estimate)
 
 
 def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():
     images = gathered(made_images(), made_images(1))
     images = images[(images.label != 2) | images.is_right | (images.photo == 1)]
-    table = views.tabulate_shares(images, n_runs=2)
+    table = summary.tabulate_shares(images, n_runs=2)
     assert list(table.index.get_level_values(0).unique()) == list(CLASSES)
     for (cell, kind), row in table.iterrows():
         part = images[(images.label == CLASSES.index(cell) + 1) & (images.is_right == (kind == "right"))]
@@ -109,10 +104,9 @@ def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():
         assert row.even == pytest.approx(photos.even.mean().mean())
         assert row.times == pytest.approx(row.share / row.even)
         assert (row.images, row.photos) == (len(part) / 2, part.photo.nunique())
-        assert row.cut == pytest.approx((photos.photo.first() % 3 == 0).mean())
     lone = table.loc[("EOSINOPHIL", "wrong")]
     assert lone.photos == 1 and np.isnan(lone.low) and np.isnan(lone.high)
-    dots = views.mean_by_photo(images)
+    dots = summary.mean_by_photo(images)
     means = dots.groupby(["cell", "is_right"]).share.mean()
     assert means["MONOCYTE", True] == pytest.approx(table.loc[("MONOCYTE", "right")].share)
 
@@ -120,14 +114,14 @@ def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():
 def test_tables_for_readers_say_what_the_tables_say():
     images = gathered(made_images())
     images = images[(images.label != 2) | images.is_right | (images.photo == 1)]
-    table = views.tabulate_shares(images, n_runs=1)
-    shares = views.write_shares(table)
+    table = summary.tabulate_shares(images, n_runs=1)
+    shares = summary.format_shares(table)
     assert shares.loc["Eosinophil, wrong", "interval"] == "one photo"
     assert shares.loc["Eosinophil, right", "for the true class"] == "–" != shares["for the true class"].iloc[1]
     assert shares.loc["Monocyte, right", "attention"] == f"{table.loc[('MONOCYTE', 'right'), 'share']:.0%}"
-    covered = views.tabulate_covered(images, "own")
-    row = covered.loc[(views.ALL, "cell covered")]
-    written = views.write_covered({"own": covered})
+    covered = summary.tabulate_covered(images, "own")
+    row = covered.loc[(summary.ALL, "cell covered")]
+    written = summary.format_covered({"own": covered})
     assert written.loc["cell covered", "own"] == f"{row.accuracy:.1%} ({row.low:.1%} to {row.high:.1%})"
     assert list(written.index) == ["unchanged", *occlusion.COVERS.values()]
 
@@ -135,7 +129,7 @@ def test_tables_for_readers_say_what_the_tables_say():
 @pytest.mark.parametrize("fill", occlusion.FILLS)
 def test_covers_are_compared_on_the_images_that_have_room_for_all(fill):
     images = gathered(made_images())
-    table = views.tabulate_covered(images, fill)
+    table = summary.tabulate_covered(images, fill)
     kept = images[images.as_elsewhere_grey >= 0]
     assert len(kept) < len(images)
     for label, cell in enumerate(CLASSES, start=1):
@@ -146,42 +140,40 @@ def test_covers_are_compared_on_the_images_that_have_room_for_all(fill):
             right = own[f"as_{cover}_{fill}"] == label
             assert row.accuracy == pytest.approx(right.mean())
             assert row.loss == pytest.approx(own.is_right.mean() - right.mean())
-            assert row.probability == pytest.approx(own[f"p_{cover}_{fill}"].mean())
             assert row.low <= row.accuracy <= row.high and row.loss_low <= row.loss <= row.loss_high
-        assert table.loc[(cell, views.UNCHANGED)].accuracy == pytest.approx(own.is_right.mean())
-    by_class = table.accuracy.unstack("cover").drop(index=views.ALL).mean()
-    np.testing.assert_allclose(table.accuracy.unstack("cover").loc[views.ALL], by_class)
+        assert table.loc[(cell, summary.UNCHANGED)].accuracy == pytest.approx(own.is_right.mean())
+    by_class = table.accuracy.unstack("cover").drop(index=summary.ALL).mean()
+    np.testing.assert_allclose(table.accuracy.unstack("cover").loc[summary.ALL], by_class)
 
 
 def test_what_images_are_named_counts_classes_alike():
     images = gathered(made_images())
     images.loc[images.label == 1, "as_cell_own"] = 4
     images.loc[images.label > 1, "as_cell_own"] = 2
-    table = views.tabulate_named(images, "own")
+    table = summary.tabulate_predicted(images, "own")
     assert table.loc["cell covered"].to_dict() == pytest.approx(
         {"NEUTROPHIL": 0, "EOSINOPHIL": 0.75, "MONOCYTE": 0, "LYMPHOCYTE": 0.25, "none": 0}
     )
     np.testing.assert_allclose(table.sum(axis=1), 1)
     never = images.assign(**{c: 1 for c in images if c.startswith("as_")}, predicted=1)
-    assert list(views.tabulate_named(never, "own")) == list(CLASSES)
+    assert list(summary.tabulate_predicted(never, "own")) == list(CLASSES)
 
 
 def test_only_the_part_that_is_asked_for_is_gathered():
     both = pd.concat([made_images(), made_images().assign(part="validation")])
     for part in ("test", "validation"):
-        found = views.gather([made(both), made(both)], part)
+        found = summary.combine_images([made(both), made(both)], part)
         assert set(found.part) == {part} and len(found) == len(both)
         assert (found.is_right == (found.label == found.predicted)).all()
 
 
 def test_depths_of_randomising_are_named_and_summed_up():
-    network = dataclasses.replace(NETWORK, convolutions=(4, 4, 4), dense=(8,))
-    table = views.tabulate_randomised([made(made_images())], network)
+    table = summary.tabulate_randomised([made(made_images())], NETWORK)
     assert list(table.index) == ["trained", "output", "dense 1", "convolution 3", "convolution 2", "convolution 1"]
     assert table.correlation["trained"] == 1 and table.correlation["convolution 1"] == pytest.approx(
         np.median(np.linspace(-1, 1, 20)[-4:])
     )
-    assert table["empty"].tolist() == [0, 0, 0, 0, 0, 0.25] and table.share["output"] == 0.5
+    assert (table.share == 0.5).all()
 
 
 def test_runs_are_compared_on_the_images_both_have_maps_of():
@@ -193,21 +185,16 @@ def test_runs_are_compared_on_the_images_both_have_maps_of():
         return pd.DataFrame(rng.random((len(index), 30)), index, columns)
 
     first, second = maps("abc"), maps("cbd")
-    found = views.correlate_runs([made(made_images(), maps=m) for m in (first, second)])
+    found = summary.correlate_runs([made(made_images(), maps=m) for m in (first, second)])
     expected = [
         gradcam.correlate(*(m.loc[[(i, "true")]].to_numpy().reshape(1, 5, 6) for m in (first, second)))[0] for i in "bc"
     ]
     np.testing.assert_allclose(found, expected)
-    assert len(views.correlate_runs([made(made_images(), maps=first)])) == 0
+    assert len(summary.correlate_runs([made(made_images(), maps=first)])) == 0
 
 
-@pytest.fixture(scope="module")
-def small(phantom_set, tmp_path_factory):
-    return Study(phantom_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs")))
-
-
-def test_each_chosen_image_is_shown_with_its_box_and_its_maps(small):
-    images = load_images(small.data).index.query("split == 'TEST'")
+def test_each_chosen_image_is_shown_with_its_box_and_its_maps(tiny_study):
+    images = load_images(tiny_study.data).index.query("split == 'TEST'")
     table = made_images(n_photos=4, copies=6).assign(image=np.nan)
     table["image"] = [images[images.label == label].image.iloc[i % 3] for i, label in enumerate(table.label)]
     table["predicted"] = np.where(np.arange(len(table)) % 2, table.label, table.label % 4 + 1)
@@ -217,8 +204,8 @@ def test_each_chosen_image_is_shown_with_its_box_and_its_maps(small):
     spot[:, 5, 8] = 1
     columns = [f"{y}/{x}" for y in range(11) for x in range(16)]
     found = made(table, maps=pd.DataFrame(spot.reshape(len(index), -1), index, columns))
-    right = views.show_maps(small, found, NETWORK, is_right=True)
-    wrong = views.show_maps(small, found, NETWORK, is_right=False)
+    right = summary.collect_maps(tiny_study, found, NETWORK, is_right=True)
+    wrong = summary.collect_maps(tiny_study, found, NETWORK, is_right=False)
     assert (len(right), len(wrong)) == (8, 12)
     assert [p.title for p in wrong[:3]] == ["Neutrophil, taken for eosinophil", "for eosinophil", "for neutrophil"]
     for panel in right + wrong:
@@ -227,12 +214,12 @@ def test_each_chosen_image_is_shown_with_its_box_and_its_maps(small):
     for panel in (*right[1::2], *wrong[1::3], *wrong[2::3]):
         assert np.unravel_index(panel.attention.argmax(), INPUT_SHAPE) in {(28, 40), (28, 41), (29, 40), (29, 41)}
         assert panel.attention.max() == 1
-    elsewhere = dataclasses.replace(small, results_of="f" * 64)
-    assert views.show_maps(elsewhere, found, NETWORK, is_right=True) == []
+    elsewhere = dataclasses.replace(tiny_study, results_of="f" * 64)
+    assert summary.collect_maps(elsewhere, found, NETWORK, is_right=True) == []
 
 
-def test_covers_are_shown_beside_the_image_as_it_is(small):
-    panels = views.show_covers(small, NETWORK)
+def test_covers_are_shown_beside_the_image_as_it_is(tiny_study):
+    panels = summary.collect_covers(tiny_study, NETWORK)
     assert [p and p.title for p in panels] == [
         *("unchanged", "background covered", "cell covered", "only the cell left"),
         *(None, "background covered", "cell covered", "only the cell left"),
