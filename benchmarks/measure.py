@@ -347,7 +347,7 @@ def describe(study: Study, load: float, sizes: Sizes) -> dict[str, Any]:
         "machine": machine | {"cores": os.cpu_count(), "memory": round(memory / 1e9)},
         "libraries": {name: metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "photos": study.data.title,
-        "sha256": study.manifest.sha256,
+        "sha256": study.checksums.sha256,
         "load_before": round(load, 2),
         "settings": asdict(sizes),
     }

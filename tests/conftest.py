@@ -42,6 +42,12 @@ def phantom_set(_nothing_of_the_users_is_touched: None) -> DataSet:
     return phantoms.cached(scale=0.1, copies=40)
 
 
+@pytest.fixture(scope="session")
+def tiny_set(_nothing_of_the_users_is_touched: None) -> DataSet:
+    """The smallest phantom data set, of another seed, drawn once; not to be written to."""
+    return phantoms.cached(seed=3, scale=0.01, copies=12)
+
+
 @pytest.fixture
 def phantom_copy(phantom_set: DataSet, tmp_path: Path) -> DataSet:
     """A copy of the small phantom data set, to be damaged."""

@@ -63,18 +63,7 @@ def settle_home() -> None:
 
 
 def require_project(what: str) -> None:
-    """Make sure that the project's folder is there, and not the library alone.
-
-    Parameters
-    ----------
-    what : str
-        What needs it, such as "`wbc book`".
-
-    Raises
-    ------
-    ProjectError
-        If it is not.
-    """
+    """Raise `ProjectError` if the library is there without the project's folder, which `what` (a command) needs."""
     if not BOOK.is_dir():
         raise ProjectError(
             f"{what} needs the project's folder, of which only the library is installed here ({ROOT / 'wbc_lib'}); "
@@ -85,16 +74,7 @@ def require_project(what: str) -> None:
 def require_writable(folder: Path, remedy: str = "") -> None:
     """Make sure, before long work, that its outcome can be written to a folder; the folder is made if need be.
 
-    Parameters
-    ----------
-    folder : Path
-    remedy : str
-        As `place` takes it.
-
-    Raises
-    ------
-    PlaceError
-        If it cannot.
+    Raises `PlaceError` with `remedy`, as `place` does.
     """
     with place(folder, remedy):
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,20 +94,7 @@ def named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def place(path: Path, remedy: str = "") -> Iterator[None]:
-    """Say what place it is, and what can be done, if the body cannot read or write there.
-
-    Parameters
-    ----------
-    path : Path
-        A file or folder that the body uses.
-    remedy : str
-        What the user can do, such as "name another file with --map". By default `explain` finds it.
-
-    Raises
-    ------
-    PlaceError
-        In place of any `OSError` of the body.
-    """
+    """Raise a `PlaceError` that names `path` and a remedy (see `explain`) in place of any `OSError` of the body."""
     try:
         yield
     except OSError as error:
@@ -143,16 +110,15 @@ def explain(error: OSError, path: Path | None = None, remedy: str = "") -> str:
     path : Path, optional
         The place that was used, if it is known; else the one that `error` names.
     remedy : str
-        What the user can do. By default it follows from what the place is: cache, results, and so on.
+        What the user can do, such as "name another file with --map". By default it follows from what the place is:
+        cache, results, and so on.
     """
-    if isinstance(error, shutil.Error):  # holds a triple for every file
-        number, reason = errno.EIO, str(error.args[0][0][2] if error.args and error.args[0] else "it cannot be copied")
-        reason = next((os.strerror(n) for n in errno.errorcode if os.strerror(n) in reason), reason)
-        number = next((n for n in errno.errorcode if os.strerror(n) == reason), errno.EIO)
-    else:
-        number, reason = error.errno, error.strerror or str(error) or type(error).__name__
-    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
-    at = path or named
+    number, reason = error.errno, error.strerror or str(error) or type(error).__name__
+    if isinstance(error, shutil.Error):  # holds a triple for every file, of which the third is the reason as text
+        text = str(error.args[0])
+        number = next((n for n in errno.errorcode if os.strerror(n) in text), errno.EIO)
+        reason = os.strerror(number)
+    at = path or (Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None)
     if at is None:
         return f"A file cannot be read or written ({reason}); make room, or free what is in use."
     if number in (errno.EEXIST, errno.ENOTDIR):
@@ -191,23 +157,11 @@ def make_absolute() -> None:
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `target`; on success it is synced and takes the target's name.
+    """Yield an empty temporary file beside `target`; on success it is synced and takes the target's name.
 
-    Parameters
-    ----------
-    target : Path
-        The file to be written. Its folder is made if need be.
-
-    Yields
-    ------
-    Path
-        An existing empty file in the same folder. If the body raises, it is removed and `target` is untouched. If
-        the process is killed it stays, and is removed when the same file is written a day or more later.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; names `target`.
+    The folder is made if need be. If the body raises, the temporary file is removed and `target` is untouched. If the
+    process is killed it stays, and is removed when the same file is written a day or more later. An `OSError` names
+    `target`.
     """
     with named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -227,17 +181,9 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
-    """Yield a new folder beside `target`, to be given its name when all is in it; what is left of it is removed.
+    """Yield an empty folder beside `target`, to be given its name when all is in it; what is left of it is removed.
 
-    Parameters
-    ----------
-    target : Path
-        Its folder is made if need be.
-
-    Yields
-    ------
-    Path
-        An empty folder. If the process is killed it stays, and is removed as by `written_whole`.
+    If the process is killed it stays, and is removed as by `written_whole`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)

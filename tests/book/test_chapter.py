@@ -19,7 +19,7 @@ def test_the_line_under_a_title_names_data_profile_and_seeds(phantom_set, tmp_pa
     study = Study(phantom_set, experiments.PROFILES["quick"], Store(tmp_path))
     text = chapter.describe_basis(study)
     assert "<strong>phantoms (drawn, not photographed)</strong>" in text
-    assert study.manifest.sha256[:12] in text
+    assert study.checksums.sha256[:12] in text
     assert "<code>quick</code>" in text
     assert "seeds 0." in text
 

@@ -93,4 +93,4 @@ def test_every_link_of_a_fold_has_its_anchor_in_the_list(phantom_set, tmp_path, 
     table = lineage.list_runs(study.store.read_all()).data
     assert f'id="{lineage.ANCHOR}{run.name}"' in table
     assert f"#{lineage.ANCHOR}{run.name}" in lineage.fold([lineage.describe(run)], "")
-    assert f"{run.accuracy('test'):.1%}" in table and study.manifest.sha256 in table
+    assert f"{run.accuracy('test'):.1%}" in table and study.checksums.sha256 in table

@@ -34,7 +34,7 @@ def test_a_data_set_in_a_zip_is_the_data_set(phantom_set, tmp_path, packed):
     file = zip_folder(tmp_path / "outer" / "set" / packed, tmp_path / "photos.zip")
     data = dataset.open_folder(file)
     assert data.is_phantom
-    assert hashes.read_manifest(data) == hashes.read_manifest(phantom_set)
+    assert hashes.read_checksums(data) == hashes.read_checksums(phantom_set)
     assert data.root.is_relative_to(paths.cache())
     assert dataset.find(file) == data
 

@@ -1,13 +1,10 @@
 import io
 import os
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from wbc_lib.data import check, dataset, hashes
@@ -51,7 +48,7 @@ def test_a_bad_image_is_named_with_its_fault(phantom_copy, content, complaint):
     outcome = check.check(phantom_copy)
     assert len(outcome.problems) == 1
     assert str(victim) in outcome.problems[0] and complaint in outcome.problems[0]
-    assert outcome.manifest is None
+    assert outcome.checksums is None
 
 
 def test_what_is_too_large_is_neither_read_nor_decoded(tmp_path, monkeypatch):
@@ -64,12 +61,6 @@ def test_what_is_too_large_is_neither_read_nor_decoded(tmp_path, monkeypatch):
     with (tmp_path / "sparse.jpeg").open("wb") as file:
         os.truncate(file.fileno(), 10**12)  # a terabyte of nothing: reading it would exhaust the memory
     assert "too large" in check.check_jpeg(tmp_path / "sparse.jpeg", dataset.IMAGE_SIZE)
-
-
-def test_a_photo_of_another_size_is_named(phantom_copy):
-    victim = phantom_copy.photo_path(dataset.list_photos(phantom_copy)[1])
-    victim.write_bytes(jpeg())
-    assert [str(victim) in p and "320x240" in p for p in check.check(phantom_copy).problems] == [True]
 
 
 def test_a_file_that_is_no_image_is_named_where_images_are(phantom_copy):
@@ -107,7 +98,7 @@ def test_boxes_and_folders_that_are_missing_or_files_are_named(phantom_copy, hal
     shutil.move(folder, phantom_copy.root / "aside")
     assert [str(folder) in p and "is missing" in p for p in check.check(phantom_copy).problems] == [True]
     with pytest.raises(BadDataError, match="is missing"):
-        hashes.read_manifest(phantom_copy)
+        hashes.read_checksums(phantom_copy)
     folder.write_text("")
     assert [str(folder) in p and "instead of a folder" in p for p in check.check(phantom_copy).problems] == [True]
     folder.unlink()
@@ -117,14 +108,6 @@ def test_boxes_and_folders_that_are_missing_or_files_are_named(phantom_copy, hal
     assert f"should be called {folder.name}; rename it" in problem
     folder.with_name(folder.name.swapcase()).rename(folder)
     assert check.check(phantom_copy).problems == []
-
-
-def test_a_malformed_row_of_the_labels_is_named_with_its_line(phantom_copy):
-    with phantom_copy.labels_path.open("a") as file:
-        file.write("\n,7777,NEUTROFIL\n")
-    problems = check.check(phantom_copy).problems
-    assert len(problems) == 1
-    assert "labels.csv, line" in problems[0] and "NEUTROFIL" in problems[0]
 
 
 def test_what_claims_to_be_real_must_have_the_published_counts(phantom_copy):
@@ -138,7 +121,7 @@ def test_what_claims_to_be_real_must_have_the_published_counts(phantom_copy):
 
 def published_as(monkeypatch, data) -> dataset.DataSet:
     """Let these phantoms pass for the published set."""
-    found = hashes.read_manifest(data)
+    found = hashes.read_checksums(data)
     monkeypatch.setattr(check, "read_published", lambda: found)
     monkeypatch.setattr(hashes, "PUBLISHED_SHA256", found.sha256)
     monkeypatch.setattr(check, "PUBLISHED_PHOTOS", len(dataset.list_photos(data)))
@@ -191,22 +174,12 @@ def test_damage_inside_a_jpeg_is_named_where_it_makes_the_data_end_too_soon_or_t
     assert "is to be shown turned" in problems[2]
 
 
-def test_an_empty_class_folder_is_listed_with_the_other_faults(phantom_copy):
-    folder = phantom_copy.augmented / "TEST" / "MONOCYTE"
-    shutil.rmtree(folder)
-    folder.mkdir()
-    victim = phantom_copy.photo_path(dataset.list_photos(phantom_copy)[0])
-    victim.write_bytes(b"")
-    text = "\n".join(check.check(phantom_copy).problems)
-    assert str(victim) in text and str(folder) in text
-
-
 def test_a_clean_set_has_no_problem_and_is_left_as_it_was(phantom_set):
     before = {p: p.stat().st_mtime_ns for p in phantom_set.root.rglob("*")}
     outcome = check.check(phantom_set)
     assert outcome.problems == []
     assert outcome.counts.loc["TRAIN"].tolist() == [40] * 4
-    assert outcome.manifest is not None
+    assert outcome.checksums is not None
     assert {p: p.stat().st_mtime_ns for p in phantom_set.root.rglob("*")} == before
 
 
@@ -219,19 +192,17 @@ def test_faults_of_the_tables_and_folders_are_all_listed(phantom_copy):
     gone = next(r for r in rows[1:] if r.split(",")[1] == str(dataset.list_photos(phantom_copy)[0]))
     rows.remove(gone)
     phantom_copy.labels_path.write_text("\n".join(rows) + "\n")
+    empty = phantom_copy.augmented / "TEST" / "LYMPHOCYTE"
+    shutil.rmtree(empty)
+    empty.mkdir()
+    photo = phantom_copy.photo_path(dataset.list_photos(phantom_copy)[1])
+    photo.write_bytes(jpeg())
     text = "\n".join(check.check(phantom_copy).problems)
-    assert "TEST/MONOCYTE: the folder is missing" in text
+    assert "TEST/MONOCYTE: the folder is missing" in text and f"{empty}: the folder is empty" in text
+    assert f"{photo}: is 320x240 instead of 640x480" in text
     assert f"{phantom_copy.annotation_path(boxed[0])} is not a readable box file" in text
     assert f"{phantom_copy.annotation_path(boxed[1])}: holds no box" in text
     assert f"{phantom_copy.photo_path(dataset.list_photos(phantom_copy)[0])}: has no row" in text
-
-
-@settings(max_examples=150, deadline=None)
-@given(at=st.integers(0, 3000), bit=st.integers(0, 7), cut=st.integers(1, 9000))
-def test_any_damage_is_a_sentence_or_a_decodable_image(tmp_path_factory, at, bit, cut):
-    content = bytearray(jpeg()[:cut])
-    content[at % len(content)] ^= 1 << bit
-    path: Path = tmp_path_factory.getbasetemp() / "damaged.jpeg"
-    path.write_bytes(content)
-    problem = check.check_jpeg(path, (320, 240))
-    assert problem is None or problem.startswith(str(path))
+    with phantom_copy.labels_path.open("a") as file:
+        file.write(",7777,NEUTROFIL\n")
+    assert any("labels.csv, line" in p and "NEUTROFIL" in p for p in check.check(phantom_copy).problems)

@@ -2,7 +2,6 @@
 
 import zipfile
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,11 +66,3 @@ def test_an_archive(damage, name, tmp_path_factory):
     (folder / "set.zip").write_bytes(damage((folder / "set.zip").read_bytes()))
     read_or_refuse(archive.unpack, folder / "set.zip")
     assert not list(folder.parent.glob("outside")) and not list(folder.parent.glob("b"))
-
-
-def test_a_file_of_zeros_as_large_as_memory_is_not_read(tmp_path):
-    path = tmp_path / "large.jpg"
-    with path.open("wb") as file:
-        file.truncate(2**40)
-    with pytest.raises(WbcError):
-        images.read_image(path)

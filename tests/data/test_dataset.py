@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from wbc_lib.data import dataset
+from wbc_lib.data import dataset, splits
 from wbc_lib.errors import BadDataError, DataNotFoundError
 
 HEADER = ",Image,Category\n"
@@ -79,14 +79,6 @@ def test_a_table_that_is_missing_or_no_text_is_named(phantom_copy):
         dataset.read_labels(phantom_copy)
 
 
-@given(st.text())
-def test_any_text_is_a_table_or_a_named_fault(text):
-    try:
-        dataset.parse_labels(text)
-    except BadDataError as error:
-        assert str(error).startswith("labels.csv, line")
-
-
 def test_boxes_of_no_width_are_kept_and_marked():
     boxes = dataset.parse_boxes(voc(("RBC", 504, 337, 504, 337), ("WBC", 0, 0, 640, 480)), "a.xml")
     assert list(boxes.is_degenerate) == [True, False]
@@ -95,24 +87,15 @@ def test_boxes_of_no_width_are_kept_and_marked():
 
 @pytest.mark.parametrize(
     "box",
-    [("RBC", 9, 0, 3, 5), ("RBC", 0, 0, 641, 5), ("RBC", -1, 0, 3, 5), ("RBC", "nan", 0, 3, 5), ("Cat", 0, 0, 3, 5)],
+    [("RBC", 9, 0, 3, 5), ("RBC", 0, 0, 641, 5), ("RBC", -1, 0, 3, 5), ("Cat", 0, 0, 3, 5)]
+    + [("WBC", corner, 2, 300, 400) for corner in ("nan", "1_0", "٣", "1.0", "9" * 5000, "")],
 )
 def test_an_impossible_box_is_named_with_its_file_and_number(box):
     with pytest.raises(BadDataError, match=r"a\.xml, box 2"):
         dataset.parse_boxes(voc(("WBC", 0, 0, 9, 9), box), "a.xml")
-
-
-@pytest.mark.parametrize("text", ["1_0", "٣", "1.0", "9" * 5000, ""])
-def test_what_only_looks_like_a_corner_is_none(text):
-    with pytest.raises(BadDataError, match=r"a\.xml, box 1: a corner is missing or no whole number"):
-        dataset.parse_boxes(voc(("WBC", text, 2, 300, 400)), "a.xml")
-
-
-@pytest.mark.parametrize("corner", ["xmin", "ymin", "xmax", "ymax"])
-def test_a_missing_corner_is_named_with_its_file_and_number(corner):
-    text = voc(("WBC", 1, 2, 3, 4)).replace(f"<{corner}>", "<other>").replace(f"</{corner}>", "</other>")
-    with pytest.raises(BadDataError, match=r"a\.xml, box 1: a corner is missing"):
-        dataset.parse_boxes(text, "a.xml")
+    lacking = voc(("WBC", 0, 0, 9, 9), ("WBC", 1, 2, 3, 4)).replace("<xmax>3</xmax>", "")
+    with pytest.raises(BadDataError, match=r"a\.xml, box 2: a corner is missing"):
+        dataset.parse_boxes(lacking, "a.xml")
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 480)] * 4), max_size=5))
@@ -130,14 +113,6 @@ def test_broken_and_malicious_xml_is_refused():
     for text in (bomb, outside, "<annotation>", "", "no xml", voc()[:-3]):
         with pytest.raises(BadDataError, match=r"a\.xml is not a readable box file"):
             dataset.parse_boxes(text, "a.xml")
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_boxes_or_a_named_fault(content):
-    try:
-        dataset.parse_boxes(content, "a.xml")
-    except BadDataError as error:
-        assert "a.xml" in str(error)
 
 
 @pytest.mark.parametrize("raw", ["dataset-master/dataset-master", "dataset-master", "."])
@@ -305,7 +280,7 @@ def test_the_split_is_the_one_that_the_recipe_draws(data, n):
     expected = np.full(n, "", dtype="U5")
     expected[eligible[order[:n_test]]], expected[eligible[order[n_test:]]] = "TEST", "TRAIN"
     expected[index.labels == "BASOPHIL"] = ""
-    assert dataset.published_split(index).tolist() == expected.tolist()
+    assert splits.published_split(index).tolist() == expected.tolist()
 
 
 def test_the_published_facts_hold(real_set):

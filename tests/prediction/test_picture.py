@@ -119,12 +119,13 @@ def broken(folder, picture):
     content = picture.read_bytes()
     (folder / "folder.png").mkdir()
     return {
-        "is no picture": {"text.jpg": b"not a picture", "empty.png": b"", "half.png": b"\x89PNG\r\n\x1a\n"},
+        "is no picture": {"text.jpg": b"not a picture", "half.png": b"\x89PNG\r\n\x1a\n"},
         "ends too early": {"cut.jpg": content[:-2000]},
         "pixels; cut out": {"huge.png": png_header(50_000, 50_000), "large.png": png_header(11_000, 10_000)},
         "cannot be decoded": {"promise.png": png_header(300, 200)},
-        "is no file": {"folder.png": None},
-        "cannot be read": {"missing.png": None},
+        "the file is empty": {"empty.png": b""},
+        "no plain file": {"folder.png": None},
+        "is missing": {"missing.png": None},
         "too small": {"small.png": cv2.imencode(".png", np.zeros((59, 200, 3), np.uint8))[1].tobytes()},
     }
 

@@ -19,9 +19,8 @@ CORNERS = np.array([[0, 0, 1], [WIDTH - 1, 0, 1], [0, HEIGHT - 1, 1], [WIDTH - 1
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny") / "set"
-    return phantoms.write_phantoms(folder, seed=3, scale=0.01, copies=12)
+def tiny(tiny_set):
+    return tiny_set
 
 
 @pytest.fixture(scope="module")

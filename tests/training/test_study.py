@@ -225,7 +225,7 @@ def test_without_photos_the_recorded_results_are_shown_and_nothing_is_trained(mo
     monkeypatch.setattr(study.dataset, "find", lambda **_: study.dataset.open_folder("/no/such/folder"))
     for found in (study.open_study("recorded", "paper"), study.open_study(None, "paper")):
         assert found.data.is_phantom and not found.may_train
-        assert found.data_sha256 == PUBLISHED_SHA256 != found.manifest.sha256
+        assert found.data_sha256 == PUBLISHED_SHA256 != found.checksums.sha256
         (first, *_) = found.runs("final")
         assert first.record["config"]["data_sha256"] == PUBLISHED_SHA256
         assert set(first.names("test")) <= set(found.provenance.image)

@@ -24,7 +24,7 @@ from wbc_lib.attention import gradcam, occlusion
 from wbc_lib.attention.occlusion import COVERS, FILLS
 from wbc_lib.data import dataset
 from wbc_lib.data.dataset import PHOTO_SIZE, DataSet
-from wbc_lib.data.hashes import read_manifest
+from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import load_images
 from wbc_lib.errors import RunError
 from wbc_lib.provenance import trace
@@ -124,7 +124,7 @@ class _Inputs:
 
 def _load(run: Run, part: str, data: DataSet) -> _Inputs:
     config = run.record["config"]
-    if config["data_sha256"] != read_manifest(data).sha256:
+    if config["data_sha256"] != read_checksums(data).sha256:
         raise RunError(f"{run.name} was made of other data than {data.root}; name the right folder with --data.")
     if config["material"] != "augmented" or config.get("protocol", "random").startswith("fold-"):
         raise RunError(f"{run.name} is not scored on the images of TEST as they are; choose a run such as `final`'s.")
@@ -319,7 +319,7 @@ def record(data: DataSet) -> list[str]:
 
     Returns the names of those runs.
     """
-    sha256, names = read_manifest(data).sha256, []
+    sha256, names = read_checksums(data).sha256, []
     for run in Store(paths.results()).read_all("final"):
         is_final = run.record["experiment"] == "final" and run.record["config"]["data_sha256"] == sha256
         if is_final and _has_weights(run) and read(run, folder()) is None:

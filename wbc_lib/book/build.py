@@ -229,7 +229,7 @@ def execute(chapter: Chapter) -> str | None:
 
 def _hash_surroundings(study: Study) -> str:
     # Of all that chapters read but their own sources: whatever of it changes, none is taken for current.
-    digest = hashlib.sha256(json.dumps([study.manifest.sha256, study.data_sha256, sys.version]).encode())
+    digest = hashlib.sha256(json.dumps([study.checksums.sha256, study.data_sha256, sys.version]).encode())
     folders = [paths.ROOT / "wbc_lib", paths.ROOT / "results", paths.ROOT / "benchmarks", paths.results()]
     for name in ("CITATION.cff", "requirements.lock"):
         digest.update((paths.ROOT / name).read_bytes())

@@ -38,9 +38,9 @@ def data_check(data: Folder = None) -> None:
     progress.print_tables(counts.to_dict("records"))
     for problem in outcome.problems:
         typer.echo(problem, err=True)
-    if outcome.manifest:
-        same = "the published files, bit for bit" if outcome.manifest.is_published else "not the published files"
-        progress.write_out(f"manifest sha256 {outcome.manifest.sha256} ({same})")
+    if outcome.checksums:
+        same = "the published files, bit for bit" if outcome.checksums.is_published else "not the published files"
+        progress.write_out(f"manifest sha256 {outcome.checksums.sha256} ({same})")
     if outcome.problems:
         raise typer.Exit(1)
     progress.write_out(

@@ -228,7 +228,7 @@ def _open_to_train(data: str | None, profile: str, record: bool) -> Study:
 
 
 def _say_basis(study: Study) -> None:
-    published = ", the published files bit for bit" if study.manifest.is_published else ""
+    published = ", the published files bit for bit" if study.checksums.is_published else ""
     typer.echo(f"Working with {study.data.title}{published}: {study.data.root}", err=True)
     if study.results_of:
         said = "No photos were found: results are those recorded on the published photos, nothing is trained."

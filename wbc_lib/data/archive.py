@@ -9,6 +9,7 @@ import io
 import re
 import shutil
 import stat
+import tarfile
 import unicodedata
 import zipfile
 import zlib
@@ -35,15 +36,7 @@ _UNREADABLE = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, N
 def unpack(archive: Path) -> Path:
     """Unpack a zip into the user cache, unless the very same zip lies there unpacked already.
 
-    Parameters
-    ----------
-    archive : Path
-        A zip file of at most `MAX_BYTES`.
-
-    Returns
-    -------
-    Path
-        The folder with its content, or the one folder that all of it is in.
+    Gives the folder with its content, or the one folder that all of it is in.
 
     Raises
     ------
@@ -69,22 +62,16 @@ def unpack(archive: Path) -> Path:
 def _other_kind(file: Path) -> str:
     # What a file is that is taken for a zip, and what to do about it; "" if it is none of these.
     with file.open("rb") as opened:
-        start = opened.read(512)
-    tar = "unpack it with `tar -xf` and name the folder that comes out of it."
-    beginnings = {
-        b"\x1f\x8b": f"packed by gzip (.tgz, .tar.gz), not a zip; {tar}",
-        b"BZh": f"packed by bzip2 (.tar.bz2), not a zip; {tar}",
-        b"\xfd7zXZ": f"packed by xz (.tar.xz), not a zip; {tar}",
-        b"\x28\xb5\x2f\xfd": f"packed by zstd (.tar.zst), not a zip; {tar}",
-        b"7z\xbc\xaf": "packed by 7-Zip, not a zip; unpack it with that and name the folder that comes out of it.",
-        b"Rar!": "packed by RAR, not a zip; unpack it with that and name the folder that comes out of it.",
-        b"\xff\xd8\xff": "a JPEG, not the data set; name the folder or the zip that the whole set is in.",
-    }
-    if start[257:262] == b"ustar":
-        return f"a tar, not a zip; {tar}"
-    if start.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        start = opened.read(512).lstrip().lower()
+    if start.startswith((b"<!doc", b"<html")):
         return "a web page, not a zip; download the archive itself, signed in at kaggle.com if it asks for that."
-    return next((what for beginning, what in beginnings.items() if start.startswith(beginning)), "")
+    if start.startswith(b"\xff\xd8\xff"):
+        return "a JPEG, not the data set; name the folder or the zip that the whole set is in."
+    try:
+        is_tar = tarfile.is_tarfile(file)
+    except _UNREADABLE:
+        is_tar = False
+    return "a tar, not a zip; unpack it with `tar -xf` and name the folder that comes out of it." if is_tar else ""
 
 
 class _Cautious(io.BufferedReader):
@@ -160,7 +147,7 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
     parts = member.filename.removesuffix("/").split("/")
     kind = stat.S_IFMT(member.external_attr >> 16)
     size, method = member.file_size, member.compress_type
-    faults = {
+    faults: dict[str, bool] = {
         "leads out of its folder": ".." in parts or "" in parts,
         # zipfile cuts a name at a NUL, and takes a backslash for a slash on Windows.
         "has a name that no data set has": member.orig_filename != member.filename
@@ -171,7 +158,7 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
         f"is packed by a method (number {method}) that is not read here": method not in _METHODS,
         f"would unpack to {size:,} bytes": size > MAX_MEMBER_BYTES,
     }
-    return next((fault for fault, found in faults.items() if found), None)
+    return next((fault for fault, applies in faults.items() if applies), None)
 
 
 def _is_whole(folder: Path, members: list[zipfile.ZipInfo]) -> bool:

@@ -1,6 +1,6 @@
 """Check a data set file by file: every fault is one line that names the file and the remedy."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,19 +12,21 @@ from wbc_lib.data.dataset import (
     CLASSES,
     IMAGE_SIZE,
     PHOTO_SIZE,
+    PLACES,
     PUBLISHED_COUNTS,
     PUBLISHED_PHOTOS,
+    RESTORE,
     SPLITS,
+    Contents,
     DataSet,
-    look_through,
+    look_into,
     parse_boxes,
     photo_number,
     read_file,
     read_labels,
 )
-from wbc_lib.data.folders import Contents
-from wbc_lib.data.hashes import Manifest, data_files, read_manifest, read_published
-from wbc_lib.data.images import decode_jpeg, jpeg_size, one_thread
+from wbc_lib.data.hashes import Checksums, data_files, read_checksums, read_published
+from wbc_lib.data.images import OnProgress, decode_jpeg, jpeg_size, one_thread
 from wbc_lib.errors import BadDataError, WbcError, printable
 
 #: A set that differs from the published one in more files is another one, not a damaged one.
@@ -33,43 +35,22 @@ _MAX_NAMED = 200
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found.
+    """What a check found."""
 
-    Attributes
-    ----------
-    counts : DataFrame
-        Images per split (rows) and class (columns).
-    n_photos : int
-        Source photos.
-    problems : list of str
-        A sentence per fault.
-    manifest : Manifest or None
-        The hashes; ``None`` if there are faults.
-    """
-
-    counts: pd.DataFrame
+    counts: pd.DataFrame  # images per split (rows) and class (columns)
     n_photos: int
-    problems: list[str]
-    manifest: Manifest | None
+    problems: list[str]  # a sentence per fault
+    checksums: Checksums | None  # None if there are faults
 
 
-def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) -> Outcome:
-    """Decode every image, read every label and box, count, and compare with the published files.
-
-    Parameters
-    ----------
-    data : DataSet
-    on_progress : callable, optional
-        Called with (images done, images in all).
-    """
-    found, problems = look_through(data)
-    images = {(split, cell): found[f"{split}/{cell}"].names for split in SPLITS for cell in CLASSES}
-    counts = pd.DataFrame({cell: [len(images[split, cell]) for split in SPLITS] for cell in CLASSES}, SPLITS)
-    photos = [data.raw / "JPEGImages" / name for name in found["JPEGImages"].names]
-    problems += _check_counts(data, counts, len(photos)) + _check_tables(data, found)
-    work = [
-        (data.image_path(f"{split}/{cell}/{n}"), IMAGE_SIZE) for (split, cell), names in images.items() for n in names
-    ]
+def check(data: DataSet, on_progress: OnProgress | None = None) -> Outcome:
+    """Decode every image, read every label and box, count, and compare with the published files."""
+    contents, problems = _look_through(data)
+    counts = pd.DataFrame({c: [len(contents[f"{s}/{c}"].names) for s in SPLITS] for c in CLASSES}, SPLITS)
+    photos = [data.raw / "JPEGImages" / name for name in contents["JPEGImages"].names]
+    problems += _check_counts(data, counts, len(photos)) + _check_tables(data, contents)
+    folders = [f"{split}/{cell}" for split in SPLITS for cell in CLASSES]
+    work = [(data.image_path(f"{place}/{name}"), IMAGE_SIZE) for place in folders for name in contents[place].names]
     work += [(photo, PHOTO_SIZE) for photo in photos]
     with closing(_check_jpegs(work)) as results:
         for done, problem in enumerate(results, start=1):
@@ -78,43 +59,33 @@ def check(data: DataSet, on_progress: Callable[[int, int], None] | None = None) 
             if on_progress and (done % 100 == 0 or done == len(work)):
                 on_progress(done, len(work))
     try:
-        manifest = read_manifest(data, anew=True)
-        if not (data.is_phantom or manifest.is_published):
-            problems += _compare(data, manifest, "\n".join(problems))
+        checksums = read_checksums(data, anew=True)
+        if not (data.is_phantom or checksums.is_published):
+            problems += _compare(data, checksums, "\n".join(problems))
     except BadDataError as error:
-        manifest = None
+        checksums = None
         problems = problems or [str(error)]
-    return Outcome(counts, len(photos), [printable(p) for p in problems], None if problems else manifest)
+    return Outcome(counts, len(photos), [printable(p) for p in problems], None if problems else checksums)
 
 
 def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:
-    """Check one JPEG.
+    """Tell what is wrong with one JPEG, which must have this width and height, and what to do; ``None`` if nothing is.
 
-    Parameters
-    ----------
-    path : Path
-    size : tuple of int
-        Width and height it must have.
-
-    Returns
-    -------
-    str or None
-        What is wrong with it and what to do, or ``None``. The file is read only if its size is plausible, and
-        decoded only if its header states the right width and height, so that no image can exhaust the memory.
+    It is read only if its size is plausible, and decoded only if its header states the right width and height, so that
+    no image can exhaust the memory.
     """
-    remedy = "restore it from the archive"
     wanted = f"{size[0]}x{size[1]}"
     try:
         width, height, channels = jpeg_size(content := read_file(path), path)
         if (width, height) != size:
-            return f"{path}: is {width}x{height} instead of {wanted}; {remedy}."
+            return f"{path}: is {width}x{height} instead of {wanted}; {RESTORE}."
         if channels != 3:
-            return f"{path}: has {channels} channels instead of 3; {remedy}."
-        half = decode_jpeg(content, path, remedy, reduce=True)
+            return f"{path}: has {channels} channels instead of 3; {RESTORE}."
+        half = decode_jpeg(content, path, RESTORE, reduce=True)
     except BadDataError as error:
         return str(error)
     if half.shape[1::-1] != (width // 2, height // 2):
-        return f"{path}: is to be shown turned (by its EXIF data) instead of {wanted}; {remedy}."
+        return f"{path}: is to be shown turned (by its EXIF data) instead of {wanted}; {RESTORE}."
     return None
 
 
@@ -126,10 +97,10 @@ def _check_jpegs(work: list[tuple[Path, tuple[int, int]]]) -> Generator[str | No
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _compare(data: DataSet, manifest: Manifest, known: str) -> list[str]:
+def _compare(data: DataSet, checksums: Checksums, known: str) -> list[str]:
     # Names the files that are not the published ones, but for those of which `known` says so already.
     published = read_published().files
-    names = sorted(name for name in {*published, *manifest.files} if published.get(name) != manifest.files.get(name))
+    names = sorted(name for name in {*published, *checksums.files} if published.get(name) != checksums.files.get(name))
     if len(names) > _MAX_NAMED:
         return [f"{data.root}: {len(names):,} files are not the published ones; download the archive again."]
     places = data_files(data)
@@ -138,8 +109,25 @@ def _compare(data: DataSet, manifest: Manifest, known: str) -> list[str]:
         place = places.get(name, data.root / name)
         what = "is missing" if name not in places else "is not the published file"
         if str(place) not in known:
-            problems.append(f"{place}: {what}; restore it from the archive.")
+            problems.append(f"{place}: {what}; {RESTORE}.")
     return problems
+
+
+def _look_through(data: DataSet) -> tuple[dict[str, Contents], list[str]]:
+    # What lies in every folder, and a sentence for each that is missing or empty and for each entry that is foreign.
+    contents, problems = {}, []
+    for place in PLACES:
+        try:
+            inside = contents[place] = look_into(data, place)
+        except BadDataError as error:
+            contents[place] = Contents([], [], [])
+            problems.append(str(error))
+            continue
+        if not inside.names:
+            folder = (data.augmented if "/" in place else data.raw) / place
+            problems.append(f"{folder}: the folder is empty; unpack the archive again.")
+        problems += inside.doubtful + inside.foreign
+    return contents, problems
 
 
 def _check_counts(data: DataSet, counts: pd.DataFrame, n_photos: int) -> list[str]:
@@ -157,21 +145,21 @@ def _check_counts(data: DataSet, counts: pd.DataFrame, n_photos: int) -> list[st
     return problems
 
 
-def _check_tables(data: DataSet, found: dict[str, Contents]) -> list[str]:
+def _check_tables(data: DataSet, contents: dict[str, Contents]) -> list[str]:
     problems: list[str] = []
     try:
         labels = read_labels(data)
     except WbcError as error:
         problems.append(str(error))
     else:
-        photos = [data.raw / "JPEGImages" / name for name in found["JPEGImages"].names]
-        unlisted = [photo for photo in photos if photo_number(photo) not in labels]
+        photos = [data.raw / "JPEGImages" / name for name in contents["JPEGImages"].names]
+        unlisted = [photo for photo in photos if photo_number(photo.name) not in labels]
         problems += [f"{photo}: has no row in labels.csv; restore the published table." for photo in unlisted]
-    for name in found["Annotations"].names:
+    for name in contents["Annotations"].names:
         path = data.raw / "Annotations" / name
         try:
             if parse_boxes(read_file(path), str(path)).empty:
-                problems.append(f"{path}: holds no box; restore it from the archive.")
+                problems.append(f"{path}: holds no box; {RESTORE}.")
         except BadDataError as error:
             problems.append(str(error))
     return problems

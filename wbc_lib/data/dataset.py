@@ -14,8 +14,9 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from wbc_lib import paths
-from wbc_lib.data import archive, folders
-from wbc_lib.errors import BadDataError, DataNotFoundError
+from wbc_lib.data import archive
+from wbc_lib.data.splits import published_split
+from wbc_lib.errors import BadDataError, DataNotFoundError, printable
 
 KAGGLE_NAME = "paultimothymooney/blood-cells"
 CLASSES = ("NEUTROPHIL", "EOSINOPHIL", "MONOCYTE", "LYMPHOCYTE")
@@ -32,9 +33,8 @@ PUBLISHED_COUNTS = {
     "TEST_SIMPLE": {"NEUTROPHIL": 48, "EOSINOPHIL": 13, "MONOCYTE": 4, "LYMPHOCYTE": 6},
 }
 PUBLISHED_PHOTOS = 367
-#: The recipe of the augmented images (Keras's image generator): the largest rotation in degrees and shift as a share
-#: of the side, the shear, which versions of Keras read in radians or in degrees, and how many random numbers a name
-#: can hold.
+#: The recipe of the augmented images: largest rotation (degrees) and shift (share of the side), shear (Keras versions
+#: read it in radians or in degrees), and how many random numbers a name can hold.
 MAX_ROTATION, MAX_SHIFT, SHEAR, N_MARKS = 20.0, 0.1, 0.2, 10_000
 PHANTOM_MARK = "PHANTOMS.txt"
 #: What messages advise for a file of the set that is not as it was published.
@@ -42,9 +42,15 @@ RESTORE = "restore it from the archive"
 #: No file of the published set reaches a tenth of this.
 MAX_BYTES = 2_000_000
 
-_PHOTO_NAME = re.compile(r"BloodImage_(\d{5})\.jpg", re.ASCII)
-_BOXES_NAME = re.compile(r"BloodImage_(\d{5})\.xml", re.ASCII)
 _IMAGE_NAME = re.compile(r"_\d+_\d+\.jpeg", re.ASCII)
+_RAW_NAMES = {
+    "JPEGImages": re.compile(r"BloodImage_\d{5}\.jpg", re.ASCII),
+    "Annotations": re.compile(r"BloodImage_\d{5}\.xml", re.ASCII),
+}
+#: The folders of the set that hold files of one kind.
+PLACES = (*(f"{split}/{cell}" for split in SPLITS for cell in CLASSES), *_RAW_NAMES)
+#: Endings by which a file may be taken for a picture or for boxes of the set.
+_ENDINGS = (".jpeg", ".jpg", ".jpe", ".jfif", ".xml")
 #: Where the two halves lie in the archive, and where users put them.
 _RAW = ("dataset-master/dataset-master", "dataset-master", ".")
 _AUGMENTED = ("dataset2-master/dataset2-master/images", "dataset2-master/images", "images", ".")
@@ -55,22 +61,21 @@ _HOW_TO_GET = (
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What is in a folder, but for hidden files: names of files of the set, in order, and a sentence for all else."""
+
+    names: list[str]
+    doubtful: list[str]  # what ends like a file of the set but is not named like one, such as a copy
+    foreign: list[str]
+
+
+@dataclass(frozen=True)
 class DataSet:
-    """The folders of a data set in the published layout.
+    """The folders of a data set in the published layout."""
 
-    Attributes
-    ----------
-    root : Path
-        The folder that was asked for.
-    raw : Path
-        Holds ``JPEGImages``, ``Annotations`` and ``labels.csv``.
-    augmented : Path
-        Holds ``TRAIN``, ``TEST`` and ``TEST_SIMPLE``, each with a folder per class.
-    """
-
-    root: Path
-    raw: Path
-    augmented: Path
+    root: Path  # the folder that was asked for
+    raw: Path  # holds JPEGImages, Annotations and labels.csv
+    augmented: Path  # holds TRAIN, TEST and TEST_SIMPLE, each with a folder per class
 
     @cached_property
     def is_phantom(self) -> bool:
@@ -101,18 +106,14 @@ class DataSet:
 
 
 def open_folder(folder: str | Path) -> DataSet:
-    """Recognise a data set in `folder`, with or without the archive's doubled folder names.
+    """Recognise a data set in a folder, with or without the archive's doubled folder names.
 
-    Parameters
-    ----------
-    folder : path
-        A folder, or a zip as Kaggle's website gives it, which is unpacked into the user cache (see
-        `archive.unpack`).
+    A zip, as Kaggle's website gives it, is unpacked into the user cache (see `archive.unpack`).
 
     Raises
     ------
     DataNotFoundError
-        If the folder does not exist or lacks one of the two halves of the data set.
+        If there is none, or one of its two halves is lacking.
     BadDataError
         If it is a file that cannot be unpacked.
     """
@@ -126,39 +127,38 @@ def open_folder(folder: str | Path) -> DataSet:
         root = archive.unpack(root)
     elif not is_folder:
         raise DataNotFoundError(f"There is no folder {str(root)!r:.300}; {_HOW_TO_GET}.")
-    raw, augmented = _first_with(root, "JPEGImages", _RAW), _first_with(root, "TRAIN", _AUGMENTED)
+    raw = next((root / c for c in _RAW if (root / c / "JPEGImages").is_dir()), None)
+    augmented = next((root / c for c in _AUGMENTED if (root / c / "TRAIN").is_dir()), None)
     ways = [f"{c}/JPEGImages" for c in _RAW if raw is None] + [f"{c}/TRAIN" for c in _AUGMENTED if augmented is None]
     for way in ways:
-        if misnamed := folders.find_other_case(root, way):
+        if misnamed := _find_other_case(root, way):
             wanted = next(part for part in way.split("/") if part.lower() == misnamed.name.lower())
             raise DataNotFoundError(f"{misnamed} should be called {wanted}; rename it.")
-    if raw is None and augmented is None:
-        raise DataNotFoundError(f"{root} holds no blood-cell data set; {_HOW_TO_GET}.")
-    if raw is None:
-        raise DataNotFoundError(f"{root} has the augmented images but no dataset-master; unpack that too.")
-    if augmented is None:
-        raise DataNotFoundError(f"{root} has the source photos but no dataset2-master; unpack that too.")
-    return DataSet(root, raw, augmented)
+    if raw and augmented:
+        return DataSet(root, raw, augmented)
+    if raw or augmented:
+        missing = "dataset2-master" if raw else "dataset-master"
+        raise DataNotFoundError(f"{root} has one half of the data set but no {missing}; unpack that too.")
+    raise DataNotFoundError(f"{root} holds no blood-cell data set; {_HOW_TO_GET}.")
 
 
-def _first_with(root: Path, child: str, candidates: tuple[str, ...]) -> Path | None:
-    return next((root / c for c in candidates if (root / c / child).is_dir()), None)
+def _find_other_case(root: Path, way: str) -> Path | None:
+    # The folder on a way down from `root` that is there in another case alone, such as "Train" for "TRAIN".
+    for part in way.split("/"):
+        if not (root / part).is_dir():
+            children = sorted(root.iterdir()) if root.is_dir() else []
+            return next((p for p in children if p.is_dir() and p.name.lower() == part.lower()), None)
+        root /= part
+    return None
 
 
 def find(data: str | Path | None = None, *, download: bool = True) -> DataSet:
-    """Find the data set: `data`, else ``WBC_DATA``, else the user cache, else a download.
-
-    Parameters
-    ----------
-    data : path, optional
-        A folder in the published layout, or a zip of one. If given (or set in ``WBC_DATA``) nothing else is tried.
-    download : bool
-        Whether kagglehub may fetch the archive (about 110 MB, no account needed).
+    """Find the data set: `data`, else ``WBC_DATA``, else the user cache, else a download of 110 MB (no account needed).
 
     Raises
     ------
     DataNotFoundError
-        If there is none at the place named, or nowhere and it cannot be downloaded.
+        If there is none at the place named, where alone it is sought, or nowhere and it cannot be downloaded.
     """
     named = data or os.environ.get("WBC_DATA")
     if named:
@@ -187,106 +187,111 @@ def list_images(data: DataSet) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per image: ``image`` (``SPLIT/CLASS/FILE``), ``split``, ``cell`` (class name),
-        ``label`` (1 to 4).
+        A row per image: ``image`` (``SPLIT/CLASS/FILE``), ``split``, ``cell`` (class name), ``label`` (1 to 4).
 
     Raises
     ------
     BadDataError
-        If a class folder is missing or empty, or holds a picture that is not named like one of the set.
+        If a folder is missing or empty, or holds a picture that is not named like one of the set.
     """
     rows = []
     for split in SPLITS:
         for cell in CLASSES:
-            folder = data.augmented / split / cell
-            names = folders.list_names(folder, _IMAGE_NAME)
+            names = _list_names(data, f"{split}/{cell}")
             if not names:
-                raise BadDataError(f"{folder} holds no image; unpack the archive again.")
+                raise BadDataError(f"{data.augmented / split / cell} holds no image; unpack the archive again.")
             rows += [(f"{split}/{cell}/{name}", split, cell, LABELS[cell]) for name in names]
     return pd.DataFrame(rows, columns=["image", "split", "cell", "label"])
 
 
 def list_photos(data: DataSet) -> list[int]:
     """Numbers of the source photos on disk, ascending; raises `BadDataError` like `list_images`."""
-    return [photo_number(Path(name)) for name in folders.list_names(data.raw / "JPEGImages", _PHOTO_NAME)]
+    return [photo_number(name) for name in _list_names(data, "JPEGImages")]
 
 
 def list_annotations(data: DataSet) -> list[int]:
     """Numbers of the photos that have a box file, ascending; raises `BadDataError` like `list_images`."""
-    return [photo_number(Path(name)) for name in folders.list_names(data.raw / "Annotations", _BOXES_NAME)]
+    return [photo_number(name) for name in _list_names(data, "Annotations")]
 
 
-def photo_number(path: Path) -> int:
+def photo_number(name: str) -> int:
     """Number of the photo that a file of ``JPEGImages`` or ``Annotations`` is, or belongs to."""
-    return int(path.stem.removeprefix("BloodImage_"))
+    return int(Path(name).stem.removeprefix("BloodImage_"))
 
 
-def look_through(data: DataSet) -> tuple[dict[str, folders.Contents], list[str]]:
-    """Look into every folder of a data set, whatever is in it.
+def look_into(data: DataSet, place: str) -> Contents:
+    """Tell the files of the set in one of its folders (of `PLACES`) from all else, by their names.
 
-    Returns
-    -------
-    contents : dict
-        By the folder: ``TRAIN/MONOCYTE`` and so on, ``JPEGImages``, ``Annotations``. One that is missing has no names.
-    problems : list of str
-        A sentence for each folder that is missing or empty, and for each entry that is no file of the set.
+    A folder that is missing or cannot be listed is a `BadDataError`.
     """
-    places = {f"{split}/{cell}": (data.augmented, _IMAGE_NAME) for split in SPLITS for cell in CLASSES}
-    places |= {"JPEGImages": (data.raw, _PHOTO_NAME), "Annotations": (data.raw, _BOXES_NAME)}
-    found, problems = {}, []
-    for place, (root, pattern) in places.items():
-        try:
-            found[place] = folders.look_into(root / place, pattern)
-        except BadDataError as error:
-            found[place] = folders.Contents([], [], [])
-            problems.append(str(error))
+    folder = (data.raw if place in _RAW_NAMES else data.augmented) / place
+    pattern = _RAW_NAMES.get(place, _IMAGE_NAME)
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if not e.name.startswith("."))
+    except FileNotFoundError as error:
+        if other := _find_other_case(folder.parent, folder.name):
+            raise BadDataError(f"{other} should be called {folder.name}; rename it.") from error
+        raise BadDataError(f"{folder}: the folder is missing; unpack the archive again.") from error
+    except NotADirectoryError as error:
+        raise BadDataError(f"{folder} is a file instead of a folder; unpack the archive again.") from error
+    except OSError as error:
+        raise BadDataError(f"{folder} cannot be listed ({error.strerror}); take another copy.") from error
+    contents = Contents([], [], [])
+    for name in names:
+        if pattern.fullmatch(name):
+            contents.names.append(name)
             continue
-        if not found[place].names:
-            problems.append(f"{root / place}: the folder is empty; unpack the archive again.")
-        problems += found[place].doubtful + found[place].foreign
-    return found, problems
+        # Hashes, tables and runs are written by names, and a terminal obeys some of their letters.
+        shown = folder / (name if name.isascii() and name.isprintable() else f"{name!a:.200}")
+        if name.lower().endswith(_ENDINGS):
+            contents.doubtful.append(f"{shown}: has no name of this set; remove it, or give it the published name.")
+        else:
+            contents.foreign.append(f"{shown}: is no file of this set; remove it.")
+    return contents
 
 
-def read_file(path: Path) -> bytes:
-    """Read one file of the data set, if it is a plain file of a plausible size.
+def _list_names(data: DataSet, place: str) -> list[str]:
+    contents = look_into(data, place)
+    if contents.doubtful:
+        raise BadDataError(contents.doubtful[0])
+    return contents.names
+
+
+def read_file(path: Path, limit: int = MAX_BYTES, remedy: str = RESTORE) -> bytes:
+    """Read one file, if it is a plain one of at most `limit` bytes.
 
     Raises
     ------
     BadDataError
-        If it is missing, empty, larger than ``MAX_BYTES``, no plain file, or unreadable.
+        If it is missing, empty, larger, no plain file, or unreadable; advises `remedy`.
     """
+    name = printable(path)
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
-            raise BadDataError(f"{path}: cannot be read (it is no plain file); {RESTORE}.")
-        if found.st_size == 0:
-            raise BadDataError(f"{path}: the file is empty; {RESTORE}.")
-        if found.st_size > MAX_BYTES:
-            raise BadDataError(f"{path}: {found.st_size:,} bytes is too large for a file of this set; {RESTORE}.")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+            raise BadDataError(f"{name}: cannot be read (it is no plain file); {remedy}.")
+        if status.st_size == 0:
+            raise BadDataError(f"{name}: the file is empty; {remedy}.")
+        if status.st_size > limit:
+            raise BadDataError(f"{name}: {status.st_size:,} bytes is too large for a picture of cells; {remedy}.")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise BadDataError(f"{path}: is missing; {RESTORE}.") from error
-    except OSError as error:
-        raise BadDataError(f"{path}: cannot be read ({error.strerror}); {RESTORE}.") from error
+        raise BadDataError(f"{name}: is missing; {remedy}.") from error
+    except (OSError, ValueError) as error:  # a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadDataError(f"{name}: cannot be read ({reason}); {remedy}.") from error
 
 
 def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
-    """Read ``labels.csv`` as it really is: trailing quoted lists, blanks, rows without a photo.
+    """Read the text of ``labels.csv`` as it really is: trailing quoted lists, blanks, rows without a photo.
 
-    Parameters
-    ----------
-    text : str
-        The file's content. Columns: an empty one, ``Image``, ``Category``.
-
-    Returns
-    -------
-    dict
-        Photo number to the classes named for it, in the file's order; ``()`` where the label is blank.
+    Gives the classes named for each photo, by its number, in the file's order; ``()`` where the label is blank.
 
     Raises
     ------
     BadDataError
-        If the header, a number or a class name is not what the published file has; names the line.
+        If a line is not as the published file has them; names the line.
     """
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=None), strict=True)
     known = {*CLASSES, "BASOPHIL"}
@@ -323,20 +328,13 @@ def read_labels(data: DataSet) -> dict[int, tuple[str, ...]]:
 
 
 def parse_boxes(text: str | bytes, name: str) -> pd.DataFrame:
-    """Read the boxes of one Pascal VOC file.
-
-    Parameters
-    ----------
-    text : str or bytes
-        The XML. Entities and external references are refused.
-    name : str
-        The file's name, for messages.
+    """Read the boxes of one Pascal VOC file, which messages call `name`; entities and references are refused.
 
     Returns
     -------
     DataFrame
-        A row per box: ``cell`` (WBC, RBC, Platelets), ``xmin``, ``ymin``, ``xmax``, ``ymax`` in pixels of
-        the 640x480 photo, and ``is_degenerate``: narrower or lower than two pixels (the published files have two).
+        A row per box: ``cell`` (WBC, RBC, Platelets), ``xmin``, ``ymin``, ``xmax``, ``ymax`` in pixels of the 640x480
+        photo, and ``is_degenerate``: narrower or lower than two pixels (the published files have two).
 
     Raises
     ------
@@ -362,16 +360,13 @@ def parse_boxes(text: str | bytes, name: str) -> pd.DataFrame:
         if cell not in {"WBC", "RBC", "Platelets"}:
             raise BadDataError(f"{name}, box {i}: unknown object {cell!r:.40}; restore the file.")
         rows.append((cell, *corner, xmax - xmin < 2 or ymax - ymin < 2))
-    columns = ["cell", "xmin", "ymin", "xmax", "ymax", "is_degenerate"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["cell", "xmin", "ymin", "xmax", "ymax", "is_degenerate"])
 
 
 def read_boxes(data: DataSet) -> pd.DataFrame:
     """All boxes of the data set: `parse_boxes` of each file with the column ``photo`` in front."""
-    frames = {}
-    for photo in list_annotations(data):
-        path = data.annotation_path(photo)
-        frames[photo] = parse_boxes(read_file(path), path.name)
+    files = {photo: data.annotation_path(photo) for photo in list_annotations(data)}
+    frames = {photo: parse_boxes(read_file(path), path.name) for photo, path in files.items()}
     if not frames:
         raise BadDataError(f"{data.raw / 'Annotations'} holds no box file; unpack the archive again.")
     return pd.concat(frames, names=["photo"]).reset_index("photo").reset_index(drop=True)
@@ -386,54 +381,19 @@ def index_photos(data: DataSet) -> pd.DataFrame:
         Indexed by ``photo``: ``labels`` (comma-separated class names, "" if blank), ``kind`` (single, multi,
         unlabelled), ``has_photo``, ``has_boxes``, ``n_wbc``, ``n_rbc``, ``n_platelets``, and ``split``
         (TRAIN, TEST, or "" for photos of which no augmented image was made).
-
-    Raises
-    ------
-    BadDataError
-        If a label or box file is not as it should be, or there are not two photos with a single label to be split.
     """
     labels = read_labels(data)
     on_disk, boxed = set(list_photos(data)), set(list_annotations(data))
     counts = read_boxes(data).groupby(["photo", "cell"]).size().unstack(fill_value=0)
     index = pd.DataFrame(index=pd.Index(sorted(on_disk | set(labels)), name="photo"))
     index["labels"] = [",".join(labels.get(p, ())) for p in index.index]
-    sizes = [len(labels.get(p, ())) for p in index.index]
-    index["kind"] = ["unlabelled" if n == 0 else "single" if n == 1 else "multi" for n in sizes]
+    index["kind"] = [("unlabelled", "single", "multi")[min(len(labels.get(p, ())), 2)] for p in index.index]
     index["has_photo"] = index.index.isin(on_disk)
     index["has_boxes"] = index.index.isin(boxed)
     if ((index.kind == "single") & index.has_photo).sum() < 2:
-        raise BadDataError(
-            f"{data.labels_path} names the class of fewer than two photos in {data.raw / 'JPEGImages'}; restore the "
-            "published table."
-        )
+        raise BadDataError(f"{data.labels_path} names the class of fewer than two photos; restore the published table.")
     for cell, column in {"WBC": "n_wbc", "RBC": "n_rbc", "Platelets": "n_platelets"}.items():
-        found = counts[cell] if cell in counts else pd.Series(dtype=int)
-        index[column] = found.reindex(index.index, fill_value=0).astype(int)
+        of_kind = counts[cell] if cell in counts else pd.Series(dtype=int)
+        index[column] = of_kind.reindex(index.index, fill_value=0).astype(int)
     index["split"] = published_split(index)
     return index
-
-
-def published_split(index: pd.DataFrame) -> pd.Series:
-    """Tell which split each photo's copies went to, by the recipe that gives the published class counts.
-
-    Single-label photos in the label file's order, basophils counted in, and scikit-learn's split with these very
-    arguments.
-
-    Parameters
-    ----------
-    index : DataFrame
-        Indexed by ``photo``, with ``kind``, ``has_photo`` and ``labels`` as in `index_photos`.
-
-    Returns
-    -------
-    Series of str
-        TRAIN, TEST or "" (no augmented image was made of it), by photo.
-    """
-    from sklearn.model_selection import train_test_split
-
-    eligible = index.index[(index.kind == "single") & index.has_photo]
-    train, test = train_test_split(eligible, test_size=0.2, random_state=10)
-    split = pd.Series("", index=index.index)
-    split[train], split[test] = "TRAIN", "TEST"
-    split[index.labels == "BASOPHIL"] = ""
-    return split

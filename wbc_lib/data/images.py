@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import IMAGE_SIZE, RESTORE, DataSet, list_images, read_file
-from wbc_lib.data.hashes import read_manifest
+from wbc_lib.data.hashes import read_checksums
 from wbc_lib.errors import BadDataError, UnknownNameError
 
 #: Height and width of the paper's network input.
@@ -249,7 +249,7 @@ def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress
         If an image is missing, damaged, or not 320x240.
     """
     index = list_images(data)
-    name = f"{read_manifest(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
+    name = f"{read_checksums(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
     cached = paths.cache() / "arrays" / name
     if paths.read_array(cached) is None:
         files = [data.image_path(image) for image in index.image]

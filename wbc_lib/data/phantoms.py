@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data import dataset
+from wbc_lib.data import dataset, splits
 from wbc_lib.data.dataset import MAX_ROTATION, MAX_SHIFT, N_MARKS, SHEAR
 from wbc_lib.data.images import AFFINE, OnProgress, shrink, warp
 from wbc_lib.errors import BadDataError
@@ -110,11 +110,11 @@ def draw_photo(cells: tuple[str, ...], rng: np.random.Generator) -> Photo:
             density[there] += (rng.uniform(0.7, 1.0) * cover * dish)[..., None] * stain
             boxes.append(box)
     density /= 1 + density  # stacked cells let more light through than their densities added would
-    stain = rng.lognormal(0, 0.13) * rng.normal(1, 0.06, 3).astype(np.float32)
+    shade = rng.lognormal(0, 0.13) * rng.normal(1, 0.06, 3).astype(np.float32)
     for cell, spot in zip(cells, whites, strict=True):
         drawn, cover = _white_cell(KINDS[cell], spot[2], rng)
         there, box = _lay("WBC", cover, spot)  # pushes red cells aside; what lies under it shows through a little
-        density[there] += cover[..., None] * (drawn * stain - 0.9 * density[there])
+        density[there] += cover[..., None] * (drawn * shade - 0.9 * density[there])
         boxes.append(box)
     seen = density[MARGIN:-MARGIN, MARGIN:-MARGIN]
     return Photo(_expose(cv2.GaussianBlur(seen, (0, 0), rng.uniform(0.7, 1.7)), rng), tuple(boxes))
@@ -301,7 +301,7 @@ def plan_labels(scale: float, rng: np.random.Generator) -> pd.DataFrame:
     plan = pd.DataFrame(rows, columns=["labels", "kind", "has_photo", "has_boxes"])
     while True:
         plan = plan.sample(frac=1, random_state=rng).reset_index(drop=True).rename_axis("photo")
-        plan["split"] = dataset.published_split(plan)
+        plan["split"] = splits.published_split(plan)
         sizes = plan.groupby(["labels", "split"]).size()
         if all(sizes.get((c, "TEST"), 0) >= 1 and sizes.get((c, "TRAIN"), 0) >= 2 for c in dataset.CLASSES):
             return plan

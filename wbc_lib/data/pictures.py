@@ -3,7 +3,6 @@
 import glob
 import io
 import os
-import stat
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, MpoImagePlugin, TiffImagePlugin
 
-from wbc_lib.data.dataset import IMAGE_SIZE
+from wbc_lib.data.dataset import IMAGE_SIZE, read_file
 from wbc_lib.data.images import INPUT_SHAPE, decode_jpeg, shrink
 from wbc_lib.errors import BadDataError, printable
 
@@ -47,21 +46,11 @@ _MAX_NAMED = 20
 
 @dataclass(frozen=True)
 class Found:
-    """What names of files, folders and patterns lead to.
+    """What names of files, folders and patterns lead to."""
 
-    Attributes
-    ----------
-    pictures : list of Path
-        Each once: in the order of the names, within a folder or pattern by name.
-    passed_over : list of Path
-        What lies in the folders besides: files without an ending of `ENDINGS`, hidden ones, linked folders.
-    problems : list of str
-        A sentence for every name that means no picture, and every folder that cannot be listed.
-    """
-
-    pictures: list[Path]
-    passed_over: list[Path]
-    problems: list[str]
+    pictures: list[Path]  # each once: in the order of the names, within a folder or pattern by name
+    passed_over: list[Path]  # in the folders besides: files without an ending of `ENDINGS`, hidden ones, linked folders
+    problems: list[str]  # a sentence for every name that means no picture, and every folder that cannot be listed
 
     def describe_passed_over(self) -> str:
         """One sentence with the number and the first names; "" if nothing was passed over."""
@@ -84,7 +73,7 @@ def find_pictures(names: Iterable[str]) -> Found:
     for name in names:
         place = Path(name)
         matches = _match(name)
-        known, below = len(problems), []
+        n_problems, below = len(problems), []
         for match in matches:
             if match.is_dir():
                 taken, others = _walk(match, problems)
@@ -94,7 +83,7 @@ def find_pictures(names: Iterable[str]) -> Found:
                 below.append(match)
         if not matches:
             problems.append(f"{printable(place)}: there is no such file or folder.")
-        elif not below and len(problems) == known:
+        elif not below and len(problems) == n_problems:
             problems.append(f"{printable(place)}: holds no picture ({', '.join(ENDINGS)}).")
         pictures |= dict.fromkeys(below)
     return Found(list(pictures), [path for path in passed_over if path not in pictures], problems)
@@ -111,7 +100,8 @@ def _match(name: str) -> list[Path]:
 
 def _walk(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
     # The pictures below a folder and what else is there. Links to folders are not followed: they may lead in circles.
-    pictures, others = [], []
+    pictures: list[Path] = []
+    others: list[Path] = []
 
     def note(error: OSError) -> None:
         problems.append(f"{printable(error.filename)}: the folder cannot be listed ({error.strerror}).")
@@ -125,21 +115,11 @@ def _walk(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
 
 
 def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
-    """Read one JPEG, PNG, TIFF, BMP or WebP at the network's size; the content counts, not the ending.
+    """Read one JPEG, PNG, TIFF, BMP or WebP at the network's size, in RGB; the content counts, not the ending.
 
     A JPEG of 320x240, as the data set has, is decoded at half size and averaged (`images.read_small`): the very pixels
     that a training sees. Of any other picture the middle, cut to the network's proportions (4:3), is averaged down.
     EXIF turns are applied, and colours of another profile are brought to sRGB.
-
-    Parameters
-    ----------
-    path : Path
-    shape : tuple of int
-        Height and width of the network's input.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, RGB)
 
     Raises
     ------
@@ -149,7 +129,7 @@ def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np
         several pages.
     """
     name = printable(path)
-    content = _read(path, name)
+    content = read_file(path, _MAX_BYTES, _COPY)
     form = _examine(content, name)
     if form.is_jpeg and form.size == IMAGE_SIZE:
         half = decode_jpeg(content, name, _COPY, reduce=True)
@@ -174,19 +154,6 @@ def cut(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
     columns = min(width, height * shape[1] // shape[0])
     top, left = (height - rows) // 2, (width - columns) // 2
     return image[top : top + rows, left : left + columns]
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
-            raise BadDataError(f"{name}: is no file.")
-        if found.st_size > _MAX_BYTES:
-            raise BadDataError(f"{name}: {found.st_size:,} bytes are too many for a picture of a cell.")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise BadDataError(f"{name}: cannot be read ({reason}).") from error
 
 
 @dataclass(frozen=True)
@@ -257,7 +224,8 @@ def _refuse_odd(opened: Image.Image, name: str) -> None:
 def _count_frames(opened: Image.Image) -> int:
     # Without smaller copies of the first, as a pyramid of pages has, or a phone's JPEG with its preview or gain map.
     if isinstance(opened, MpoImagePlugin.MpoImageFile):
-        return 1 + sum("Multi-Frame" in entry["Attribute"]["MPType"] for entry in opened.mpinfo[0xB002][1:])
+        entries = (opened.mpinfo or {}).get(0xB002, [])[1:]
+        return 1 + sum("Multi-Frame" in entry["Attribute"]["MPType"] for entry in entries)
     frames = getattr(opened, "n_frames", 1)
     if not isinstance(opened, TiffImagePlugin.TiffImageFile) or frames == 1:
         return frames
@@ -307,7 +275,7 @@ def _decode(content: bytes, form: _Form, name: str) -> NDArray[np.uint8]:
             deep = None
     if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != pixels.shape[:2]:
         raise BadDataError(f"{name}: holds {form.bits} bits per channel in a form that is not read; {_SAVE}.")
-    pixels[..., :3] = cv2.cvtColor(_to_8_bits(deep, form, name), cv2.COLOR_BGR2RGB)
+    pixels[..., :3] = cv2.cvtColor(_to_8_bits(np.asarray(deep, np.uint16), form, name), cv2.COLOR_BGR2RGB)
     return pixels
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 
@@ -19,21 +20,8 @@ class Split:
 def split_at_random(n: int, share: float, seed: int) -> Split:
     """Hold back a random share of `n` images, as the paper's figures imply.
 
-    Copies of one photo land on both sides: this is the protocol under test, not one to follow.
-
-    Parameters
-    ----------
-    n : int
-        Number of images.
-    share : float
-        Held back for validation, 0 to 1 (rounded to whole images).
-    seed : int
-        Same seed, same split.
-
-    Returns
-    -------
-    Split
-        Row numbers, each part ascending.
+    Copies of one photo land on both sides: this is the protocol under test, not one to follow. The same seed gives the
+    same split; row numbers are ascending.
     """
     order = np.random.default_rng([seed, 0]).permutation(n)
     held_back = round(n * share)
@@ -83,18 +71,7 @@ def split_by_group(
 
 
 def undersample(labels: NDArray[np.integer], seed: int) -> NDArray[np.int64]:
-    """Choose as many rows of every class as the rarest class has.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (rows,)
-    seed : int
-
-    Returns
-    -------
-    ndarray of int
-        Row numbers, ascending.
-    """
+    """Choose as many rows of every class as the rarest class has; row numbers, ascending."""
     rng = np.random.default_rng([seed, 1])
     classes, counts = np.unique(labels, return_counts=True)
     chosen = [rng.choice(np.flatnonzero(labels == c), counts.min(), replace=False) for c in classes]
@@ -106,18 +83,8 @@ def choose_share(
 ) -> NDArray[np.int64]:
     """Choose the rows of a share of each class's photos; a smaller share is part of a larger one.
 
-    Parameters
-    ----------
-    labels, photos : ndarray of int, shape (rows,)
-        A photo counts for the label of its first row.
-    share : float
-        0 to 1; at least one photo of each class is chosen.
-    seed : int
-
-    Returns
-    -------
-    ndarray of int
-        Row numbers, ascending.
+    At least one photo of each class is chosen; a photo counts for the label of its first row. Row numbers are
+    ascending.
     """
     names, first = np.unique(photos, return_index=True)
     of_photo = labels[first]
@@ -127,3 +94,20 @@ def choose_share(
         mine = order[of_photo[order] == label]
         chosen.extend(mine[: max(1, round(share * len(mine)))])
     return np.flatnonzero(np.isin(photos, names[chosen]))
+
+
+def published_split(index: pd.DataFrame) -> pd.Series:
+    """Tell which split each photo's copies went to, by the recipe that gives the published class counts.
+
+    Single-label photos in the label file's order, basophils counted in, and scikit-learn's split with these very
+    arguments. `index` has ``kind``, ``has_photo`` and ``labels`` as in `index_photos`; the outcome is TRAIN, TEST or ""
+    (no augmented image was made of it).
+    """
+    from sklearn.model_selection import train_test_split
+
+    eligible = index.index[(index.kind == "single") & index.has_photo]
+    train, test = train_test_split(eligible, test_size=0.2, random_state=10)
+    split = pd.Series("", index=index.index)
+    split[train], split[test] = "TRAIN", "TEST"
+    split[index.labels == "BASOPHIL"] = ""
+    return split

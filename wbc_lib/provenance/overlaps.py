@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import IMAGE_SIZE, PHOTO_SIZE, DataSet, list_photos
-from wbc_lib.data.hashes import read_manifest
+from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import AFFINE, affine_maps, one_thread, read_reduced, to_grey
 from wbc_lib.errors import BadDataError
 from wbc_lib.provenance.registration import Limits, build_index, compare, detect, footprint, is_within, register, vote
@@ -85,10 +85,10 @@ def find_pairs(data: DataSet) -> pd.DataFrame:
 
 def read_pairs(data: DataSet) -> pd.DataFrame:
     """The pairs of any data set: as recorded if these are the published files, else found here (see `find_pairs`)."""
-    manifest = read_manifest(data)
-    if manifest.is_published and recorded_path().exists():
+    checksums = read_checksums(data)
+    if checksums.is_published and recorded_path().exists():
         return read_recorded()
-    cached = paths.cache() / "fields" / f"{manifest.sha256[:16]}-method{METHOD}-opencv{cv2.__version__}.csv"
+    cached = paths.cache() / "fields" / f"{checksums.sha256[:16]}-method{METHOD}-opencv{cv2.__version__}.csv"
     if not cached.exists():
         _write(find_pairs(data), cached)
     return _parse(cached)

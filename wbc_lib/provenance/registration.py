@@ -190,7 +190,7 @@ def detect(grey: NDArray[np.uint8], *, mirrored: bool = False) -> Features:
     points = np.array([k.pt for k in keypoints], np.float32)
     if mirrored:
         points[:, 0] = grey.shape[1] - 1 - points[:, 0]
-    return Features(points, descriptors)
+    return Features(points, np.asarray(descriptors, np.uint8))
 
 
 def build_index(pictures: Sequence[Features]) -> Index:

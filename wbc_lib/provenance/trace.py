@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from wbc_lib import paths, stopping
 from wbc_lib.data.dataset import CLASSES, DataSet, index_photos, list_images
-from wbc_lib.data.hashes import read_manifest
+from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import AFFINE, OnProgress, one_thread, read_image, require_size, to_grey
 from wbc_lib.errors import BadDataError, DataNotFoundError
 from wbc_lib.provenance.registration import Source, SourceIndex, find_source, index_sources, read_source
@@ -111,7 +111,7 @@ def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None, 
 
 def read(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
     """The table of any data set: as recorded if these are the published files, else traced here (see `trace`)."""
-    if read_manifest(data).is_published and recorded_path().exists():
+    if read_checksums(data).is_published and recorded_path().exists():
         return read_recorded()
     return trace(data, on_progress)
 
@@ -150,7 +150,7 @@ def read_recorded() -> pd.DataFrame:
 
 
 def _cache_folder(data: DataSet) -> Path:
-    name = f"{read_manifest(data).sha256[:16]}-method{METHOD}-opencv{cv2.__version__}"
+    name = f"{read_checksums(data).sha256[:16]}-method{METHOD}-opencv{cv2.__version__}"
     return paths.cache() / "provenance" / name
 
 
@@ -199,7 +199,7 @@ class _Tracer:
         for image, cell in zip(chunk.image, chunk.cell, strict=True):
             path = self.data.image_path(image)
             picture = read_image(path)
-            require_size(*picture.shape[1::-1], path)
+            require_size(picture.shape[1], picture.shape[0], path)
             match = find_source(to_grey(picture), self.photos[cell])
             affine = dict(zip(AFFINE, match.affine.ravel(), strict=True))
             rows.append({"image": image, "mirrored": match.mirrored, **affine, **vars(match)})

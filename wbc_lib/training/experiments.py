@@ -337,7 +337,7 @@ class Plan:
     seed : int
         Decides the split, the first weights, the order of the images and what dropout drops.
     data_sha256 : str
-        Of the data set's manifest.
+        Of the data set's files.
     """
 
     experiment: Experiment

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import DataSet
-from wbc_lib.data.hashes import read_manifest
+from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import RESIZING, load_images
 from wbc_lib.training.experiments import Experiment
 
@@ -38,7 +38,7 @@ def load_features(
         If the base's weights cannot be had.
     """
     network, shape = experiment.network, experiment.input_shape
-    sha256 = read_manifest(data).sha256[:16]
+    sha256 = read_checksums(data).sha256[:16]
     name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}"
     name += ".npy" if network.base_pooling == "flatten" else f"-{network.base_pooling}.npy"
     cached = paths.cache() / "features" / name

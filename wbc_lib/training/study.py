@@ -12,7 +12,7 @@ import pandas as pd
 from wbc_lib import paths, progress
 from wbc_lib.data import dataset
 from wbc_lib.data.dataset import DataSet
-from wbc_lib.data.hashes import PUBLISHED_SHA256, Manifest, read_manifest
+from wbc_lib.data.hashes import PUBLISHED_SHA256, Checksums, read_checksums
 from wbc_lib.data.images import Images, load_images
 from wbc_lib.errors import DataNotFoundError, RunError, WeightsError
 from wbc_lib.provenance import overlaps
@@ -49,14 +49,14 @@ class Study:
     results_of: str = ""
 
     @cached_property
-    def manifest(self) -> Manifest:
+    def checksums(self) -> Checksums:
         """The data set's hashes."""
-        return read_manifest(self.data)
+        return read_checksums(self.data)
 
     @property
     def data_sha256(self) -> str:
         """Of the data that the runs were made of."""
-        return self.results_of or self.manifest.sha256
+        return self.results_of or self.checksums.sha256
 
     @property
     def named(self) -> str:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from wbc_lib.data.dataset import DataSet
-from wbc_lib.data.hashes import read_manifest
+from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import Scale
 from wbc_lib.errors import RunError
 from wbc_lib.training.arrays import gather
@@ -90,7 +90,7 @@ def retrain(run: Run, data: DataSet) -> Comparison:
 
 def _plan_of(run: Run, data: DataSet) -> Plan:
     plan = read_plan(run.record["experiment"], run.record["config"])
-    if plan.data_sha256 != read_manifest(data).sha256:
+    if plan.data_sha256 != read_checksums(data).sha256:
         raise RunError(f"{run.name} was made of other data than {data.root}; name the right folder with --data.")
     if plan.key != run.key:
         raise RunError(f"{run.name} was made by an earlier version of the numerics; train it again with `wbc train`.")
