@@ -69,7 +69,7 @@ def _other_kind(file: Path) -> str:
         return "a JPEG, not the data set; name the folder or the zip that the whole set is in."
     try:
         is_tar = tarfile.is_tarfile(file)
-    except _UNREADABLE:
+    except (*_UNREADABLE, OSError):
         is_tar = False
     return "a tar, not a zip; unpack it with `tar -xf` and name the folder that comes out of it." if is_tar else ""
 

@@ -88,7 +88,7 @@ def read_pairs(data: DataSet) -> pd.DataFrame:
     checksums = read_checksums(data)
     if checksums.is_published and recorded_path().exists():
         return read_recorded()
-    cached = paths.cache() / "fields" / f"{checksums.sha256[:16]}-method{METHOD}-opencv{cv2.__version__}.csv"
+    cached = paths.cache() / "overlaps" / f"{checksums.sha256[:16]}-method{METHOD}-opencv{cv2.__version__}.csv"
     if not cached.exists():
         _write(find_pairs(data), cached)
     return _parse(cached)

@@ -5,8 +5,6 @@ order drawn anew; it names an image by its place in the epoch and by a number be
 image that is given the name of an earlier one takes its place.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -124,33 +122,14 @@ def dispersion(copies: ArrayLike) -> NDArray[np.float64]:
     return ((copies - mean) ** 2 / mean).sum(axis=-1)
 
 
-@dataclass(frozen=True)
-class Evenness:
-    """How evenly images are spread over photos, under two accounts of how they were drawn.
+def assess_evenness(copies: NDArray[np.integer], simulated: NDArray[np.integer]) -> tuple[float, float]:
+    """Hold the copies found per photo against two accounts of how they were drawn.
 
-    Attributes
-    ----------
-    dispersion : float
-        See `dispersion`.
-    p_independent : float
-        Probability of so even a spread, or a more even one, if each image had drawn its photo by itself.
-    p_recipe : float
-        Two-sided probability of a spread as unusual as this if the recipe was followed.
+    Gives the probability of so even a spread, or a more even one, if each image had drawn its photo by itself, and the
+    two-sided probability of a spread as unusual as this if the recipe was followed, as in `simulate_copies`.
     """
-
-    dispersion: float
-    p_independent: float
-    p_recipe: float
-
-
-def assess_evenness(copies: NDArray[np.integer], simulated: NDArray[np.integer]) -> Evenness:
-    """Hold the copies found per photo against multinomial draws, and against what `simulate_copies` gives."""
     observed = float(dispersion(copies))
-    return Evenness(
-        dispersion=observed,
-        p_independent=float(stats.chi2.cdf(observed, len(copies) - 1)),
-        p_recipe=two_sided(observed, dispersion(simulated)),
-    )
+    return float(stats.chi2.cdf(observed, len(copies) - 1)), two_sided(observed, dispersion(simulated))
 
 
 def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[pd.DataFrame, NDArray[np.int64]]:
@@ -159,15 +138,14 @@ def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[
     Returns
     -------
     tuple of DataFrame and ndarray of int, shape (resamples,)
-        ``p_independent`` and ``p_recipe`` as in `Evenness`, with the index of `counted` (NaN where there is one photo);
-        and how many images were lost to names given twice each time the recipe was followed.
+        ``p_independent`` and ``p_recipe`` (see `assess_evenness`), with the index of `counted` (NaN where there is one
+        photo); and how many images were lost to names given twice each time the recipe was followed.
     """
     rng = np.random.default_rng(seed)
     rows, lost = [], np.zeros(resamples, int)
     for row in counted.itertuples():
         simulated = simulate_copies(row.photos, row.draws, resamples, rng)
-        even = assess_evenness(row.copies, simulated)
-        rows.append((even.p_independent, even.p_recipe) if row.photos > 1 else (np.nan, np.nan))
+        rows.append(assess_evenness(row.copies, simulated) if row.photos > 1 else (np.nan, np.nan))
         lost += row.draws - simulated.sum(axis=1)
     return pd.DataFrame(rows, columns=["p_independent", "p_recipe"], index=counted.index), lost
 

@@ -151,7 +151,7 @@ def augment(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 
     Rotation within 20 degrees, shift within a tenth of either side, shear within 0.2 degrees, mirrored in each axis
     half of the time; what comes in from outside is black. (The published images turn out to be sheared by up to
-    0.2 radians, which is more; see `wbc_lib.provenance.trace`.)
+    0.2 radians, which is more; see `wbc_lib.provenance.recipe`.)
     """
     height, width = pixels.shape[1:3]
     centre = np.array([width / 2 - 0.5, height / 2 - 0.5])
