@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, WIDTH, draw_missing, new_figure, nice
+from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, WIDTH, draw_missing, new_figure, new_grid
 
 #: What is left of the brightness of a picture where a network pays no attention.
 _DIM = 0.35
 _COVER_COLOURS = ("#000000", "#56B4E9", "#D55E00", "#009E73")
-_LARGE = 10
+_EVEN = {"color": "black", "lw": 2, "ls": (0, (1.2, 0.8))}
+_MEAN = {"color": "black", "marker": "D", "mfc": "white", "ms": 7, "mew": 1.6, "ls": "", "zorder": 4}
 
 
 def draw_panels(panels: Sequence[Panel | None], columns: int) -> Figure:
@@ -33,9 +35,7 @@ def draw_panels(panels: Sequence[Panel | None], columns: int) -> Figure:
     if not panels:
         return draw_missing("The photos that these maps belong to are not on this machine.")
     rows = -(-len(panels) // columns)
-    figure, axes = new_figure((0.75 * WIDTH / columns + 0.28) * rows, rows, columns)
-    for axis in axes.flat:
-        axis.set_axis_off()
+    figure, axes = new_grid(0.75 * WIDTH / columns + 0.28, rows, columns)
     for axis, panel in zip(axes.flat, panels, strict=False):
         if panel is not None:
             _draw_panel(axis, panel)
@@ -53,7 +53,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     for corners in panel.corners if panel.corners is not None else ():
         axis.add_patch(Polygon(corners, fill=False, ec=BOX_COLOURS["WBC"], lw=1.4))
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    axis.set_title(panel.title, fontsize=_LARGE, loc="left")
+    axis.set_title(panel.title, loc="left")
 
 
 def draw_shares(photos: pd.DataFrame, table: pd.DataFrame) -> Figure:
@@ -67,33 +67,33 @@ def draw_shares(photos: pd.DataFrame, table: pd.DataFrame) -> Figure:
         As `summary.tabulate_shares` gives it: the mean and its interval, and what an even map would have.
     """
     kinds = [(cell, kind) for cell in CLASSES for kind in ("right", "wrong")]
+    names = [f"{cell.capitalize()}, {kind}" for cell, kind in kinds]
     figure, axes = new_figure(0.48 * len(kinds) + 1.1)
     axis = axes[0, 0]
-    rng = np.random.default_rng(0)
     for row, (cell, kind) in enumerate(kinds):
         if (cell, kind) not in table.index:
-            axis.text(0.01, row, "none", color=GREY, va="center", fontsize=_LARGE)
+            axis.text(0.01, row, "none", color=GREY, va="center")
             continue
-        own = photos[(photos.cell == cell) & (photos.is_right == (kind == "right"))]
+        dots = photos[(photos.cell == cell) & (photos.is_right == (kind == "right"))].assign(kind=names[row])
         colour, summary = CLASS_COLOURS[cell], table.loc[(cell, kind)]
-        face = colour if kind == "right" else "none"
-        offsets = rng.uniform(-0.22, 0.22, len(own)) if len(own) > 1 else np.zeros(len(own))
-        axis.scatter(own.share, row + offsets, s=26, facecolor=face, edgecolor=colour, alpha=0.75, lw=1.3)
-        axis.plot([summary.even] * 2, [row - 0.36, row + 0.36], color="black", lw=2, ls=(0, (1.2, 0.8)))
-        if len(own) > 1:
-            axis.hlines(row, summary.low, summary.high, color="black", lw=2)
-            axis.plot(summary.share, row, "D", color="black", mfc="white", ms=7, mew=1.6)
-    axis.set_yticks(range(len(kinds)), [f"{nice(cell)}, {kind}" for cell, kind in kinds], fontsize=_LARGE)
-    axis.set(xlim=(-0.02, 1.02), ylim=(len(kinds) - 0.5, -0.5))
-    axis.set_xlabel("share of the attention inside the cell's box", fontsize=_LARGE)
+        marker, size = ("o", 5.5) if kind == "right" else ("$\\circ$", 7)
+        look = {"marker": marker, "size": size, "color": colour, "alpha": 0.75, "warn_thresh": 1}
+        sns.swarmplot(dots, x="share", y="kind", order=names, ax=axis, **look)
+        axis.plot([summary.even] * 2, [row - 0.36, row + 0.36], **_EVEN)
+        if len(dots) > 1:
+            axis.hlines(row, summary.low, summary.high, color="black", lw=2, zorder=3)
+            axis.plot(summary.share, row, **_MEAN)
+    axis.set_yticks(range(len(kinds)), names)
+    axis.set(xlim=(-0.02, 1.02), ylim=(len(kinds) - 0.5, -0.5), ylabel="")
+    axis.set_xlabel("share of the attention inside the cell's box")
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     axis.grid(axis="y", visible=False)
     handles = [
         axis.plot([], [], "o", color=GREY, mec=GREY, mfc=GREY, alpha=0.7, label="a photo")[0],
-        axis.plot([], [], "D", color="black", mfc="white", ms=7, label="mean, interval")[0],
-        axis.plot([], [], color="black", lw=2, ls=(0, (1.2, 0.8)), label="attention spread evenly")[0],
+        axis.plot([], [], label="mean, interval", **_MEAN)[0],
+        axis.plot([], [], label="attention spread evenly", **_EVEN)[0],
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=_LARGE)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -118,14 +118,14 @@ def draw_covered(tables: Mapping[str, pd.DataFrame], chance: float) -> Figure:
             axis.barh(at, own.accuracy, height=0.92 * step, color=_tint(colour), edgecolor=colour, lw=0.8, label=cover)
             axis.hlines(at, own.low, own.high, color="black", lw=1)
         axis.axvline(chance, color=GREY, ls=":", lw=1.2)
-        axis.set_title(title, fontsize=_LARGE)
+        axis.set_title(title)
         axis.set(xlim=(0, 1.02), ylim=(len(cells) - 0.5, -0.5))
-        axis.set_xlabel("accuracy", fontsize=_LARGE)
+        axis.set_xlabel("accuracy")
         axis.xaxis.set_major_formatter(PercentFormatter(1))
-        axis.set_yticks(range(len(cells)), [nice(cell) for cell in cells], fontsize=_LARGE)
+        axis.set_yticks(range(len(cells)), [cell.capitalize() for cell in cells])
         axis.grid(axis="y", visible=False)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=_LARGE)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -155,17 +155,17 @@ def draw_randomised(table: pd.DataFrame, even: float, between_runs: NDArray[np.f
     if len(between_runs):
         middle = float(np.median(between_runs))
         left.axvline(middle, color=GREY, ls=":", lw=1.5)
-        left.text(middle, -0.6, "two trainings ", color=GREY, fontsize=_LARGE, ha="right")
+        left.text(middle, -0.6, "two trainings ", color=GREY, ha="right")
     left.set(xlim=(-1.02, 1.05), ylim=(len(table) - 0.5, -0.85))
-    left.set_xlabel("rank correlation with the trained map", fontsize=_LARGE)
+    left.set_xlabel("rank correlation with the trained map")
     right.plot(table.share, rows, "o", color="#D55E00", ms=8)
-    right.axvline(even, color="black", lw=2, ls=(0, (1.2, 0.8)))
-    right.text(even, -0.6, "  spread evenly", color="black", fontsize=_LARGE, ha="left")
+    right.axvline(even, **_EVEN)
+    right.text(even, -0.6, "  spread evenly", color="black", ha="left")
     right.set(xlim=(0, 1.02))
-    right.set_xlabel("share inside the box, mean", fontsize=_LARGE)
+    right.set_xlabel("share inside the box, mean")
     right.xaxis.set_major_formatter(PercentFormatter(1))
     names = [table.index[0], *(f"+ {name}" if i else name for i, name in enumerate(table.index[1:]))]
-    left.set_yticks(rows, names, fontsize=_LARGE)
+    left.set_yticks(rows, names)
     for axis in axes[0]:
         axis.grid(axis="y", visible=False)
     return figure

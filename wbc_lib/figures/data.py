@@ -5,10 +5,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, TRAINING, VALIDATION, WIDTH, new_figure, nice
+from wbc_lib.data.dataset import PHOTO_SIZE
+from wbc_lib.figures.style import (
+    BOX_COLOURS,
+    CLASS_COLOURS,
+    GREY,
+    TEST,
+    TRAINING,
+    VALIDATION,
+    WIDTH,
+    draw_boxes,
+    draw_missing,
+    new_figure,
+    new_grid,
+)
+
+#: How much a difference of two pictures is amplified to be seen.
+AMPLIFIED = 8
 
 
 def draw_cells(images: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
@@ -20,37 +36,55 @@ def draw_cells(images: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
         By class name.
     """
     columns = max(len(row) for row in images.values())
-    figure, axes = new_figure(1.25 * len(images), len(images), columns)
-    for axis in axes.flat:
-        axis.set_axis_off()
+    figure, axes = new_grid(1.25, len(images), columns)
     for row, (cell, pictures) in zip(axes, images.items(), strict=True):
         for axis, picture in zip(row, pictures, strict=False):
             axis.imshow(picture, interpolation="nearest")
-        row[0].set_title(nice(cell), loc="left", color=CLASS_COLOURS.get(cell, "black"), fontweight="bold")
+        row[0].set_title(cell.capitalize(), loc="left", color=CLASS_COLOURS.get(cell, "black"), fontweight="bold")
     return figure
 
 
-def draw_photos(photos: Sequence[tuple[str, NDArray[np.uint8], pd.DataFrame]]) -> Figure:
+def draw_photos(photos: Sequence[tuple[str, NDArray[np.uint8], pd.DataFrame]], columns: int = 2) -> Figure:
     """Show photos with their boxes.
 
     Parameters
     ----------
     photos : sequence of (title, image, boxes)
-        Image: uint8 (height, width, RGB). Boxes: as `dataset.parse_boxes` gives them.
+        Image: uint8 (height, width, RGB). Boxes: as `style.draw_boxes` takes them. Of no photos a sentence is drawn.
+    columns : int
+        Photos in a row.
     """
-    columns = min(2, len(photos))
+    if not photos:
+        return draw_missing("There are no such photos in this data set.")
     rows = -(-len(photos) // columns)
-    figure, axes = new_figure(2.9 * rows, rows, columns)
-    for axis in axes.flat:
-        axis.set_axis_off()
+    figure, axes = new_grid(WIDTH / columns * PHOTO_SIZE[1] / PHOTO_SIZE[0] + 0.2, rows, columns)
     for axis, (title, image, boxes) in zip(axes.flat, photos, strict=False):
         axis.imshow(image)
-        axis.set_title(title, loc="left")
-        for box in boxes.itertuples():
-            size = (box.xmax - box.xmin, box.ymax - box.ymin)
-            axis.add_patch(Rectangle((box.xmin, box.ymin), *size, fill=False, lw=1.4, ec=BOX_COLOURS[box.cell]))
-    handles = [Patch(fill=False, ec=colour, label=cell) for cell, colour in BOX_COLOURS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        axis.set_title(title, loc="left", fontsize=9 if columns < 4 else 7)
+        draw_boxes(axis, boxes)
+    if any("cell" in boxes for _, _, boxes in photos):
+        handles = [Patch(fill=False, ec=colour, label=cell) for cell, colour in BOX_COLOURS.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def draw_reproductions(rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]) -> Figure:
+    """Show images beside what was made again from their photos, and the difference, amplified.
+
+    Parameters
+    ----------
+    rows : sequence of (title, image, made again)
+        Pictures of one size, uint8 (height, width, RGB).
+    """
+    figure, axes = new_grid(1.95, len(rows), 3)
+    for row, (title, image, again) in zip(axes, rows, strict=True):
+        difference = np.abs(image.astype(int) - again).mean(axis=-1)
+        row[0].imshow(image)
+        row[1].imshow(again)
+        row[2].imshow(np.clip(AMPLIFIED * difference, 0, 255), cmap="gray", vmin=0, vmax=255)
+        row[0].set_title(title, loc="left", fontsize=8)
+        row[1].set_title("made again", loc="left", fontsize=8)
+        row[2].set_title(f"difference, times {AMPLIFIED}", loc="left", fontsize=8)
     return figure
 
 
@@ -65,7 +99,7 @@ def draw_balance(counts: pd.DataFrame) -> Figure:
     figure, axes = new_figure(0.36 * len(counts) + 0.9, 1, counts.shape[1], sharey=True)
     for axis, (name, column) in zip(axes[0], counts.items(), strict=True):
         colours = [CLASS_COLOURS.get(cell, GREY) for cell in column.index]
-        bars = axis.barh([nice(cell) for cell in column.index], column.to_numpy(), color=colours)
+        bars = axis.barh([cell.capitalize() for cell in column.index], column.to_numpy(), color=colours)
         axis.bar_label(bars, [f"{n:,.0f}" for n in column], padding=3)
         axis.set_title(name)
         axis.margins(x=0.2)
@@ -76,11 +110,10 @@ def draw_balance(counts: pd.DataFrame) -> Figure:
 
 def draw_side_by_side(pictures: Mapping[str, NDArray[np.uint8]]) -> Figure:
     """Show pictures beside each other at the same size, each pixel as a square."""
-    figure, axes = new_figure(0.8 * WIDTH / len(pictures) + 0.3, 1, len(pictures))
+    figure, axes = new_grid(0.8 * WIDTH / len(pictures) + 0.3, 1, len(pictures))
     for axis, (title, picture) in zip(axes[0], pictures.items(), strict=True):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title)
-        axis.set_axis_off()
     return figure
 
 

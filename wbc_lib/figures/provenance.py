@@ -1,24 +1,21 @@
-"""Figures of the provenance chapter and the data sheet: data in, a matplotlib Figure out."""
+"""Charts of where the images come from: copies, residuals, geometry, overlaps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from wbc_lib.data.dataset import PHOTO_SIZE
-from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, PAPER, WIDTH, new_figure, nice
+from wbc_lib.figures.style import CLASS_COLOURS, GREY, PAPER, WIDTH, new_figure
 from wbc_lib.provenance.evidence import SIDES
 
-#: How much a difference of two pictures is amplified to be seen.
-AMPLIFIED = 8
 _SIDE_COLOURS = dict(zip(SIDES, ("#56B4E9", "#0072B2", "#D55E00", PAPER), strict=True))
-_OWN, _RIVAL = "#0072B2", "#D55E00"
+_FIRST, _SECOND = "#0072B2", "#D55E00"
 
 
 def draw_places(places: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
@@ -36,7 +33,7 @@ def draw_places(places: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
         top = max(np.max(place), np.max(photo))
         axis.plot([0, top], [0, top], color=PAPER, lw=6, alpha=0.45, solid_capstyle="round")
         axis.plot(place, photo, ".", ms=2.2, alpha=0.5, color=CLASS_COLOURS.get(cell, GREY), rasterized=True)
-        axis.set_title(nice(cell), loc="left", color=CLASS_COLOURS.get(cell, "black"), fontweight="bold")
+        axis.set_title(cell.capitalize(), loc="left", color=CLASS_COLOURS.get(cell, "black"), fontweight="bold")
         axis.grid(visible=False)
         axis.locator_params(integer=True)
     for axis in axes[-1]:
@@ -64,14 +61,14 @@ def draw_copies(counted: pd.DataFrame) -> Figure:
         axis = axes[splits.index(split), cells.index(cell)]
         axis.set_axis_on()
         _draw_copies_of(axis, row, CLASS_COLOURS.get(cell, GREY))
-        axis.set_title(f"{split}, {nice(cell)[:5]}.", loc="left", fontsize=8)
+        axis.set_title(f"{split}, {cell.capitalize()[:5]}.", loc="left", fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("copies of a photo")
     for axis in axes[:, 0]:
         axis.set_ylabel("photos")
     handles = [Line2D([], [], color=GREY, lw=6), Line2D([], [], color="black", lw=1, marker=".")]
     labels = ["found", "expected if each image drew its photo by itself"]
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -88,8 +85,8 @@ def draw_unnoticed(chances: Mapping[int, float], level: float = 0.05) -> Figure:
     figure, axes = new_figure(2.2)
     axis = axes[0, 0]
     axis.axhline(level, ls=":", color=GREY)
-    axis.text(max(chances), level, f"{level:.0%} ", color=GREY, ha="right", va="bottom", fontsize=8)
-    axis.plot(list(chances), list(chances.values()), "o-", color=_OWN, ms=4)
+    axis.text(max(chances), level, f"{level:.0%} ", color=GREY, ha="right", va="bottom")
+    axis.plot(list(chances), list(chances.values()), "o-", color=_FIRST, ms=4)
     axis.set(xlabel="images put down to a wrong photo of their class", ylabel="chance to go unnoticed")
     axis.set_ylim(0, 1.02)
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -132,13 +129,13 @@ def draw_residuals(residuals: ArrayLike, rivals: pd.DataFrame) -> Figure:
     """
     figure, axes = new_figure(2.7, 1, 2)
     left, right = axes[0]
-    left.hist(np.asarray(residuals, float), bins=60, color=_OWN)
+    left.hist(np.asarray(residuals, float), bins=60, color=_FIRST)
     left.set(xlabel="residual of the photo found (grey levels)", ylabel="images")
     if len(rivals):
-        right.plot(rivals.residual, rivals.runner_up_residual, ".", color=_RIVAL, ms=5, alpha=0.7)
+        right.plot(rivals.residual, rivals.runner_up_residual, ".", color=_SECOND, ms=5, alpha=0.7)
         top = float(rivals.runner_up_residual.max()) * 1.05
         right.plot([0, top], [0, top], color=GREY, ls=":")
-        right.text(top * 0.97, top * 0.78, "both alike", color=GREY, ha="right", fontsize=8)
+        right.text(top * 0.97, top * 0.78, "both alike", color=GREY, ha="right")
         right.set(xlim=(0, top), ylim=(0, top))
     else:
         right.text(0.5, 0.5, "no image with a close runner-up", ha="center", transform=right.transAxes, color=GREY)
@@ -146,44 +143,16 @@ def draw_residuals(residuals: ArrayLike, rivals: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_reproductions(rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]) -> Figure:
-    """Show images beside what was made again from their photos, and the difference, amplified.
-
-    Parameters
-    ----------
-    rows : sequence of (title, image, made again)
-        Pictures of one size, uint8 (height, width, RGB).
-    """
-    figure, axes = new_figure(1.95 * len(rows), len(rows), 3)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for row, (title, image, again) in zip(axes, rows, strict=True):
-        difference = np.abs(image.astype(int) - again).mean(axis=-1)
-        row[0].imshow(image)
-        row[1].imshow(again)
-        row[2].imshow(np.clip(AMPLIFIED * difference, 0, 255), cmap="gray", vmin=0, vmax=255)
-        row[0].set_title(title, loc="left", fontsize=8)
-        row[1].set_title("made again", loc="left", fontsize=8)
-        row[2].set_title(f"difference, times {AMPLIFIED}", loc="left", fontsize=8)
-    return figure
-
-
 def draw_confidence(confidence: ArrayLike, hidden: ArrayLike) -> Figure:
-    """Show how sure the tracing is of all images, and of images whose photo was hidden from it.
-
-    Parameters
-    ----------
-    confidence : array_like, shape (images,)
-    hidden : array_like, shape (images traced with their photo hidden,)
-    """
+    """Show how sure the tracing is (0 to 1) of all images, and of images whose photo was hidden from it."""
     figure, axes = new_figure(2.4)
     axis = axes[0, 0]
-    bins = np.linspace(0, 1, 51)
-    axis.hist(np.asarray(confidence, float), bins=bins, color=_OWN, label="all images")
-    axis.hist(np.asarray(hidden, float), bins=bins, color=_RIVAL, label="images whose photo was hidden")
+    values = {"all images": np.asarray(confidence, float), "images whose photo was hidden": np.asarray(hidden, float)}
+    colours = [_FIRST, _SECOND]
+    sns.histplot(values, bins=np.linspace(0, 1, 51), palette=colours, alpha=1, lw=0, ax=axis)
     axis.set_yscale("log")
     axis.set(xlabel="confidence", ylabel="images", xlim=(-0.02, 1.02))
-    axis.legend(loc="upper center")
+    sns.move_legend(axis, "upper center")
     return figure
 
 
@@ -213,31 +182,5 @@ def draw_field_map(pairs: pd.DataFrame) -> Figure:
     axis.set_yticks([])
     axis.spines["left"].set_visible(False)
     axis.grid(visible=False)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    return figure
-
-
-def draw_twins(twins: Sequence[tuple[str, NDArray[np.uint8], pd.DataFrame]], columns: int = 2) -> Figure:
-    """Show photos two by two with the boxes of their white cells; the two of a pair stand side by side.
-
-    Parameters
-    ----------
-    twins : sequence of (title, photo, boxes)
-        Photo: uint8 (480, 640, RGB). Boxes: ``xmin``, ``ymin``, ``xmax``, ``ymax`` in its pixels.
-    columns : int
-        Photos in a row; even.
-    """
-    rows = max(1, -(-len(twins) // columns))
-    height = WIDTH / columns * PHOTO_SIZE[1] / PHOTO_SIZE[0] + 0.3
-    figure, axes = new_figure(height * rows, rows, columns)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    if not twins:
-        axes[0, 0].text(0, 0.5, "no such photos in this data set", color=GREY)
-    for axis, (title, photo, boxes) in zip(axes.flat, twins, strict=False):
-        axis.imshow(photo)
-        axis.set_title(title, loc="left", fontsize=9 if columns < 4 else 7)
-        for box in boxes.itertuples():
-            size = (box.xmax - box.xmin, box.ymax - box.ymin)
-            axis.add_patch(Rectangle((box.xmin, box.ymin), *size, fill=False, lw=1.6, ec=BOX_COLOURS["WBC"]))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure

@@ -4,7 +4,11 @@ from base64 import b64encode
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,26 +23,28 @@ BOX_COLOURS = {"WBC": "#D55E00", "RBC": "#56B4E9", "Platelets": "#F0E442"}
 WIDTH = 7.2
 
 _STYLE = {
-    "figure.facecolor": "white",
-    "figure.dpi": 110,
-    "savefig.dpi": 220,
-    "savefig.bbox": "tight",
-    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
+    "axes.edgecolor": "black",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8,
+    "figure.dpi": 110,
     "grid.color": "#E4E4E4",
     "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "patch.force_edgecolor": False,
+    "savefig.bbox": "tight",
+    "savefig.dpi": 220,
+    "text.color": "black",
 }
 
 
 def use_style() -> None:
     """Apply the book's look to every figure drawn from now on, and let a notebook show figures as pictures."""
-    import matplotlib as mpl
     from IPython import get_ipython
 
-    mpl.rcParams.update(_STYLE)
+    sns.set_theme(context="paper", style="whitegrid", rc=_STYLE)
     if shell := get_ipython():
         formatters = shell.display_formatter.formatters
         formatters["image/png"].for_type(Figure, show_as_png)
@@ -101,6 +107,22 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **options: object
     """Make an empty figure as wide as the text; returns it with its axes, shape (rows, columns)."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def new_grid(height: float, rows: int, columns: int, **options: object) -> tuple[Figure, NDArray]:
+    """Make a figure for pictures: as `new_figure`, with no axis to be seen; its height is that of a row."""
+    figure, axes = new_figure(height * rows, rows, columns, **options)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def draw_boxes(axis: Axes, boxes: pd.DataFrame) -> None:
+    """Outline boxes: ``xmin``, ``ymin``, ``xmax``, ``ymax`` in pixels, ``cell`` if they are not all of white cells."""
+    for box in boxes.itertuples():
+        size = (box.xmax - box.xmin, box.ymax - box.ymin)
+        colour = BOX_COLOURS[getattr(box, "cell", "WBC")]
+        axis.add_patch(Rectangle((box.xmin, box.ymin), *size, fill=False, lw=1.5, ec=colour))
 
 
 def draw_missing(sentence: str) -> Figure:

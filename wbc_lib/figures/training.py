@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.figures.style import GREY, NEW_PHOTO, TEST, TRAINING, VALIDATION, WIDTH, new_figure, nice
+from wbc_lib.figures.style import GREY, NEW_PHOTO, TEST, TRAINING, VALIDATION, WIDTH, new_figure
 
 
 def draw_curves(
@@ -33,14 +34,13 @@ def draw_curves(
         _draw_band(axis, histories, value, "training", TRAINING)
         _draw_band(axis, histories, f"val_{value}", "validation", VALIDATION)
         axis.set(xlabel="epoch", ylabel=value)
-    for peak, colour, part in (
-        (paper_training, TRAINING, "training"), (paper_validation, VALIDATION, "validation"),
-    ):  # fmt: skip
+    peaks = ((paper_training, TRAINING, "training"), (paper_validation, VALIDATION, "validation"))
+    for peak, colour, part in peaks:
         if peak is not None:
             axes[0, 0].axhline(peak, ls=":", color=colour, label=f"paper's peak, {part}")
     axes[0, 0].set_ylim(0, 1.02)
     axes[0, 1].set_ylim(0, None)
-    axes[0, 0].legend(loc="lower right", fontsize=8)
+    axes[0, 0].legend(loc="lower right")
     return figure
 
 
@@ -63,14 +63,14 @@ def draw_multiples(
     figure, axes = new_figure(1.75 * rows + 0.3, rows, columns, sharex=True, sharey=True)
     for axis in axes.flat[len(histories) :]:
         axis.set_axis_off()
-    for axis, (title, some) in zip(axes.flat, histories.items(), strict=False):
-        _draw_band(axis, some, "accuracy", "training", TRAINING)
-        _draw_band(axis, some, "val_accuracy", "validation", VALIDATION)
+    for axis, (title, seeds) in zip(axes.flat, histories.items(), strict=False):
+        _draw_band(axis, seeds, "accuracy", "training", TRAINING)
+        _draw_band(axis, seeds, "val_accuracy", "validation", VALIDATION)
         if test:
-            last = [int(h.epoch.iloc[-1]) for h in some]
+            last = [int(h.epoch.iloc[-1]) for h in seeds]
             axis.plot(last, test[title], "D", color=TEST, ms=5, ls="", label="TEST", clip_on=False)
         axis.set_title(title, fontsize=8)
-        axis.set_ylim(0, 1.02)
+        axis.set(ylabel="", ylim=(0, 1.02))
     for axis in axes.flat[max(0, len(histories) - columns) : len(histories)]:
         axis.tick_params(labelbottom=True)  # the lowest panel of each column, whether or not its row is full
         axis.set_xlabel("epoch")
@@ -79,10 +79,9 @@ def draw_multiples(
 
 
 def _draw_band(axis: Axes, histories: Sequence[pd.DataFrame], value: str, label: str, colour: str) -> None:
-    table = pd.concat([h.set_index("epoch")[value] for h in histories], axis=1)
-    axis.plot(table.index, table.mean(axis=1), color=colour, label=label, lw=1.6)
-    if table.shape[1] > 1:
-        axis.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.2, lw=0)
+    # The mean over seeds and their whole range.
+    table = pd.concat(histories, ignore_index=True)
+    sns.lineplot(table, x="epoch", y=value, errorbar=("pi", 100), color=colour, label=label, legend=False, ax=axis)
 
 
 def draw_confusion(matrices: Mapping[str, NDArray[np.integer]]) -> Figure:
@@ -94,19 +93,15 @@ def draw_confusion(matrices: Mapping[str, NDArray[np.integer]]) -> Figure:
         By title. A fifth column, the predictions of the class that is none, is shown only if it is not empty.
     """
     figure, axes = new_figure(0.62 * WIDTH if len(matrices) > 1 else 4.2, 1, len(matrices))
+    names = [f"{cell.capitalize()[:5]}." for cell in CLASSES]
     for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
-        shown = matrix if matrix.shape[1] > len(CLASSES) and matrix[:, -1].any() else matrix[:, : len(CLASSES)]
-        shares = shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(shown):
-            colour = "white" if shares[row, column] > 0.55 else "black"
-            text = f"{count:,.0f}\n{shares[row, column]:.0%}"
-            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-        names = [nice(cell)[:5] + "." for cell in CLASSES] + ["none"] * (shown.shape[1] - len(CLASSES))
-        axis.set_xticks(range(shown.shape[1]), names)
-        axis.set_yticks(range(len(CLASSES)), [nice(cell)[:5] + "." for cell in CLASSES])
+        n_columns = matrix.shape[1] if matrix[:, len(CLASSES) :].any() else len(CLASSES)
+        counts = pd.DataFrame(matrix[:, :n_columns], names, [*names, "none"][:n_columns])
+        shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+        texts = counts.map("{:,.0f}".format) + "\n" + shares.map("{:.0%}".format)
+        sns.heatmap(shares, vmin=0, vmax=1, cmap="Blues", annot=texts, fmt="", square=True, cbar=False, ax=axis)
         axis.set(title=title, xlabel="predicted", ylabel="true")
-        axis.grid(visible=False)
+        axis.tick_params(rotation=0)
     return figure
 
 
@@ -122,33 +117,22 @@ def draw_summary(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(0.36 * len(table) + 1.1)
     axis = axes[0, 0]
     rows = np.arange(len(table))
-    for name, colour, marker in (
-        ("training", TRAINING, "o"),
-        ("validation", VALIDATION, "o"),
-        ("test", TEST, "D"),
-    ):
+    series = (("training", TRAINING, "o"), ("validation", VALIDATION, "o"), ("test", TEST, "D"))
+    for name, colour, marker in series:
         label = "TEST" if name == "test" else name
-        axis.plot(
-            table[f"paper_{name}"],
-            rows + 0.17,
-            marker,
-            mfc="none",
-            color=colour,
-            ms=6,
-            ls="",
-            label=f"{label}, paper",
-        )
-        axis.plot(table[name], rows - 0.1, marker, color=colour, ms=6, ls="", label=f"{label}, measured")
+        symbol = {"color": colour, "marker": marker, "ms": 6, "ls": ""}
+        axis.plot(table[f"paper_{name}"], rows + 0.17, mfc="none", label=f"{label}, paper", **symbol)
+        axis.plot(table[name], rows - 0.1, label=f"{label}, measured", **symbol)
     if table.new_photo.notna().any():
         axis.plot(table.new_photo, rows - 0.1, "*", color=NEW_PHOTO, ms=11, ls="", label="new photo, measured")
     for row, missing in enumerate(table.training.isna()):
         if missing:
-            axis.text(0.02, row, "not run here", color=GREY, va="center", fontsize=8)
+            axis.text(0.02, row, "not run here", color=GREY, va="center")
     axis.axvline(0.25, color=GREY, ls=":", lw=1)
-    axis.text(0.25, -0.75, " chance", color=GREY, fontsize=8)
+    axis.text(0.25, -0.75, " chance", color=GREY)
     axis.set_yticks(rows, table.index)
     axis.set(xlim=(0, 1.01), ylim=(len(table) - 0.4, -0.9), xlabel="accuracy")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -172,7 +156,7 @@ def draw_estimates(
         axis.hlines(row, interval.low, interval.high, color=colours[title], lw=5, alpha=0.35)
         axis.plot(interval.estimate, row, "o", color=colours[title], ms=7)
         place = (interval.estimate, row)
-        axis.annotate(f"{interval.estimate:.0%}", place, (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        axis.annotate(f"{interval.estimate:.0%}", place, (0, 7), textcoords="offset points", ha="center")
     rows = [list(estimates).index(title) for title in reported]
     axis.plot(list(reported.values()), rows, "D", mfc="none", color=TEST, ms=10, ls="", label="the paper's figure")
     axis.axvline(0.25, color=GREY, ls=":", lw=1, label="chance")
@@ -180,5 +164,5 @@ def draw_estimates(
     axis.set(xlim=(0.2, 1.01), ylim=(len(estimates) - 0.4, -0.7), xlabel="share recognised by the final model")
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
