@@ -62,7 +62,7 @@ def test_every_photo_is_a_dot_in_the_row_of_its_kind():
             dots[round(float(np.mean(offsets[:, 1])))] = sorted(offsets[:, 0].tolist())
     assert dots[0] == [0.8, 0.9] and dots[1] == [0.3] and dots[5] == [0.5]
     diamonds = [line.get_ydata()[0] for line in axis.lines if line.get_marker() == "D" and len(line.get_ydata())]
-    assert diamonds == [0]  # one photo has no mean to be told from it
+    assert [round(y) for y in diamonds] == [0]  # one photo has no mean to be told from it
     assert [t.get_text() for t in axis.texts] == ["none"]
     assert [t.get_text() for t in axis.get_yticklabels()][:2] == ["Neutrophil, right", "Neutrophil, wrong"]
 

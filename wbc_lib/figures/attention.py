@@ -81,8 +81,9 @@ def draw_shares(photos: pd.DataFrame, table: pd.DataFrame) -> Figure:
         sns.swarmplot(dots, x="share", y="kind", order=names, ax=axis, **look)
         axis.plot([summary.even] * 2, [row - 0.36, row + 0.36], **_EVEN)
         if len(dots) > 1:
-            axis.hlines(row, summary.low, summary.high, color="black", lw=2, zorder=3)
-            axis.plot(summary.share, row, **_MEAN)
+            below = row + 0.32  # where it hides no photo
+            axis.hlines(below, summary.low, summary.high, color="black", lw=2, zorder=3)
+            axis.plot(summary.share, below, **_MEAN)
     axis.set_yticks(range(len(kinds)), names)
     axis.set(xlim=(-0.02, 1.02), ylim=(len(kinds) - 0.5, -0.5), ylabel="")
     axis.set_xlabel("share of the attention inside the cell's box")
