@@ -4,6 +4,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -150,3 +151,13 @@ def test_the_ends_of_the_range_go_to_the_ends_of_the_scale(name, low, high):
 def test_an_unknown_normalisation_is_named():
     with pytest.raises(UnknownNameError, match=r"'z'.*standardised"):
         images.choose_scale("z", np.zeros((1, 1, 1, 3), np.uint8))
+
+
+def test_nothing_is_decoded_before_its_size_is_known(phantom_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
+    content = phantom_set.image_path(dataset.list_images(phantom_set).image[0]).read_bytes()
+    size = content.index(b"\xff\xc0") + 5
+    (tmp_path / "bomb.jpeg").write_bytes(content[:size] + (20000).to_bytes(2) * 2 + content[size + 4 :])
+    with pytest.raises(BadDataError, match="20000x20000"):
+        images.read_image(tmp_path / "bomb.jpeg")

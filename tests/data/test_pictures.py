@@ -1,6 +1,7 @@
 """Every form of picture is read right, or refused in one sentence that names it; nothing is printed meanwhile."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -293,3 +294,35 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     (tmp_path / "a[1].png").touch()
     (tmp_path / "a1.png").touch()
     assert pictures.find_pictures([str(tmp_path / "a[1].png")]).pictures == [tmp_path / "a[1].png"]
+
+
+def test_a_photo_that_lies_on_its_side_is_turned_by_what_its_exif_data_say(tmp_path, picture):
+    upright = Image.fromarray(images.read_image(picture))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    lying = upright.transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / "a.jpg", quality=100, subsampling=0, exif=exif)
+    read = pictures.read_picture(tmp_path / "a.jpg")
+    assert np.abs(read.astype(int) - images.shrink(np.asarray(upright)).astype(int)).mean() < 2
+
+
+def test_a_name_that_a_terminal_would_obey_is_not_printed_as_it_is(tmp_path):
+    with pytest.raises(BadDataError) as error:
+        pictures.read_picture(tmp_path / "a\x1b[2Jb.png")
+    assert "\x1b" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").touch()
+    real = os.scandir
+
+    def scan(place):
+        if str(place).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = pictures.find_pictures([str(tmp_path)])
+    assert [p.name for p in found.pictures] == ["a.png"]
+    assert [str(tmp_path / "closed") in p and "Permission denied" in p for p in found.problems] == [True]
