@@ -4,6 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from wbc_lib import figures
+from wbc_lib.evaluation.intervals import Interval
 
 HISTORY = pd.DataFrame(
     {
@@ -18,8 +19,8 @@ MATRIX = np.array([[5, 1, 0, 0, 0], [0, 6, 0, 0, 0], [1, 1, 4, 0, 0], [0, 0, 0, 
 
 
 def summary() -> pd.DataFrame:
-    columns = ["training", "validation", "test", "new_photo", "paper_training", "paper_validation", "paper_test"]
-    return pd.DataFrame([[0.9, 0.8, 0.7, 0.6, 0.95, 0.9, np.nan], [np.nan] * 7], ["A", "B"], columns, dtype=float)
+    columns = ["training", "validation", "test", "paper_training", "paper_validation", "paper_test"]
+    return pd.DataFrame([[0.9, 0.8, 0.7, 0.95, 0.9, np.nan], [np.nan] * 6], ["A", "B"], columns, dtype=float)
 
 
 def texts(figure: Figure) -> set[str]:
@@ -33,11 +34,13 @@ def test_an_experiment_without_runs_is_marked_and_has_no_dots():
     assert all(np.isnan(x[1]) and not np.isnan(x[0]) for x in measured)
 
 
-def test_new_photos_are_shown_where_there_are_figures_for_them():
-    lines = {line.get_label(): line.get_xdata() for line in figures.draw_summary(summary()).axes[0].lines}
-    assert lines["new photo, measured"][0] == 0.6
-    without = figures.draw_summary(summary().assign(new_photo=np.nan)).axes[0].lines
-    assert "new photo, measured" not in {line.get_label() for line in without}
+def test_estimates_have_a_bar_where_there_is_an_interval_and_the_papers_figure_in_its_row():
+    rows = {"validation": Interval(0.9, np.nan, np.nan), "TEST": Interval(0.86, 0.58, 0.98)}
+    axis = figures.draw_estimates(rows, dict.fromkeys(rows, "black"), {"TEST": 0.84}).axes[0]
+    assert axis.collections[1].get_segments()[0].tolist() == [[0.58, 1], [0.98, 1]]
+    paper = next(line for line in axis.lines if "paper" in str(line.get_label()))
+    assert (list(paper.get_xdata()), list(paper.get_ydata())) == ([0.84], [1])
+    assert {"90%", "86%"} <= texts(axis.figure)
 
 
 def test_a_matrix_shows_counts_and_shares_of_the_true_class():

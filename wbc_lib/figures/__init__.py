@@ -24,7 +24,6 @@ from wbc_lib.figures.style import (
     BOX_COLOURS,
     CLASS_COLOURS,
     GREY,
-    NEW_PHOTO,
     PAPER,
     TEST,
     TRAINING,

@@ -17,7 +17,6 @@ from wbc_lib.data.dataset import CLASSES
 #: A colour per class, the same on every page (Okabe and Ito's palette, safe for colour-blind readers).
 CLASS_COLOURS = dict(zip(CLASSES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))
 TRAINING, VALIDATION, TEST, PAPER, GREY = "#E69F00", "#0072B2", "#000000", "#999999", "#666666"
-NEW_PHOTO = "#009E73"
 BOX_COLOURS = {"WBC": "#D55E00", "RBC": "#56B4E9", "Platelets": "#F0E442"}
 #: Width of the text column, in inches.
 WIDTH = 7.2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.figures.style import GREY, NEW_PHOTO, TEST, TRAINING, VALIDATION, WIDTH, new_figure
+from wbc_lib.figures.style import GREY, TEST, TRAINING, VALIDATION, WIDTH, new_figure
 
 
 def draw_curves(
@@ -111,7 +111,7 @@ def draw_summary(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Indexed by title; columns ``training``, ``validation``, ``test``, ``new_photo`` and ``paper_training``,
+        Indexed by title; columns ``training``, ``validation``, ``test`` and ``paper_training``,
         ``paper_validation``, ``paper_test``, 0 to 1 or NaN. Rows without figures of ours are marked "not run".
     """
     figure, axes = new_figure(0.36 * len(table) + 1.1)
@@ -123,8 +123,6 @@ def draw_summary(table: pd.DataFrame) -> Figure:
         symbol = {"color": colour, "marker": marker, "ms": 6, "ls": ""}
         axis.plot(table[f"paper_{name}"], rows + 0.17, mfc="none", label=f"{label}, paper", **symbol)
         axis.plot(table[name], rows - 0.1, label=f"{label}, measured", **symbol)
-    if table.new_photo.notna().any():
-        axis.plot(table.new_photo, rows - 0.1, "*", color=NEW_PHOTO, ms=11, ls="", label="new photo, measured")
     for row, missing in enumerate(table.training.isna()):
         if missing:
             axis.text(0.02, row, "not run here", color=GREY, va="center")
