@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from wbc_lib import paths
-from wbc_lib.cli import main
+from wbc_lib.cli import main, train
 from wbc_lib.training.runs import Store
 
 
@@ -48,7 +48,7 @@ def test_every_command_on_the_page_names_options_that_exist():
         command.parse_args(context, list(words))
         if first == "wbc":
             assert context.params["profile"] == "paper" and context.params["threads"] == 2
-            assert main.parse_seeds(context.params["seeds"]) == tuple(range(3000))
+            assert train.parse_seeds(context.params["seeds"]) == tuple(range(3000))
             assert context.params["names"] == ["final+fold-{1..5}"]
     assert seen == set(known) and len(commands()) >= 9
 

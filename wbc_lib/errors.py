@@ -42,6 +42,15 @@ class BookError(WbcError):
     """A chapter failed, or the pages could not be built."""
 
 
+class SubmissionError(WbcError):
+    """Predictions that were handed in cannot be scored; a line for each reason."""
+
+    def __init__(self, problems: list[str], most: int = 20):
+        self.problems = problems
+        rest = len(problems) - most
+        super().__init__("\n".join(problems[:most] + ([f"And {rest:,} more of this kind."] if rest > 0 else [])))
+
+
 class KilledError(WbcError):
     """A process that worked for a command was killed."""
 

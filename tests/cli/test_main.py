@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from wbc_lib import paths
-from wbc_lib.cli import main
+from wbc_lib.cli import main, train
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.training.experiments import EXPERIMENTS
 
@@ -211,16 +211,16 @@ def test_a_run_can_be_trained_listed_shown_drawn_verified_and_trained_again(wbc,
 @given(st.lists(st.integers(0, 50), max_size=6), st.integers(0, 9), st.integers(0, 9))
 def test_seeds_are_read_as_they_are_written(single, first, extra):
     text = ",".join([*map(str, single), f"{first}-{first + extra}"])
-    assert main.parse_seeds(text) == (*single, *range(first, first + extra + 1))
+    assert train.parse_seeds(text) == (*single, *range(first, first + extra + 1))
 
 
 @pytest.mark.parametrize("text", ["a", "1-b", "1.5", "1-2-3", "-1", "0 1", " "])
 def test_what_names_no_seeds_is_said(text):
     with pytest.raises(UnknownNameError, match="names no seeds"):
-        main.parse_seeds(text)
+        train.parse_seeds(text)
 
 
 @pytest.mark.parametrize("text", ["5-2", ","])
 def test_seeds_that_are_none_do_not_mean_the_profiles(text):
     with pytest.raises(UnknownNameError, match="names no seeds"):
-        main.parse_seeds(text)
+        train.parse_seeds(text)

@@ -1,4 +1,4 @@
-"""The commands of ``wbc data``: find the photos, check them, draw a stand-in."""
+"""The commands of ``wbc data``: find the photos, check them, list their splits, draw a stand-in."""
 
 import shlex
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from wbc_lib import paths, progress
-from wbc_lib.data import dataset
 
-app = typer.Typer(help="The photos: find, check, or draw a stand-in.", no_args_is_help=True)
+app = typer.Typer(
+    help="The photos: find them, check them, list their splits, or draw a stand-in.", no_args_is_help=True
+)
 
 Data = Annotated[
     str | None,
@@ -23,12 +24,15 @@ Folder = Annotated[str | None, typer.Option("--data", help="Folder of the photos
 @app.command("where")
 def data_where(data: Folder = None) -> None:
     """Print the folder of the photos that would be used."""
-    progress.write_out(dataset.find(data).root)
+    from wbc_lib.data import dataset
+
+    progress.write_out(str(dataset.find(data).root))
 
 
 @app.command("check")
 def data_check(data: Folder = None) -> None:
     """Check every file of the data set; exits 1 and names each that is not as it should be."""
+    from wbc_lib.data import dataset
     from wbc_lib.data.check import check
 
     found = dataset.find(data)
@@ -61,3 +65,27 @@ def data_phantoms(
     with paths.place(folder, "name another folder"), progress.bar("Drawing phantoms") as on_progress:
         write_phantoms(folder, seed=seed, scale=scale, copies=copies, on_progress=on_progress)
     typer.echo(f"Phantoms are in {folder}; use them with --data {shlex.quote(str(folder))}", err=True)
+
+
+@app.command("splits")
+def data_splits(
+    file: Annotated[Path, typer.Argument(help="CSV to write.")] = Path("splits.csv"),
+    record: Annotated[
+        bool, typer.Option(help="Make the library's own tables anew from results/, to be committed; writes no FILE.")
+    ] = False,
+) -> None:
+    """Write what each published image is: photo, class, split, field of view, and its fold in three repeats.
+
+    Copies of one photo, and photos of one field of view, are in one fold.
+    """
+    if record:
+        from wbc_lib.evaluation import reference
+
+        paths.require_project("`wbc data splits --record`")
+        for path in reference.write_files():
+            progress.write_out(str(path))
+        return
+    from wbc_lib.data.published import SPLITS_PATH
+
+    with paths.place(file, "name another file"):
+        paths.write_text(file, SPLITS_PATH.read_text(encoding="utf-8"))

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from wbc_lib.cli.data import Data
-from wbc_lib.training.study import open_study, prefer_recorded
 
 
 def open_lab(
@@ -27,6 +26,7 @@ def open_lab(
 ) -> None:
     """Open JupyterLab on the chapters, with the kernel and the photos in place."""
     from wbc_lib.book import lab  # loads what builds the book, which other commands need not wait for
+    from wbc_lib.training.study import open_study, prefer_recorded
 
     passed_on = list(options or [])
     if chapter.startswith("-"):  # all that was said are JupyterLab's options

@@ -2,17 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wbc_lib import paths, progress
 from wbc_lib.cli.data import Data
-from wbc_lib.data import dataset
 from wbc_lib.errors import RunError, UnknownNameError
-from wbc_lib.training.experiments import EXPERIMENTS
-from wbc_lib.training.runs import Run, Store
-from wbc_lib.training.study import open_study
+
+if TYPE_CHECKING:
+    from wbc_lib.training.runs import Run
 
 app = typer.Typer(help="The recorded runs.", no_args_is_help=True)
 
@@ -25,6 +24,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list")
 def runs_list(as_json: AsJson = False) -> None:
     """List the recorded runs, with the best accuracies in training and on validation, and the last one on TEST."""
+    from wbc_lib.training.runs import Store
+
     store = Store(paths.results(), paths.cache() / "runs")
     rows = []
     for run in store.whole():
@@ -54,6 +55,8 @@ def runs_chart(
     """Draw the summary of all recorded runs of a profile; the README shows it."""
     from wbc_lib import figures
     from wbc_lib.evaluation import paper_claims
+    from wbc_lib.training.experiments import EXPERIMENTS
+    from wbc_lib.training.study import open_study
 
     if file.suffix not in {".png", ".svg"}:
         raise UnknownNameError(f"{file} is neither .png nor .svg.")
@@ -71,6 +74,8 @@ def runs_verify(
     data: Data = None,
 ) -> None:
     """Check recorded runs against their hashes, and score recorded weights again on the photos."""
+    from wbc_lib.data import dataset
+    from wbc_lib.training.runs import Store
     from wbc_lib.training.verify import LOGIT_TOLERANCE, rescore
 
     store = Store(paths.results())
@@ -102,6 +107,7 @@ def runs_retrain(
     data: Data = None,
 ) -> None:
     """Train recorded runs again from nothing and report every difference."""
+    from wbc_lib.data import dataset
     from wbc_lib.training.verify import RETRAIN_TOLERANCE, retrain
 
     found = dataset.find(data)
@@ -113,7 +119,7 @@ def runs_retrain(
         raise typer.Exit(1)
 
 
-def find_runs(name: str) -> list[Run]:
+def find_runs(name: str) -> list["Run"]:
     """Runs, recorded or cached, whose name begins with `name`.
 
     Raises
@@ -123,13 +129,15 @@ def find_runs(name: str) -> list[Run]:
     RunError
         If one is damaged.
     """
+    from wbc_lib.training.runs import Store
+
     matches = Store(paths.results(), paths.cache() / "runs").read_all(name) if name else []
     if not matches:
         raise UnknownNameError(f"There is no run {name!r}; `wbc runs list` shows what there is.")
     return matches
 
 
-def find_one_run(name: str) -> Run:
+def find_one_run(name: str) -> "Run":
     """The run whose name begins with `name`.
 
     Raises

@@ -5,14 +5,16 @@ Pure functions. Copies of one photo stand or fall together: every interval draws
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 
 from wbc_lib.evaluation.intervals import CONFIDENCE, Interval, group_weights, percentiles
-from wbc_lib.training.runs import Run
+
+if TYPE_CHECKING:
+    from wbc_lib.training.runs import Run
 
 #: Temperatures among which the best is looked for.
 TEMPERATURES = np.geomspace(0.1, 20, 300)
@@ -73,7 +75,7 @@ class Predictions:
         return np.log(np.exp(self.logits - top[:, None]).sum(axis=1)) + top - own
 
 
-def gather(run: Run, part: str, photo_of: pd.Series) -> Predictions:
+def gather(run: "Run", part: str, photo_of: pd.Series) -> Predictions:
     """Read what a run said of "validation" or "test".
 
     Parameters
@@ -244,6 +246,8 @@ def fit_temperature(predictions: Predictions) -> float:
 
     Predictions without a fault would be sharpened without end: then it is the lowest of them.
     """
+    from scipy.optimize import minimize_scalar  # slow to load, and a score needs no temperature
+
     found = minimize_scalar(
         lambda log: predictions.at(np.exp(log)).losses.mean(),
         bounds=tuple(np.log(TEMPERATURES[[0, -1]])),

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,9 @@ from numpy.typing import NDArray
 
 from wbc_lib.evaluation import intervals
 from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.training.runs import Run
+
+if TYPE_CHECKING:
+    from wbc_lib.training.runs import Run
 
 BETTER, WORSE, NOT_TOLD_APART = "better", "worse", "not told apart"
 
@@ -62,13 +66,24 @@ class PhotoScores:
         parts = (self.right, np.ones(len(self.right)), self.labels)
         return intervals.clustered_interval(*parts, freedom=intervals.degrees_of_freedom(*parts))
 
+    def only(self, chosen: NDArray[np.bool_]) -> "PhotoScores":
+        """The photos that are chosen, shape (photos,)."""
+        return PhotoScores(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
     def without(self, photo: int) -> "PhotoScores":
         """The other photos."""
-        kept = self.photos != photo
-        return PhotoScores(*(getattr(self, field.name)[kept] for field in fields(self)))
+        return self.only(self.photos != photo)
+
+    def sum_by_group(self, values: NDArray, sizes: NDArray) -> pd.DataFrame:
+        """Sum values and sizes (photos,) over each group: ``value``, ``size``, and the ``label`` of its first photo.
+
+        Photos of two classes in one field of view are rare.
+        """
+        grouped = pd.DataFrame({"value": values, "size": sizes, "label": self.labels}).groupby(self.groups)
+        return grouped.agg({"value": "sum", "size": "sum", "label": "first"})
 
 
-def score_photos(runs: Sequence[Run], provenance: pd.DataFrame, groups: pd.Series | None = None) -> PhotoScores:
+def score_photos(runs: Sequence["Run"], provenance: pd.DataFrame, groups: pd.Series | None = None) -> PhotoScores:
     """Score runs on TEST, photo by photo.
 
     Parameters
@@ -80,19 +95,39 @@ def score_photos(runs: Sequence[Run], provenance: pd.DataFrame, groups: pd.Serie
     groups : Series, optional
         By photo, a number that photos of one field of view share. Default: each photo is a group.
     """
-    photo_of = provenance.set_index("image").photo.loc[runs[0].names("test")].to_numpy()
-    photos, member, copies = np.unique(photo_of, return_inverse=True, return_counts=True)
-    labels = runs[0].labels("test")[np.unique(photo_of, return_index=True)[1]].astype(int)
-    right_copies, right = np.zeros(len(photos)), np.zeros(len(photos))
-    for run in runs:
-        probabilities = run.probabilities("test")
-        hits = probabilities.argmax(axis=1) == run.labels("test")
-        right_copies += np.bincount(member, hits, len(photos)) / len(runs)
-        total = np.zeros((len(photos), probabilities.shape[1]))
-        np.add.at(total, member, probabilities)
-        right += (total.argmax(axis=1) == labels) / len(runs)
-    group = photos if groups is None else groups.loc[photos].to_numpy()
-    return PhotoScores(photos, labels, group, copies, right_copies, right)
+    photos = provenance.set_index("image").photo.loc[runs[0].names("test")].to_numpy()
+    return score_answers(runs[0].labels("test"), photos, [run.probabilities("test") for run in runs], groups)
+
+
+def score_answers(
+    labels: NDArray[np.integer],
+    photos: NDArray[np.integer],
+    answers: Sequence[NDArray[np.floating]],
+    groups: pd.Series | None = None,
+) -> PhotoScores:
+    """Score what one or more trainings say of images, photo by photo.
+
+    Parameters
+    ----------
+    labels, photos : ndarray of int, shape (images,)
+        True labels 1 to 4, and the photo that each image is a copy of.
+    answers : sequence of ndarray of float, shape (images, 5)
+        Of each training. Where one names a class alone, it is 1 there and 0 elsewhere: then the copies vote. A photo
+        whose copies are tied counts in part.
+    groups : Series, optional
+        As for `score_photos`.
+    """
+    names, first, member, copies = np.unique(photos, return_index=True, return_inverse=True, return_counts=True)
+    of_photo = labels[first].astype(int)
+    right_copies, right = np.zeros(len(names)), np.zeros(len(names))
+    for answer in answers:
+        right_copies += np.bincount(member, answer.argmax(axis=1) == labels, len(names)) / len(answers)
+        total = np.zeros((len(names), answer.shape[1]))
+        np.add.at(total, member, answer)
+        is_highest = total == total.max(axis=1, keepdims=True)
+        right += is_highest[np.arange(len(names)), of_photo] / is_highest.sum(axis=1) / len(answers)
+    group = names if groups is None else groups.loc[names].to_numpy()
+    return PhotoScores(names, of_photo, group, copies, right_copies, right)
 
 
 @dataclass(frozen=True)
@@ -111,9 +146,11 @@ class Comparison:
     @property
     def verdicts(self) -> tuple[str, str]:
         """By image and by photo: `BETTER`, `WORSE` or `NOT_TOLD_APART`."""
-        return tuple(
-            BETTER if i.low > 0 else WORSE if i.high < 0 else NOT_TOLD_APART for i in (self.by_image, self.by_photo)
-        )
+        return self._judge(self.by_image), self._judge(self.by_photo)
+
+    @staticmethod
+    def _judge(difference: Interval) -> str:
+        return BETTER if difference.low > 0 else WORSE if difference.high < 0 else NOT_TOLD_APART
 
 
 def compare(one: PhotoScores, other: PhotoScores, resamples: int = 10_000) -> Comparison:
@@ -125,12 +162,19 @@ def compare(one: PhotoScores, other: PhotoScores, resamples: int = 10_000) -> Co
 
 
 def _difference(values: NDArray, sizes: NDArray, scored: PhotoScores, resamples: int) -> Interval:
-    # A group of overlapping photos belongs to the class of its first: two classes in one field are rare.
-    grouped = pd.DataFrame({"value": values, "size": sizes, "label": scored.labels}).groupby(scored.groups)
-    sums, strata = grouped[["value", "size"]].sum(), grouped.label.first().to_numpy()
-    weights = intervals.group_weights(np.arange(len(sums)), resamples, strata=strata)
-    drawn = (weights @ sums.value.to_numpy()) / (weights @ sums["size"].to_numpy())
-    few = intervals.student_interval(sums.value, sums["size"], strata)
-    many = intervals.percentiles(few.estimate, drawn)
-    wide = max(few, many, key=lambda interval: interval.width)
+    groups = scored.sum_by_group(values, sizes)
+    few = intervals.student_interval(groups["value"], groups["size"], groups.label)
+    wide = max(few, bootstrap_groups(groups, resamples), key=lambda interval: interval.width)
     return Interval(*(100 * value for value in (wide.estimate, wide.low, wide.high)))
+
+
+def bootstrap_groups(groups: pd.DataFrame, resamples: int = 10_000) -> Interval:
+    """Percentile interval of a ratio of totals, groups (see `PhotoScores.sum_by_group`) drawn anew within classes."""
+    weights = _draw(tuple(groups.label), resamples)
+    values, sizes = groups["value"].to_numpy(float), groups["size"].to_numpy(float)
+    return intervals.percentiles(float(values.sum() / sizes.sum()), (weights @ values) / (weights @ sizes))
+
+
+@lru_cache(maxsize=4)  # networks are compared on the same photos, again and again
+def _draw(labels: tuple[int, ...], resamples: int) -> NDArray[np.float64]:
+    return intervals.group_weights(np.arange(len(labels)), resamples, strata=labels).astype(float)

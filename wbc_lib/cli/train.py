@@ -1,0 +1,156 @@
+"""The commands ``wbc train`` and ``wbc experiments``."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wbc_lib import paths, progress
+from wbc_lib.cli.data import Data
+from wbc_lib.cli.runs import AsJson, ProfileName
+from wbc_lib.errors import DataNotFoundError, UnknownNameError, WeightsError
+from wbc_lib.progress import console
+
+if TYPE_CHECKING:
+    from wbc_lib.training.scaleout import Cluster
+    from wbc_lib.training.study import Study
+
+
+def train(
+    names: Annotated[list[str] | None, typer.Argument(help="Experiments, as `wbc experiments` lists them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every experiment of the registry.")] = False,
+    data: Data = None,
+    profile: ProfileName = "quick",
+    seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,5. Default: the profile's.")] = "",
+    record: Annotated[bool, typer.Option(help="Write to the project's results/, to be committed.")] = False,
+    design: Annotated[str, typer.Option(help="All runs of a design, as `wbc experiments` lists them.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Train so many at a time, each in a process of its own.")] = 0,
+    scheduler: Annotated[str, typer.Option(help="Train on the workers of this dask scheduler: tcp://host:8786.")] = "",
+    store: Annotated[str, typer.Option(help="Store for workers that share no folder: s3://bucket/runs.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="TensorFlow's threads per training; decides its bits.")] = 0,
+) -> None:
+    """Train experiments that are not recorded yet; an interrupted one goes on where it stopped.
+
+    A name may be followed by variations, as in final+by-photo+painted; `wbc experiments` lists them.
+    """
+    from wbc_lib.training.designs import find_design
+    from wbc_lib.training.experiments import EXPERIMENTS, find_experiment
+
+    cluster = _name_cluster(workers, scheduler, store, threads)
+    if design:
+        find_design(design)
+        train_design(_open_to_train(data, profile, record), design, cluster)
+        return
+    if not names and not everything:
+        raise UnknownNameError(f"Name an experiment, or say --all. There are: {', '.join(EXPERIMENTS)}.")
+    chosen = list(EXPERIMENTS) if everything else [find_experiment(name).name for name in names or ()]
+    named = parse_seeds(seeds)
+    study = _open_to_train(data, profile, record)
+    wanted = named or study.profile.seeds
+    asked = [(name, seed) for seed in wanted for name in chosen]
+    train_missing(study, asked if cluster else study.missing(chosen, wanted), cluster)
+    if record:
+        found = (study.store.find(study.plan(name, seed)) for name in chosen for seed in wanted)
+        for run in filter(None, found):
+            study.store.keep(run)
+
+
+def experiments(as_json: AsJson = False) -> None:
+    """List the experiments of the registry, their variations, and the designs made of them."""
+    from wbc_lib.training.designs import DESIGNS
+    from wbc_lib.training.experiments import EXPERIMENTS, VARIATIONS
+
+    registry = [
+        {"name": e.name, "title": e.title, "epochs": e.epochs, "material": e.material, "in the paper": e.in_paper}
+        for e in EXPERIMENTS.values()
+    ]
+    variations = [{"variation": f"+{name}", "what it changes": words} for name, (words, _) in VARIATIONS.items()]
+    designs = [
+        {"design": d.name, "its question": d.title, "runs": sum(map(len, d.seeds.values())), "profile": d.profile}
+        for d in DESIGNS.values()
+    ]
+    progress.print_tables(registry, variations, designs, as_json=as_json)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds such as ``0-2,7`` as (0, 1, 2, 7)."""
+    seeds: list[int] = []
+    try:
+        for part in filter(None, text.split(",")):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise UnknownNameError(f"{text!r} names no seeds; write them like 0-2 or 0,5.") from error
+    if text and not seeds or any(seed >= 2**32 for seed in seeds):
+        raise UnknownNameError(f"{text!r} names no seeds; write them like 0-2 or 0,5.")
+    return tuple(seeds)
+
+
+def _name_cluster(workers: int, scheduler: str, store: str, threads: int) -> "Cluster | None":
+    if not (workers or scheduler or store or threads):
+        return None
+    from wbc_lib.training.scaleout import Cluster
+
+    return Cluster(workers or 1, scheduler, store, threads)
+
+
+def _open_to_train(data: str | None, profile: str, record: bool) -> "Study":
+    if record and not os.environ.get("WBC_RESULTS"):
+        paths.require_project("`wbc train --record`")
+    from wbc_lib.training.study import open_study
+
+    study = open_study(data, profile, record=record)
+    if study.results_of:
+        raise DataNotFoundError(
+            "No photos were found to train on; name their folder with --data, or say --data phantoms."
+        )
+    say_basis(study)
+    return study
+
+
+def say_basis(study: "Study") -> None:
+    """Say which photos a command works with, and what follows."""
+    published = ", the published files bit for bit" if study.checksums.is_published else ""
+    typer.echo(f"Working with {study.data.title}{published}: {study.data.root}", err=True)
+    if study.results_of:
+        said = "No photos were found: results are those recorded on the published photos, nothing is trained."
+        typer.echo(said, err=True)
+
+
+def train_design(study: "Study", name: str, cluster: "Cluster | None" = None) -> None:
+    """Train what a design lacks."""
+    seeds, at_its_profile = study.wanted(name)
+    asked = [(experiment, seed) for experiment in seeds for seed in seeds[experiment]]
+    missing = asked if cluster else [m for name, seed in asked for m in at_its_profile.missing([name], [seed])]
+    # First seeds first, so that an early stop leaves something of everything.
+    train_missing(at_its_profile, sorted(missing, key=lambda m: m[1]), cluster)
+
+
+def train_missing(study: "Study", wanted: list[tuple[str, int]], cluster: "Cluster | None" = None) -> None:
+    """Train experiments with these seeds, here one after another, or on a cluster."""
+    from wbc_lib.training.experiments import find_experiment
+
+    if cluster:
+        from wbc_lib.training.scaleout import train_on
+
+        failed = train_on(cluster, study, wanted)
+        for sentence in failed:
+            typer.echo(sentence, err=True)
+        if failed:
+            raise typer.Exit(1)
+        return
+    for i, (name, seed) in enumerate(wanted, start=1):
+        title = f"{find_experiment(name).title}, seed {seed}"
+        try:
+            run = study.run(name, seed)
+        except WeightsError as error:
+            console.print(f"Not run: {title}. {error}", soft_wrap=True, highlight=False)
+        else:
+            best = run.history.val_accuracy.max()
+            seconds = run.record["seconds"]
+            console.print(
+                f"  {i:2d}/{len(wanted)} {title}: {run.epochs} epochs in {seconds:.0f} s, "
+                f"validation accuracy up to {best:.1%}",
+                highlight=False,
+                soft_wrap=True,
+            )
