@@ -47,17 +47,6 @@ def prose(path: Path) -> str:
     return "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole book, built from phantoms as a user would build it."""
-    folder = tmp_path_factory.mktemp("site") / "html"
-    command = [sys.executable, "-m", "wbc_lib.cli.main", "book", "--data", "phantoms", "--profile", "smoke"]
-    done = subprocess.run([*command, "--output", folder], capture_output=True, text=True, cwd=paths.ROOT, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.startswith("Working with phantoms")
-    return folder
-
-
 class _Page(HTMLParser):
     """Local links and images without alt text of one page."""
 

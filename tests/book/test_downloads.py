@@ -1,4 +1,5 @@
 import os
+import re
 import runpy
 import shutil
 import sys
@@ -15,7 +16,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 from wbc_lib import paths
-from wbc_lib.book import downloads, lineage, prose, site
+from wbc_lib.book import downloads, lineage, site
 from wbc_lib.book.downloads import SETUP, Address
 from wbc_lib.book.lab import list_chapters, set_profile
 from wbc_lib.errors import BookError
@@ -40,7 +41,7 @@ def run_alone(
 ) -> nbformat.NotebookNode:
     """Execute a chapter as a reader has it, downloaded, in a folder with nothing else; then cells of the reader's."""
     folder.mkdir()
-    download = prose.format_notebook(downloads.as_download(read(name), None))
+    download = downloads.format_notebook(downloads.as_download(read(name), None))
     (folder / f"{name}.ipynb").write_text(set_profile(download, profile))
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
     notebook.cells += then
@@ -73,7 +74,7 @@ def test_every_chapter_runs_alone_in_an_empty_folder_as_downloaded(name, phantom
 @pytest.mark.parametrize("address", [None, GITHUB])
 def test_a_download_is_the_chapter_and_one_folded_cell_before_it(address):
     chapter = read("8-results")
-    download = nbformat.reads(prose.format_notebook(downloads.as_download(chapter, address)), as_version=4)
+    download = nbformat.reads(downloads.format_notebook(downloads.as_download(chapter, address)), as_version=4)
     nbformat.validate(download)
     assert download.cells[1:] == chapter.cells
     first = download.cells[0]
@@ -178,14 +179,15 @@ def tiny_site(tmp_path):
         shutil.rmtree(source, ignore_errors=True)
         (source / "book").mkdir(parents=True)
         chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A chapter\n\nSee {doc}`notes`.")])
-        chapter.cells.append(nbformat.v4.new_markdown_cell(lineage.fold([], "d" * 64)))
+        chapter.cells.append(nbformat.v4.new_markdown_cell(lineage.fold([], [], "d" * 64)))
         chapter.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(chapter, source / "book" / "chapter.ipynb")
         (source / "book" / "notes.md").write_text("# Notes\n\nText.\n")
         (source / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\nchapters:\n  - file: book/notes\n")
         config = downloads.with_launch_buttons(CONFIG, address)
         shutil.copy(paths.BOOK / "references.bib", source / "book")
-        config["sphinx"]["config"] |= {"html_static_path": [], "html_css_files": []}
+        changes = {"html_static_path": [], "html_css_files": [], "moved_pages": {"book/old": "book/notes"}}
+        config["sphinx"]["config"] |= changes
         (source / "_config.yml").write_text(yaml.safe_dump(config))
         target = tmp_path / ("with" if address else "without")
         command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", source, "-q"]
@@ -205,6 +207,7 @@ def test_pages_have_launch_buttons_where_there_is_an_address_and_only_if_they_ar
     assert "https://colab.research.google.com/github/someone/cells/blob/notebooks/book/chapter.ipynb" in page
     notes = (site / "book" / "notes.html").read_text()
     assert "mybinder" not in notes and "colab.research" not in notes
+    assert 'url=notes.html"' in (site / "book" / "old.html").read_text()
     written = downloads.write_downloads(site, GITHUB)
     assert [p.relative_to(site).as_posix() for p in written] == ["_sources/book/chapter.ipynb"]
     assert "_sources/book/chapter.ipynb" in page.replace("../", "")  # what the page's button offers
@@ -231,3 +234,83 @@ def test_binder_installs_the_locked_packages_and_then_the_project():
         after.read_text().startswith("#!") and "pip install --no-cache-dir --no-deps --editable ." in after.read_text()
     )
     assert (folder / "runtime.txt").read_text().strip() == "python-3.11"
+
+
+TITLES, WORKS = downloads.read_titles(), downloads.read_works()
+
+
+def chapter(text: str, **values: object) -> nbformat.NotebookNode:
+    """A notebook with one cell of prose, and the outputs that glueing these values leaves."""
+    kind = "application/papermill.record/text/plain"
+    outputs = [
+        nbformat.v4.new_output("display_data", {kind: repr(v)}, metadata={"scrapbook": {"name": k}})
+        for k, v in values.items()
+    ]
+    cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("", outputs=outputs)]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def simple(text: str, *, is_linked: bool = True, **values: object) -> str:
+    return downloads.simplify(chapter(text, **values), TITLES, WORKS, is_linked=is_linked)["cells"][0]["source"]
+
+
+@pytest.mark.parametrize("name", list_chapters())
+def test_no_role_is_left_in_a_chapter(name):
+    source = nbformat.read(paths.BOOK / f"{name}.ipynb", as_version=4)
+    plain = downloads.simplify(source, TITLES, WORKS, is_linked=True)
+    text = "\n".join(c["source"] for c in plain["cells"] if c["cell_type"] == "markdown")
+    assert re.findall(r"\{[a-z:]+\}`|^[`:]{3,}\{.*", text, re.M) == []
+    # Every page that is named has a title, and every work its authors.
+    original = "\n".join(c.source for c in source.cells if c.cell_type == "markdown")
+    assert set(re.findall(r"\{doc\}`([^`]+)`", original)) <= set(TITLES)
+    assert {k for c in re.findall(r"\{cite\}`([^`]+)`", original) for k in c.split(",")} <= set(WORKS)
+    code = [[c for c in notebook["cells"] if c["cell_type"] == "code"] for notebook in (plain, source)]
+    assert code[0] == code[1]
+
+
+@pytest.mark.parametrize("name", list_chapters())
+def test_a_notebook_is_written_as_jupyter_writes_it(name):
+    text = (paths.BOOK / f"{name}.ipynb").read_text(encoding="utf-8")
+    notebook = downloads.parse_notebook(text)
+    assert notebook == nbformat.reads(text, as_version=4)
+    assert downloads.format_notebook(notebook) == text
+
+
+def test_values_are_filled_in_where_the_chapter_was_executed():
+    text = "At {glue:text}`share:.1%` of {glue:text}`count:.0f`, {glue:text}`word`; {glue:text}`unknown:.2f`."
+    assert simple(text, share=0.125, count=12.0, word="surely") == "At 12.5% of 12, surely; `unknown`."
+    assert simple(text) == "At `share` of `count`, `word`; `unknown`."
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]\w{0,5}", fullmatch=True), st.floats() | st.text(), max_size=4))
+def test_values_come_back_as_they_were_made(values):
+    found = downloads.read_values(chapter("", **values))
+    assert {k: repr(v) for k, v in found.items()} == {k: repr(v) for k, v in values.items()}  # nan is itself as well
+
+
+def test_other_chapters_are_links_where_they_lie_beside_and_titles_where_not():
+    assert simple("see {doc}`7a-dropout`") == "see [7a. Dropout](7a-dropout.ipynb)"
+    assert simple("see {doc}`7a-dropout`", is_linked=False) == "see *7a. Dropout*"
+    assert simple("see {doc}`references`") == "see *References*"  # a page, but no notebook
+
+
+def test_works_are_cited_by_authors_and_year():
+    assert simple("{cite}`fischbach2020`") == "(Fischbach and Weinstein 2020)"
+    assert simple("{cite}`simonyan2015,he2016`") == "(Simonyan and Zisserman 2015; He and others 2016)"
+    assert simple("{cite}`nobody`") == "(nobody)"
+
+
+def test_accents_of_the_bibliography_are_letters(tmp_path):
+    author = r"{R{\"u}mke, A and {\c C}elik, B}"
+    (tmp_path / "references.bib").write_text(f"@book{{a,\n  author = {author},\n  year = {{1985}}\n}}\n")
+    assert downloads.read_works(tmp_path) == {"a": "Rümke and Çelik 1985"}
+
+
+def test_a_warning_is_a_box_that_markdown_has():
+    assert simple("a\n\n```{warning}\nMind.\nThis.\n```\n\nb") == "a\n\n> **Warning.** Mind.\n> This.\n\nb"
+
+
+def test_the_chapter_itself_is_left_as_it_is():
+    source = chapter("{cite}`fischbach2020`")
+    downloads.simplify(source, TITLES, WORKS, is_linked=True)
+    assert source.cells[0].source == "{cite}`fischbach2020`"

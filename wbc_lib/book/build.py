@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -15,7 +16,6 @@ import yaml
 
 from wbc_lib import paths, stopping
 from wbc_lib.book import downloads, lineage, print_version, site, statements
-from wbc_lib.book.chapter import GRAMMARS
 from wbc_lib.data.hashes import hash_file
 from wbc_lib.errors import BookError
 from wbc_lib.prediction import browser
@@ -24,15 +24,9 @@ from wbc_lib.training.study import Study
 
 #: Pages are made from here; nothing in ``book/`` is ever written to.
 STAGING = paths.BUILD / "executed"
+#: Where Jupyter Book makes them.
+PAGES = paths.BUILD / "pages" / "_build" / "html"
 _SOURCES = (".md", ".bib", ".css", ".js", ".svg", ".png", ".txt")
-_JUPYTER_BOOK = f"""
-import sys
-from wbc_lib import stopping
-stopping.end_with_stdin()
-sys.modules[{GRAMMARS!r}] = None
-from jupyter_book.cli.main import main
-main()
-"""
 _MEMORY = "most often for lack of memory; close other programs or build with --jobs 1. What had finished is kept."
 #: Times that a kernel is started before it is given up.
 _STARTS = 3
@@ -176,7 +170,6 @@ def execute(chapter: Chapter) -> str | None:
     str or None
         What went wrong, as a sentence; ``None`` if nothing did.
     """
-    sys.modules.setdefault(GRAMMARS, None)
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -256,16 +249,25 @@ def _mark_current(chapter: Chapter) -> None:
     paths.write_text(chapter.target.with_suffix(".key"), chapter.key)
 
 
-def _write_if_changed(target: Path, content: bytes) -> None:
+def _write_if_changed(target: Path, content: bytes) -> bool:
     # Sphinx goes by a file's time: an untouched file is a page that need not be made again.
-    if not target.exists() or target.read_bytes() != content:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+    if target.exists() and target.read_bytes() == content:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return True
+
+
+def _remove_outdated_pages() -> None:
+    # Once these change every page is made anew: no page or picture of an earlier build may stay among them.
+    made_of = (STAGING / _CONFIG).read_bytes() + (STAGING / _TOC).read_bytes()
+    if _write_if_changed(PAGES.parent / "made-of", made_of):
+        shutil.rmtree(PAGES, ignore_errors=True)
 
 
 def _make_pages(output: Path) -> Path:
-    made = paths.BUILD / "pages"
-    command = [sys.executable, "-c", _JUPYTER_BOOK, "build", str(STAGING), "--path-output", str(made)]
+    _remove_outdated_pages()
+    command = [sys.executable, "-m", "wbc_lib.book", "build", str(STAGING), "--path-output", str(PAGES.parents[1])]
     command += ["--warningiserror", "--keep-going", "--quiet"]
     environment = os.environ | {site.BUILDING: "1"}
     log = paths.BUILD / "pages.log"
@@ -279,14 +281,13 @@ def _make_pages(output: Path) -> Path:
         raise BookError(
             "The pages could not be built:\n" + "\n".join((warnings or text)[-12:]) + f"\n(all of it: {log})"
         )
-    html = made / "_build" / "html"
     static = STAGING / "book" / "_static"
     for path in (p for p in static.rglob("*") if p.is_file()):  # Sphinx copies these only if some page is out of date
-        _write_if_changed(html / "_static" / path.relative_to(static), path.read_bytes())
+        _write_if_changed(PAGES / "_static" / path.relative_to(static), path.read_bytes())
     config = yaml.safe_load((paths.ROOT / _CONFIG).read_text(encoding="utf-8"))
-    downloads.write_downloads(html, downloads.read_address(config))
-    print_version.write(html, read_toc(), config["title"], paths.BUILD / "print")
-    site.publish(html, output)
+    downloads.write_downloads(PAGES, downloads.read_address(config))
+    print_version.write(PAGES, read_toc(), config["title"], paths.BUILD / "print")
+    site.publish(PAGES, output)
     return output / "index.html"
 
 

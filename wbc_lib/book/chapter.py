@@ -2,7 +2,6 @@
 
 import html
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,11 +16,11 @@ from wbc_lib.book import lineage, statements
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.evaluation.claims import DIFFERS, REPRODUCED, Claim, tabulate
 from wbc_lib.progress import NEVER_TRAIN, is_live
+from wbc_lib.training.runs import Run
 from wbc_lib.training.study import Study, open_study
 
-#: Grammars of web addresses, which jsonschema compiles for a second wherever nbformat is loaded, if it finds them.
-GRAMMARS = "rfc3987_syntax"
-
+#: What MyST knows the output of a glued value by; its own function loads nbformat, which takes a second.
+_GLUED = "application/papermill.record/"
 _NO_BREAK = "; white-space: nowrap"
 #: Letters of a cell of a table that is kept on one line if there is a figure in it.
 _SHORT = 16
@@ -43,11 +42,11 @@ def open_chapter(data: str = "", profile: str = "quick") -> Study:
     is_build = bool(os.environ.get(NEVER_TRAIN))
     study = open_study(data or None, profile, may_train=not is_build)
     display(HTML(f'<p class="wbc-basis">{describe_basis(study)}</p>'))
+    read: list[Run] = []
     if is_build and (shell := get_ipython()):
-        store = lineage.WatchedStore(study.store, shell.user_ns)
-        study = replace(study, store=store)
-        shell.events.register("post_run_cell", lambda _: lineage.tell_runs(store))
-    statements.begin(study, lambda: store.read if is_build and shell else [])
+        store = lineage.watch(shell, study.store)
+        study, read = replace(study, store=store), store.read
+    statements.begin(study, lambda: read)
     return study
 
 
@@ -73,12 +72,10 @@ def glue_values(**values: float | str) -> None:
 
     In Jupyter, where prose names them only, they are listed as well.
     """
-    sys.modules.setdefault(GRAMMARS, None)  # no notebook has an address to check
-    from myst_nb import glue
-
     plain = {name: value if isinstance(value, str) else float(value) for name, value in values.items()}
     for name, value in plain.items():
-        glue(name, value, display=False)
+        metadata = {"scrapbook": {"name": name, "mime_prefix": _GLUED}}
+        display({f"{_GLUED}text/plain": repr(value)}, raw=True, metadata=metadata)
     if is_live():
         display(HTML(list_values(plain)))
 

@@ -1,9 +1,12 @@
-"""The chapters as they are downloaded: each with a first cell that installs the library where it is missing.
+"""The chapters for readers in Jupyter: prose in plain Markdown, and a first cell that installs the library if need be.
 
-Neither a chapter's source nor its page has that cell: it is put before the notebooks that a finished site offers.
+Neither a chapter's source nor its page is like this: the notebooks that a finished site offers are, and those that
+`wbc lab` copies, but for the first cell.
 """
 
+import ast
 import copy
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -11,15 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pybtex.database import Entry, parse_file
+
 from wbc_lib import paths
-from wbc_lib.book import lineage, prose
-from wbc_lib.book.prose import Notebook
+from wbc_lib.book import lineage
 from wbc_lib.errors import BookError
+
+#: A notebook as its JSON says it, each cell's source one string. (nbformat, which would give more, is slow to load.)
+Notebook = dict[str, Any]
 
 #: Names the project's public address, for a build that knows it better than ``_config.yml`` does.
 REPOSITORY = "WBC_REPOSITORY"
 #: Tag of the cell that is not part of the chapter's own code.
 SETUP = "added-for-download"
+_ROLE = re.compile(r"\{(glue:text|cite|doc)\}`([^`]+)`")
+_BOX = re.compile(r"^(`{3,}|:{3,})\{(warning|note)\}[^\n]*\n(.*?)\n\1$", re.M | re.S)
 _BINDER, _COLAB = "https://mybinder.org", "https://colab.research.google.com"
 #: Hosts that the theme knows how to make launch buttons for, and who opens notebooks from them.
 _LAUNCHERS = {
@@ -52,13 +61,7 @@ if importlib.util.find_spec("wbc_lib") is None:
 
 @dataclass(frozen=True)
 class Address:
-    """Where the project can be had by anyone.
-
-    Attributes
-    ----------
-    url : str
-        Such as ``https://github.com/OWNER/NAME``.
-    """
+    """Where the project can be had by anyone: ``https://github.com/OWNER/NAME``."""
 
     url: str
 
@@ -69,17 +72,7 @@ class Address:
 
 
 def read_address(config: Mapping[str, Any]) -> Address | None:
-    """The project's address: `REPOSITORY` in the environment, or ``repository.url`` of the book's configuration.
-
-    Parameters
-    ----------
-    config : mapping
-        The content of ``_config.yml``.
-
-    Returns
-    -------
-    Address or None
-        ``None`` if neither names one.
+    """The project's address: `REPOSITORY` in the environment, or ``repository.url`` of ``_config.yml``'s content.
 
     Raises
     ------
@@ -98,19 +91,7 @@ def read_address(config: Mapping[str, Any]) -> Address | None:
 
 
 def with_launch_buttons(config: Mapping[str, Any], address: Address | None) -> dict[str, Any]:
-    """The book's configuration with launch buttons for an address that somebody opens notebooks from.
-
-    Parameters
-    ----------
-    config : mapping
-        The content of ``_config.yml``.
-    address : Address or None
-
-    Returns
-    -------
-    dict
-        A copy. Without an address, or with one that nobody opens notebooks from, it has no button and no repository.
-    """
+    """A copy of ``_config.yml``'s content with launch buttons, if somebody opens notebooks from the address."""
     changed = copy.deepcopy(dict(config))
     repository = changed.pop("repository", None) or {}
     if address and address.host in _LAUNCHERS:
@@ -121,17 +102,96 @@ def with_launch_buttons(config: Mapping[str, Any], address: Address | None) -> d
     return changed
 
 
+def parse_notebook(text: str) -> Notebook:
+    """Read a notebook from its JSON."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    return notebook
+
+
+def format_notebook(notebook: Notebook) -> str:
+    """Write a notebook as JSON in the form that Jupyter gives it: a line to a line."""
+    cells = [cell | {"source": cell["source"].splitlines(keepends=True)} for cell in notebook["cells"]]
+    return json.dumps(notebook | {"cells": cells}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def simplify(chapter: Notebook, titles: Mapping[str, str], works: Mapping[str, str], *, is_linked: bool) -> Notebook:
+    """A copy of a chapter whose prose is plain Markdown.
+
+    A value is filled in where the chapter's outputs hold it; where not, it is given by its name, as code.
+
+    Parameters
+    ----------
+    titles, works : mapping
+        As `read_titles` and `read_works` give them.
+    is_linked : bool
+        Whether the other chapters lie beside this one, to be linked to.
+    """
+    simple = copy.deepcopy(chapter)
+    values = read_values(chapter)
+
+    def write(match: re.Match[str]) -> str:
+        role, text = match.groups()
+        if role == "cite":
+            return f"({'; '.join(works.get(key.strip(), key.strip()) for key in text.split(','))})"
+        if role == "doc":
+            title = titles.get(text, text)
+            return f"[{title}]({text}.ipynb)" if is_linked and (paths.BOOK / f"{text}.ipynb").exists() else f"*{title}*"
+        name, _, form = text.partition(":")
+        return format(values[name], form) if name in values else f"`{name}`"
+
+    for cell in simple["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = _ROLE.sub(write, _BOX.sub(_write_box, cell["source"]))
+    return simple
+
+
+def read_values(chapter: Notebook) -> dict[str, float | str]:
+    """The values that an executed chapter made for its prose (`chapter.glue_values`), by name."""
+    values = {}
+    for cell in chapter["cells"]:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            text = output.get("data", {}).get("application/papermill.record/text/plain")
+            if name and text is not None:
+                said = "".join(text)  # a string in quotes, or a number, which may be nan
+                values[name] = ast.literal_eval(said) if said[0] in "'\"" else float(said)
+    return values
+
+
+def read_titles(book: Path = paths.BOOK) -> dict[str, str]:
+    """The title of every page, by the page's name."""
+    titles = {}
+    for path in sorted(book.glob("*.ipynb")):
+        first = parse_notebook(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+        titles[path.stem] = first.splitlines()[0].removeprefix("# ")
+    for path in sorted(book.glob("*.md")):
+        titles[path.stem] = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    return titles
+
+
+def read_works(book: Path = paths.BOOK) -> dict[str, str]:
+    """What is cited, as authors and year, by its key in ``references.bib``."""
+    return {key: _name_work(work) for key, work in parse_file(book / "references.bib").entries.items()}
+
+
+def _name_work(work: Entry) -> str:
+    families = ["".join(map(str, person.rich_last_names)) for person in work.persons.get("author", [])]
+    authors = f"{families[0]} and others" if len(families) > 2 else " and ".join(families)
+    return f"{authors} {work.fields.get('year', '')}".strip()
+
+
+def _write_box(match: re.Match[str]) -> str:
+    first, *rest = match.group(3).splitlines()
+    return "\n".join([f"> **{match.group(2).capitalize()}.** {first}", *(f"> {line}" for line in rest)])
+
+
 def as_download(chapter: Notebook, address: Address | None) -> Notebook:
     """A chapter as it is downloaded: a copy whose first cell sees to the library.
 
     The cell is folded in Jupyter and a form in Colab. With an address it installs the project where `wbc_lib` is
     missing; without one it says how to.
-
-    Parameters
-    ----------
-    chapter : Notebook
-        With or without outputs.
-    address : Address or None
     """
     source = _INSTALL.format(url=address.url) if address else _EXPLAIN
     metadata = {"tags": [SETUP, "remove-cell"], "jupyter": {"source_hidden": True}, "cellView": "form"}
@@ -143,25 +203,13 @@ def as_download(chapter: Notebook, address: Address | None) -> Notebook:
 
 
 def write_downloads(site: Path, address: Address | None) -> list[Path]:
-    """Make every notebook that a finished site offers one that runs on its own, in prose that any Jupyter shows.
-
-    Parameters
-    ----------
-    site : Path
-        Folder of the site's front page.
-    address : Address or None
-
-    Returns
-    -------
-    list of Path
-        The notebooks, in order of their names.
-    """
-    found = sorted((site / "_sources").rglob("*.ipynb"))
-    titles, works = prose.read_titles(), prose.read_works()
-    for path in found:
-        chapter = prose.parse_notebook(path.read_text(encoding="utf-8"))
+    """Make every notebook that a finished site offers one that runs on its own, in prose that any Jupyter shows."""
+    notebooks = sorted((site / "_sources").rglob("*.ipynb"))
+    titles, works = read_titles(), read_works()
+    for path in notebooks:
+        chapter = parse_notebook(path.read_text(encoding="utf-8"))
         # Notes on where a figure comes from lead to a page of the site.
         chapter["cells"] = [cell for cell in chapter["cells"] if not lineage.is_note(cell["source"])]
-        simple = prose.simplify(chapter, titles, works, is_linked=False)
-        paths.write_text(path, prose.format_notebook(as_download(simple, address)))
-    return found
+        simple = simplify(chapter, titles, works, is_linked=False)
+        paths.write_text(path, format_notebook(as_download(simple, address)))
+    return notebooks

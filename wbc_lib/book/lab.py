@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wbc_lib import paths
-from wbc_lib.book import prose
+from wbc_lib.book import downloads
 from wbc_lib.book.build import read_toc
 from wbc_lib.errors import LabError, UnknownNameError
 from wbc_lib.progress import NEVER_TRAIN
@@ -92,7 +92,7 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
     if folder.resolve().is_relative_to(paths.BOOK):
         raise LabError(f"{folder} holds the book's own chapters; name another folder to work in with --folder.")
     record = folder / _RECORD
-    titles, works = prose.read_titles(), prose.read_works()
+    titles, works = downloads.read_titles(), downloads.read_works()
     written, kept, outdated = [], [], []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,8 +106,8 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
                 if before and before.get("source") != _hash(source):
                     outdated.append(name)
                 continue
-            simple = prose.simplify(prose.parse_notebook(source.decode()), titles, works, is_linked=True)
-            fresh = set_profile(prose.format_notebook(simple), profile)
+            simple = downloads.simplify(downloads.parse_notebook(source.decode()), titles, works, is_linked=True)
+            fresh = set_profile(downloads.format_notebook(simple), profile)
             paths.write_text(target, fresh)
             known[name] = {"laid_out": _hash(fresh.encode()), "source": _hash(source)}
             written.append(name)

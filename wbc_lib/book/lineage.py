@@ -1,155 +1,154 @@
-"""Which runs each figure and table of a chapter rests on: noted as its cells run, then followed back through names.
+"""What each figure and table of a chapter may rest on: all runs and recorded files read on its page up to it.
 
-While the book is built, every cell that reads runs says so in an output that no reader sees. From the executed notebook
-each figure is then followed back: to the statements that made the names it uses, to those that made theirs, and so on.
-That names every run that was read on the way, also where a figure shows but some of them.
+While the book is built every cell that reads some says so in an output that no reader sees; the executed notebook then
+gets a folded note below each figure.
 """
 
-import ast
 import contextlib
 import json
-import symtable
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from IPython.display import HTML
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import HTML, display
+from jinja2 import Template
 
+from wbc_lib import paths
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.training.experiments import Plan, find_experiment
 from wbc_lib.training.runs import Run, Store
 
-#: Type of the output in which a cell names the runs that it read.
-MIME = "application/vnd.wbc.runs+json"
+#: Type of the output in which a cell names the runs and files that it read.
+MIME = "application/vnd.wbc.read+json"
 #: The page that lists every run, beside the chapters, and what its anchors begin with.
 PAGE, ANCHOR = "runs.html", "run-"
-_CLASS = "wbc-trace"
-#: Methods that change what they are called on, of lists, sets and mappings.
-_CHANGING = {"add", "append", "extend", "insert", "pop", "remove", "setdefault", "sort", "update"}
+_NOTE = '<details class="wbc-trace">'
+_FOLD = Template(
+    _NOTE
+    + """<summary>Where this comes from</summary>
+{%- macro hashes(data) %}{% for sha256 in data %}<code>sha256 {{ sha256[:12] }}</code>{{ ", " if not loop.last }}
+{%- endfor %}{% endmacro %}
+{%- if runs %}<p>Recorded runs read on this page up to here: {{ runs | length }}, on the data {{ hashes(data) }}. Each \
+link leads to a run's settings and to the command that repeats it.</p><ul>
+{%- for title, epochs, group in groups %}<li>{{ title }}, {{ epochs }} epochs: seed{{ " " }}
+{%- for run in group %}<a href="{{ page }}#{{ anchor }}{{ run.name }}">{{ run.seed }}</a>{{ ", " if not loop.last }}
+{%- endfor %}</li>{% endfor %}</ul>
+{%- else %}<p>No run was read on this page up to here. Data of this build: {{ hashes(data) }}.</p>{% endif %}
+{%- if files %}<p>Recorded files read on it: \
+{% for file in files %}<code>{{ file }}</code>{{ ", " if not loop.last }}{% endfor %}.</p>{% endif %}</details>""",
+    autoescape=True,
+)
+_LIST = Template(
+    """<table class="wbc-table wbc-runs"><thead><tr>
+{%- for column in columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead><tbody>
+{%- for title, runs in groups %}<tr><th colspan="{{ columns | length }}" scope="rowgroup">{{ title }}</th></tr>
+{%- for run in runs %}<tr><td><code id="{{ anchor }}{{ run.name }}">{{ run.name }}</code></td>
+{%- for value in (run.seed, run.epochs) %}<td>{{ value }}</td>{% endfor %}
+{%- for share in (run.history.accuracy.iloc[-1], run.history.val_accuracy.iloc[-1], run.accuracy("test")) -%}
+<td>{{ "{:.1%}".format(share) }}</td>{% endfor %}<td>{{ "%.1f" | format(run.record.seconds / 60) }}</td>
+<td><details><summary>show</summary><p>Finished on {{ run.record.finished[:10] }}.</p><pre>
+{{- dump(run.record.config) }}</pre></details></td></tr>{% endfor %}{% endfor %}</tbody></table>""",
+    autoescape=True,
+)
+_COLUMNS = ("run", "seed", "epochs", "training", "validation", "TEST", "minutes", "settings")
 
 
 class WatchedStore(Store):
-    """A store that notes which runs it hands out."""
+    """A store that keeps in `read` every run that it hands out."""
 
-    def __init__(self, store: Store, names: dict[str, Any]):
+    def __init__(self, store: Store):
         super().__init__(*store.roots)
-        self._names = names  # the notebook's own: code with these globals stands in a cell
-        self._noted: list[tuple[int, Run]] = []
-        #: All runs that were handed out.
         self.read: list[Run] = []
 
     def find(self, plan: Plan) -> Run | None:
         """As `Store.find`."""
         run = super().find(plan)
-        return run and self._note(run)
+        self.read += [run] if run else []
+        return run
 
     def read_all(self, beginning: str = "") -> list[Run]:
         """As `Store.read_all`."""
-        return [self._note(run) for run in super().read_all(beginning)]
-
-    def take(self) -> list[tuple[int, Run]]:
-        """What was handed out since this was asked last: the line of the cell, from 1, that asked, and the run."""
-        noted, self._noted = self._noted, []
-        return noted
-
-    def _note(self, run: Run) -> Run:
-        line, frame = 0, sys._getframe()
-        while frame:
-            line = frame.f_lineno if frame.f_globals is self._names else line
-            frame = frame.f_back
-        self._noted.append((line, run))
-        self.read.append(run)
-        return run
+        runs = super().read_all(beginning)
+        self.read += runs
+        return runs
 
 
-def tell_runs(store: WatchedStore) -> None:
-    """Put out, unseen, the runs that the cell which has just ended read; for IPython's ``post_run_cell``."""
-    from IPython.display import display
+def watch(shell: InteractiveShell, store: Store) -> WatchedStore:
+    """Have each cell of a kernel name what it read: runs of a store, and files of ``results/`` and ``benchmarks/``."""
+    watched = WatchedStore(store)
+    folders = (paths.results().resolve(), paths.ROOT / "results", paths.ROOT / "benchmarks")
+    files: list[str] = []
 
-    if noted := store.take():
-        display({MIME: [[line, describe(run)] for line, run in noted]}, raw=True)
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str | os.PathLike):
+            path = Path(os.path.abspath(os.fspath(arguments[0])))  # noqa: PTH100 - resolving would look at the disk
+            folder = next((f for f in folders if path.is_relative_to(f)), None)
+            # A run's own files are in a folder with its record.
+            if folder and path.name != "run.json" and not (path.parent / "run.json").exists():
+                files.append(f"{folder.name}/{path.relative_to(folder).as_posix()}")
+
+    def report(_: object) -> None:
+        nonlocal n_runs
+        runs = [describe(run) for run in watched.read[n_runs:]]
+        if runs or files:
+            display({MIME: {"runs": runs, "files": files.copy()}}, raw=True)
+        n_runs = len(watched.read)
+        files.clear()
+
+    n_runs = 0
+    sys.addaudithook(note)
+    shell.events.register("post_run_cell", report)
+    return watched
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """What a reader is told of a run, as plain values."""
-    title = name = run.record["experiment"]
+    """What a note tells of a run: ``name``, ``title``, ``epochs``, ``seed`` and ``data``, a hash."""
+    title = run.record["experiment"]
     with contextlib.suppress(UnknownNameError):
-        title = find_experiment(name).title
+        title = find_experiment(title).title
     data = run.record["config"]["data_sha256"]
     return {"name": run.name, "title": title, "epochs": run.epochs, "seed": run.seed, "data": data}
 
 
 def attach(notebook: Any, data_sha256: str) -> None:
-    """Put below each figure and table of an executed notebook where it comes from.
+    """Put a note below each figure and table of a notebook that was executed with `watch`.
 
-    Parameters
-    ----------
-    notebook : NotebookNode
-        Executed with `tell_runs`; changed in place.
-    data_sha256 : str
-        Of the data that whatever rests on no run was made of.
+    `data_sha256` is that of the data which whatever rests on no run was made of.
     """
-    statements: list[Statement] = []
-    below = {}
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        statements += read_statements(cell.source, _take_notes(cell))
-        told = any(_CLASS in str(output.get("data", {}).get("text/html", "")) for output in cell.outputs)
-        if "figure" in cell.metadata.get("mystnb", {}) and not told:
-            below[cell.id] = fold(trace_back(statements), data_sha256)
+    from nbformat.v4 import new_markdown_cell
+
+    runs: dict[str, dict[str, Any]] = {}
+    files: set[str] = set()
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
-        if cell.id in below:
-            cells.append(_make_markdown(below[cell.id], f"{cell.id}-runs"))
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            read = output.get("data", {}).get(MIME, {})
+            runs |= {run["name"]: run for run in read.get("runs", ())}
+            files.update(read.get("files", ()))
+        cell.outputs = [output for output in cell.outputs if MIME not in output.get("data", {})]
+        if "figure" in cell.metadata.get("mystnb", {}):
+            cells.append(new_markdown_cell(fold(list(runs.values()), sorted(files), data_sha256), id=f"{cell.id}-runs"))
     notebook.cells = cells
 
 
 def is_note(source: str) -> bool:
     """Whether a cell's text is what `attach` put below a figure or table."""
-    return source.startswith(f'<details class="{_CLASS}">')
+    return source.startswith(_NOTE)
 
 
-def _take_notes(cell: Any) -> list[tuple[int, dict[str, Any]]]:
-    notes = [output for output in cell.outputs if MIME in output.get("data", {})]
-    cell.outputs = [output for output in cell.outputs if MIME not in output.get("data", {})]
-    return [(line, run) for output in notes for line, run in output.data[MIME]]
-
-
-def _make_markdown(text: str, name: str) -> Any:
-    from nbformat.v4 import new_markdown_cell
-
-    return new_markdown_cell(text, id=name)
-
-
-def fold(runs: Sequence[dict[str, Any]], data_sha256: str) -> str:
-    """Write, folded away, which runs something comes from, each a link to what is known of it.
-
-    Parameters
-    ----------
-    runs : sequence of dict
-        As `describe` gives them.
-    data_sha256 : str
-        Named where there is no run.
-    """
-    if not runs:
-        body = f"<p>No run is behind this. Data of this build: <code>sha256 {escape(data_sha256[:12])}</code>.</p>"
-    else:
-        data = ", ".join(
-            f"<code>sha256 {escape(sha256[:12])}</code>" for sha256 in dict.fromkeys(r["data"] for r in runs)
-        )
-        items = []
-        for (title, epochs), group in groupby(sorted(runs, key=_group), key=_group):
-            seeds = [f'<a href="{PAGE}#{ANCHOR}{escape(r["name"])}">{r["seed"]}</a>' for r in group]
-            items.append(f"<li>{escape(title)}, {epochs} epochs: seed {', '.join(seeds)}</li>")
-        what = "a recorded run" if len(runs) == 1 else f"{len(runs)} recorded runs"
-        told = f"From {what} on the data {data}. Each link leads to its settings and to the command that repeats it."
-        body = f"<p>{told}</p><ul>{''.join(items)}</ul>"
-    return f'<details class="{_CLASS}"><summary>Where this comes from</summary>{body}</details>'
+def fold(runs: Sequence[dict[str, Any]], files: Sequence[str], data_sha256: str) -> str:
+    """Write a note, folded away: runs, as `describe` gives them, each a link; files; and where no run is, the data."""
+    grouped = groupby(sorted(runs, key=_group), key=_group)
+    groups = [(title, epochs, list(group)) for (title, epochs), group in grouped]
+    data = dict.fromkeys(run["data"] for run in runs) or [data_sha256]
+    return _FOLD.render(runs=runs, files=files, groups=groups, data=list(data), page=PAGE, anchor=ANCHOR)
 
 
 def _group(run: dict[str, Any]) -> tuple[str, int]:
@@ -158,119 +157,11 @@ def _group(run: dict[str, Any]) -> tuple[str, int]:
 
 def list_runs(runs: Sequence[Run]) -> HTML:
     """List runs in a table, each with an anchor that `fold` links to: how it ended, how long it took, its settings."""
-    rows = []
-    for title, group in groupby(sorted(runs, key=_order), key=lambda run: describe(run)["title"]):
-        rows.append(f'<tr><th colspan="{len(_COLUMNS)}" scope="rowgroup">{escape(title)}</th></tr>')
-        rows += [_write_row(run) for run in group]
-    head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
-    body = "".join(rows)
-    return HTML(f'<table class="wbc-table wbc-runs"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+    ordered = sorted(runs, key=lambda run: (describe(run)["title"], run.epochs, run.seed))
+    grouped = groupby(ordered, key=lambda run: describe(run)["title"])
+    groups = [(title, list(group)) for title, group in grouped]
 
+    def dump(config: dict[str, Any]) -> str:
+        return json.dumps(config, indent=1)
 
-_COLUMNS = ("run", "seed", "epochs", "training", "validation", "TEST", "minutes", "settings")
-
-
-def _order(run: Run) -> tuple[str, int, int]:
-    return describe(run)["title"], run.epochs, run.seed
-
-
-def _write_row(run: Run) -> str:
-    last, name = run.history.iloc[-1], escape(run.name)
-    cells = [
-        f'<code id="{ANCHOR}{name}">{name}</code>',
-        *(str(n) for n in (run.seed, run.epochs)),
-        *(f"{share:.1%}" for share in (last.accuracy, last.val_accuracy, run.accuracy("test"))),
-        f"{run.record['seconds'] / 60:.1f}",
-        f"<details><summary>show</summary><p>Finished on {escape(run.record['finished'][:10])}.</p>"
-        f"<pre>{escape(json.dumps(run.record['config'], indent=1))}</pre></details>",
-    ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What a statement of a cell does.
-
-    Attributes
-    ----------
-    sets : frozenset of str
-        Names that it binds anew.
-    changes : frozenset of str
-        Names of things that it may change in place: an item, an attribute, or by a method such as ``append``.
-    uses : frozenset of str
-        Names that it reads.
-    runs : tuple of dict
-        Read by it, as `describe` gives them.
-    """
-
-    sets: frozenset[str]
-    changes: frozenset[str]
-    uses: frozenset[str]
-    runs: tuple[dict[str, Any], ...] = ()
-
-
-def read_statements(source: str, noted: Sequence[tuple[int, dict[str, Any]]] = ()) -> list[Statement]:
-    """Read off a cell's source what its statements do to names; nothing if it is no plain Python.
-
-    Parameters
-    ----------
-    source : str
-    noted : sequence of (int, dict)
-        The line, from 1, that a run was read at, and the run, as `describe` gives it.
-    """
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return []
-    found = []
-    for node in tree.body:
-        runs = tuple(run for line, run in noted if node.lineno <= line <= node.end_lineno)
-        scope = symtable.symtable(ast.unparse(node), "cell", "exec")
-        changes = _find_changes(node)
-        sets = {s.get_name() for s in scope.get_symbols() if s.is_assigned() or s.is_imported()}
-        uses = _find_uses(scope) | changes
-        found.append(Statement(frozenset(sets - changes), frozenset(changes), frozenset(uses), runs))
-    return found
-
-
-def _find_changes(statement: ast.AST) -> set[str]:
-    changes = set()
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            changes |= _root(node)
-        elif isinstance(node, ast.AugAssign):
-            changes |= _root(node.target)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
-            changes |= _root(node.func.value)
-    return changes
-
-
-def _root(node: ast.AST) -> set[str]:
-    while isinstance(node, ast.Subscript | ast.Attribute | ast.Starred):
-        node = node.value
-    return {node.id} if isinstance(node, ast.Name) else set()
-
-
-def _find_uses(scope: symtable.SymbolTable, is_inner: bool = False) -> set[str]:
-    # An inner scope's own names, such as a comprehension's variable, are nobody else's.
-    symbols = [s for s in scope.get_symbols() if s.is_referenced() and (s.is_global() or not is_inner)]
-    return {s.get_name() for s in symbols}.union(*(_find_uses(inner, True) for inner in scope.get_children()))
-
-
-def trace_back(statements: Sequence[Statement]) -> list[dict[str, Any]]:
-    """Runs that the last of some statements rests on, each once.
-
-    Parameters
-    ----------
-    statements : sequence of Statement
-        In the order they ran.
-    """
-    runs: dict[str, dict[str, Any]] = {}
-    wanted: frozenset[str] = frozenset()
-    for number, statement in enumerate(reversed(statements)):
-        if number and not wanted & (statement.sets | statement.changes):
-            continue
-        runs |= {run["name"]: run for run in statement.runs}
-        # What it binds anew owes nothing to what had the name before.
-        wanted = wanted - statement.sets | statement.uses
-    return list(runs.values())
+    return HTML(_LIST.render(columns=_COLUMNS, groups=groups, anchor=ANCHOR, dump=dump))

@@ -6,6 +6,7 @@ As an extension of Sphinx, named in ``_config.yml``, it stops whoever makes page
 import ast
 import json
 import os
+import posixpath
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -229,6 +230,22 @@ def _has_output(source: str) -> bool:
     return "open_chapter" in calls or is_shown and not is_glued
 
 
+def write_redirects(app: Any, error: Exception | None) -> None:
+    """Let old addresses of pages, ``moved_pages`` in ``_config.yml``, lead to new ones; for ``build-finished``."""
+    from sphinx.errors import ConfigError
+
+    for old, new in {} if error else app.config.moved_pages.items():
+        if new not in app.env.found_docs or old in app.env.found_docs:
+            raise ConfigError(f"moved_pages of _config.yml says that {old} is now {new}, which is not so.")
+        target = posixpath.relpath(app.builder.get_target_uri(new), posixpath.dirname(old) or ".")
+        page = (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{old} has moved</title>'
+            f'<meta http-equiv="refresh" content="0; url={target}"><meta name="robots" content="noindex"></head>'
+            f'<body><p>This page has moved <a href="{target}">to another address</a>.</p></body></html>\n'
+        )
+        paths.write_text(Path(app.outdir) / f"{old}.html", page)
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Stop Sphinx unless it makes the pages for `book.build_book`."""
     from sphinx.errors import ConfigError
@@ -237,4 +254,6 @@ def setup(app: Any) -> dict[str, Any]:
         raise ConfigError(
             "Without executed chapters the pages would be empty; run `make book` (or `wbc book`) instead."
         )
+    app.add_config_value("moved_pages", {}, "html")
+    app.connect("build-finished", write_redirects)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
