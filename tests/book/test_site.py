@@ -232,6 +232,7 @@ def small_site(tmp_path):
         new_code_cell("from wbc_lib.book.chapter import open_chapter\nstudy = open_chapter()"),
         new_markdown_cell("It peaked at {glue:text}`peak:.1%`."),
         new_code_cell("glue_values(peak=0.958)"),
+        new_code_cell("holds('It peaked', True)"),
         new_code_cell("draw()", metadata={"mystnb": {"figure": {"name": "fig-a", "caption": "A."}}}),
         new_code_cell("show_table(b)", metadata={"mystnb": {"figure": {"name": "tab-b", "caption": "B."}}}),
     ]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: In the site's folder: makes it one, and lists its files.
 MARK = ".wbc-site.json"
+#: Calls that a cell may end with and that show nothing.
+_UNSEEN = {"glue_values", "holds"}
 #: Set in the environment while `book.build_book` has the pages made.
 BUILDING = "WBC_BUILDING"
 
@@ -220,14 +222,16 @@ class _Wanted:
 
 
 def _has_output(source: str) -> bool:
-    # A cell shows what it ends with, and `open_chapter` what the page is built on; values are glued unseen.
-    calls = {getattr(node.func, "id", "") for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
-    last = ast.parse(source).body[-1:]
-    is_shown = bool(last) and isinstance(last[0], ast.Expr)
-    is_glued = (
-        is_shown and isinstance(last[0].value, ast.Call) and getattr(last[0].value.func, "id", "") == "glue_values"
-    )
-    return "open_chapter" in calls or is_shown and not is_glued
+    # A cell shows what it ends with, and `open_chapter` what the page is built on.
+    tree = ast.parse(source)
+    if any(_called(node) == "open_chapter" for node in ast.walk(tree)):
+        return True
+    last = tree.body[-1] if tree.body else None
+    return isinstance(last, ast.Expr) and _called(last.value) not in _UNSEEN
+
+
+def _called(node: ast.AST) -> str:
+    return getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
 
 
 def write_redirects(app: Any, error: Exception | None) -> None:
