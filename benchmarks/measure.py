@@ -36,7 +36,8 @@ from wbc_lib.data.images import INPUT_SHAPE, load_images, one_thread, read_image
 from wbc_lib.errors import WbcError
 from wbc_lib.provenance.registration import find_source, index_sources, read_source
 from wbc_lib.training.arrays import Examples, Material
-from wbc_lib.training.experiments import Experiment, find_experiment
+from wbc_lib.training.experiments import find_experiment
+from wbc_lib.training.plan import Experiment
 from wbc_lib.training.study import Study, open_study
 
 ROOT = Path(__file__).resolve().parents[1]

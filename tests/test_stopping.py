@@ -18,9 +18,9 @@ import nbformat
 import psutil
 import pytest
 
+from tests.train_tiny import read_history
 from wbc_lib import paths, stopping
 from wbc_lib.errors import KilledError
-from wbc_lib.training.jobs import read_history
 from wbc_lib.training.runs import Store
 
 #: Seconds within which everything is to have ended.

@@ -18,7 +18,8 @@ from tests.book.test_downloads import CHEAP, run_alone
 from wbc_lib import paths
 from wbc_lib.book.lab import list_chapters
 from wbc_lib.cli import main
-from wbc_lib.training.experiments import Experiment, find_experiment, find_profile, vary
+from wbc_lib.training.experiments import find_experiment, find_profile
+from wbc_lib.training.plan import Experiment, vary
 from wbc_lib.training.study import RECORDED, Study
 
 HEADING = "## Try it\n"

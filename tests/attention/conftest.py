@@ -5,7 +5,7 @@ import pytest
 from tests.train_tiny import TINY
 from wbc_lib.attention import measure
 from wbc_lib.training import experiments, study
-from wbc_lib.training.experiments import Network
+from wbc_lib.training.plan import Network
 from wbc_lib.training.runs import Store
 from wbc_lib.training.study import Study
 

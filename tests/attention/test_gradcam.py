@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from wbc_lib.attention import gradcam
 from wbc_lib.data.images import INPUT_SHAPE, Scale, load_images
 from wbc_lib.errors import RunError
-from wbc_lib.training.experiments import Network
+from wbc_lib.training.plan import Network
 
 PLAIN = Scale((1 / 255,) * 3, (0.0,) * 3)
 

@@ -10,7 +10,7 @@ from wbc_lib.attention import gradcam, measure, occlusion, summary
 from wbc_lib.attention.measure import Attention
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import INPUT_SHAPE, load_images
-from wbc_lib.training.experiments import Network
+from wbc_lib.training.plan import Network
 
 NETWORK = Network(convolutions=(4, 4, 4), dense=(8,))
 

@@ -17,7 +17,8 @@ from wbc_lib.errors import RunError
 from wbc_lib.prediction import browser as browser_model
 from wbc_lib.prediction import picture
 from wbc_lib.training import experiments
-from wbc_lib.training.experiments import PROFILES, Plan
+from wbc_lib.training.experiments import PROFILES
+from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Store
 from wbc_lib.training.study import Study
 

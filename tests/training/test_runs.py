@@ -18,8 +18,9 @@ from wbc_lib.data.images import Scale
 from wbc_lib.errors import PlaceError, RunError
 from wbc_lib.training import runs
 from wbc_lib.training.arrays import Examples, Material
-from wbc_lib.training.experiments import EXPERIMENTS, Plan
+from wbc_lib.training.experiments import EXPERIMENTS
 from wbc_lib.training.fit import Fitted
+from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Store
 
 PLAN = Plan(EXPERIMENTS["final"], 2, 0, "d" * 64)

@@ -25,7 +25,7 @@ from wbc_lib.errors import (
 )
 from wbc_lib.provenance import trace
 from wbc_lib.training import arrays, experiments, study
-from wbc_lib.training.designs import DESIGNS
+from wbc_lib.training.experiments import SUITES
 from wbc_lib.training.runs import Store, read
 from wbc_lib.training.study import RECORDED, Study, open_study, prefer_recorded
 
@@ -289,16 +289,16 @@ def test_killed_at_random_a_training_ends_with_the_same_bits(phantom_set, tmp_pa
 
 
 def test_of_a_design_what_is_there_is_given_by_name_and_seed(small):
-    assert small.design("leakage") == {name: [] for name in DESIGNS["leakage"].in_smoke}
+    assert small.suite("leakage") == {name: [] for name in SUITES["leakage"].in_smoke}
     wanted, at_its_profile = small.wanted("leakage")
     assert at_its_profile is small and set(wanted.values()) == {(0,)}
     at_its_profile.run("final+by-photo", 0)
-    found = small.design("leakage")
+    found = small.suite("leakage")
     assert [run.record["experiment"] for run in found["final+by-photo"]] == ["final+by-photo"]
     assert found["final"] == []
     full = dataclasses.replace(small, profile=experiments.PROFILES["quick"])
     assert full.wanted("leakage")[1].profile is experiments.PROFILES["paper"]
-    assert full.design("leakage")["final+by-photo"] == []  # that was a run of two epochs
+    assert full.suite("leakage")["final+by-photo"] == []  # that was a run of two epochs
 
 
 def test_the_same_data_are_opened_again_by_what_they_are_named(phantom_set):

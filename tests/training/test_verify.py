@@ -7,7 +7,7 @@ import pytest
 
 from tests.train_tiny import TINY
 from wbc_lib.errors import RunError
-from wbc_lib.training import experiments, study, verify
+from wbc_lib.training import experiments, plan, study, verify
 from wbc_lib.training.runs import Store, read
 from wbc_lib.training.study import Study
 
@@ -70,7 +70,7 @@ def test_a_run_of_other_data_or_of_earlier_numerics_is_not_compared(small, phant
         file.write(b"\r\n")
     with pytest.raises(RunError, match="made of other data"):
         test(run, phantom_copy)
-    monkeypatch.setattr(experiments, "NUMERICS", experiments.NUMERICS + 1)
+    monkeypatch.setattr(plan, "NUMERICS", plan.NUMERICS + 1)
     with pytest.raises(RunError, match="earlier version of the numerics"):
         test(run, small.data)
 

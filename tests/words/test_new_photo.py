@@ -18,7 +18,7 @@ def scores(monocytes: float = 0.3) -> dict[str, pd.DataFrame]:
 
 def test_without_runs_the_command_that_makes_them_is_named():
     for told in (words.tell_scores({}, []), words.tell_expectation({}, {}), words.tell_differences({}, {})):
-        assert "wbc train --design folds" in told
+        assert "wbc train --suite folds" in told
     assert words.tell_order({}, TITLES) == ""
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from wbc_lib.data.images import Scale
 from wbc_lib.errors import RunError
-from wbc_lib.training.experiments import Network, read_plan
+from wbc_lib.training.experiments import read_plan
+from wbc_lib.training.plan import Network
 from wbc_lib.training.runs import Run
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from wbc_lib.data.images import INPUT_SHAPE, read_image
 from wbc_lib.evaluation.intervals import Interval, group_weights, percentiles
 from wbc_lib.provenance import trace
 from wbc_lib.provenance.boxes import carry_boxes, cell_masks, white_cells
-from wbc_lib.training.experiments import Network
+from wbc_lib.training.plan import Network
 from wbc_lib.training.study import Study
 
 #: The images with nothing painted over, and all of their classes.

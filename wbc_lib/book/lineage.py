@@ -19,7 +19,8 @@ from jinja2 import Template
 
 from wbc_lib import paths
 from wbc_lib.errors import UnknownNameError
-from wbc_lib.training.experiments import Plan, find_experiment
+from wbc_lib.training.experiments import find_experiment
+from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Run, Store
 
 #: Type of the output in which a cell names the runs and files that it read.

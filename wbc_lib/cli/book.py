@@ -7,7 +7,7 @@ import typer
 
 from wbc_lib import paths, progress
 from wbc_lib.cli.data import Data
-from wbc_lib.cli.train import say_basis, train_design, train_missing
+from wbc_lib.cli.train import say_basis, train_missing, train_suite
 from wbc_lib.errors import RunError
 from wbc_lib.progress import console
 
@@ -38,7 +38,7 @@ def book(
     paths.require_project("`wbc book`")
     from wbc_lib.book import site
     from wbc_lib.book.build import build_book
-    from wbc_lib.training.designs import DESIGNS
+    from wbc_lib.training.experiments import SUITES
     from wbc_lib.training.study import open_study, prefer_recorded
 
     output = context.with_resource(site.claim(output))
@@ -51,8 +51,8 @@ def book(
     if (study.profile.is_cut if train is None else train) and not study.results_of:
         train_missing(study, study.missing())
         if study.profile.name == "smoke":
-            for name in DESIGNS:
-                train_design(study, name)
+            for name in SUITES:
+                train_suite(study, name)
     _require_runs(study)
     with progress.bar("Chapters") as on_progress:
 

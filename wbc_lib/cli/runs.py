@@ -105,13 +105,14 @@ def runs_verify(
 def runs_retrain(
     name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")],
     data: Data = None,
+    threads: Annotated[int, typer.Option(min=0, help="TensorFlow's threads. Default: as many as are recorded.")] = 0,
 ) -> None:
     """Train recorded runs again from nothing and report every difference."""
     from wbc_lib.data import dataset
     from wbc_lib.training.verify import RETRAIN_TOLERANCE, retrain
 
     found = dataset.find(data)
-    comparisons = [retrain(run, found) for run in find_runs(name)]
+    comparisons = [retrain(run, found, threads) for run in find_runs(name)]
     for comparison in comparisons:
         progress.write_out(str(comparison))
     if any(abs(c.recorded - c.repeated) > RETRAIN_TOLERANCE for c in comparisons):

@@ -12,7 +12,7 @@ from wbc_lib.errors import DataNotFoundError, UnknownNameError, WeightsError
 from wbc_lib.progress import console
 
 if TYPE_CHECKING:
-    from wbc_lib.training.scaleout import Cluster
+    from wbc_lib.training.cluster import Cluster
     from wbc_lib.training.study import Study
 
 
@@ -23,23 +23,21 @@ def train(
     profile: ProfileName = "quick",
     seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,5. Default: the profile's.")] = "",
     record: Annotated[bool, typer.Option(help="Write to the project's results/, to be committed.")] = False,
-    design: Annotated[str, typer.Option(help="All runs of a design, as `wbc experiments` lists them.")] = "",
+    suite: Annotated[str, typer.Option(help="All runs of a suite, as `wbc experiments` lists them.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Train so many at a time, each in a process of its own.")] = 0,
     scheduler: Annotated[str, typer.Option(help="Train on the workers of this dask scheduler: tcp://host:8786.")] = "",
-    store: Annotated[str, typer.Option(help="Store for workers that share no folder: s3://bucket/runs.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="TensorFlow's threads per training; decides its bits.")] = 0,
 ) -> None:
     """Train experiments that are not recorded yet; an interrupted one goes on where it stopped.
 
     A name may be followed by variations, as in final+by-photo+painted; `wbc experiments` lists them.
     """
-    from wbc_lib.training.designs import find_design
-    from wbc_lib.training.experiments import EXPERIMENTS, find_experiment
+    from wbc_lib.training.experiments import EXPERIMENTS, find_experiment, find_suite
 
-    cluster = _name_cluster(workers, scheduler, store, threads)
-    if design:
-        find_design(design)
-        train_design(_open_to_train(data, profile, record), design, cluster)
+    cluster = _name_cluster(workers, scheduler, threads)
+    if suite:
+        find_suite(suite)
+        train_suite(_open_to_train(data, profile, record), suite, cluster)
         return
     if not names and not everything:
         raise UnknownNameError(f"Name an experiment, or say --all. There are: {', '.join(EXPERIMENTS)}.")
@@ -56,20 +54,19 @@ def train(
 
 
 def experiments(as_json: AsJson = False) -> None:
-    """List the experiments of the registry, their variations, and the designs made of them."""
-    from wbc_lib.training.designs import DESIGNS
-    from wbc_lib.training.experiments import EXPERIMENTS, VARIATIONS
+    """List the experiments of the registry, their variations, and the suites made of them."""
+    from wbc_lib.training.experiments import EXPERIMENTS, SUITES, VARIATIONS
 
     registry = [
         {"name": e.name, "title": e.title, "epochs": e.epochs, "material": e.material, "in the paper": e.in_paper}
         for e in EXPERIMENTS.values()
     ]
     variations = [{"variation": f"+{name}", "what it changes": words} for name, (words, _) in VARIATIONS.items()]
-    designs = [
-        {"design": d.name, "its question": d.title, "runs": sum(map(len, d.seeds.values())), "profile": d.profile}
-        for d in DESIGNS.values()
+    suites = [
+        {"suite": s.name, "question": s.title, "runs": sum(map(len, s.seeds.values())), "profile": s.profile}
+        for s in SUITES.values()
     ]
-    progress.print_tables(registry, variations, designs, as_json=as_json)
+    progress.print_tables(registry, variations, suites, as_json=as_json)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -86,12 +83,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _name_cluster(workers: int, scheduler: str, store: str, threads: int) -> "Cluster | None":
-    if not (workers or scheduler or store or threads):
+def _name_cluster(workers: int, scheduler: str, threads: int) -> "Cluster | None":
+    if not (workers or scheduler or threads):
         return None
-    from wbc_lib.training.scaleout import Cluster
+    from wbc_lib.training.cluster import Cluster
 
-    return Cluster(workers or 1, scheduler, store, threads)
+    return Cluster(workers or 1, scheduler, threads)
 
 
 def _open_to_train(data: str | None, profile: str, record: bool) -> "Study":
@@ -117,8 +114,8 @@ def say_basis(study: "Study") -> None:
         typer.echo(said, err=True)
 
 
-def train_design(study: "Study", name: str, cluster: "Cluster | None" = None) -> None:
-    """Train what a design lacks."""
+def train_suite(study: "Study", name: str, cluster: "Cluster | None" = None) -> None:
+    """Train what a suite lacks."""
     seeds, at_its_profile = study.wanted(name)
     asked = [(experiment, seed) for experiment in seeds for seed in seeds[experiment]]
     missing = asked if cluster else [m for name, seed in asked for m in at_its_profile.missing([name], [seed])]
@@ -131,7 +128,7 @@ def train_missing(study: "Study", wanted: list[tuple[str, int]], cluster: "Clust
     from wbc_lib.training.experiments import find_experiment
 
     if cluster:
-        from wbc_lib.training.scaleout import train_on
+        from wbc_lib.training.cluster import train_on
 
         failed = train_on(cluster, study, wanted)
         for sentence in failed:

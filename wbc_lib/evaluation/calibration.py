@@ -54,8 +54,9 @@ class Predictions:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax of the logits, shape (images, 5), rows summing to one."""
-        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        from scipy.special import softmax
+
+        return softmax(self.logits, axis=1)
 
     @property
     def confidence(self) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ def pool(runs: Sequence[Run], table: pd.DataFrame) -> Pooled:
         parts.append(pd.concat({"label": labels.to_frame(), WAYS[0]: as_taken, WAYS[1]: mean}, axis=1))
     whole = pd.concat(parts).sort_index()
     if whole.index.has_duplicates or whole.isna().to_numpy().any() or set(whole.index) != set(table.photo):
-        raise RunError("The folds do not hold every photo once; train them again with `wbc train --design folds`.")
+        raise RunError("The folds do not hold every photo once; train them again with `wbc train --suite folds`.")
     probabilities = {way: whole[way].to_numpy() for way in WAYS}
     return Pooled(whole.index.to_numpy(), whole["label"][0].to_numpy(np.int64), probabilities, runs[0].seed)
 
@@ -88,14 +88,14 @@ def pool_repeats(found: Mapping[str, Sequence[Run]], table: pd.DataFrame) -> dic
     Parameters
     ----------
     found : mapping of str to sequence of Run
-        The design "folds": runs by name, such as "final+fold-1".
+        The suite "folds": runs by name, such as "final+fold-1".
     table : DataFrame
         As for `pool`.
 
     Returns
     -------
     dict of str to list of Pooled
-        By network, in the design's order; repeats by seed, none if no repeat is whole.
+        By network, in the suite's order; repeats by seed, none if no repeat is whole.
     """
     pooled = {}
     for network in dict.fromkeys(name.partition("+")[0] for name in found):

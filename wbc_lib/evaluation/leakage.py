@@ -63,7 +63,7 @@ def tell_protocols(runs: Mapping[str, Sequence[Run]], photo_of: pd.Series) -> st
     Parameters
     ----------
     runs : mapping of str to sequence of Run
-        The design "leakage"; at least one run of the first two experiments.
+        The suite "leakage"; at least one run of the first two experiments.
     photo_of : Series of int
         By image, the number of its photo.
     """

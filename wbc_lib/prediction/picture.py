@@ -22,7 +22,8 @@ from wbc_lib.errors import BadDataError, UnknownNameError, printable
 from wbc_lib.evaluation.calibration import Predictions, find_threshold
 from wbc_lib.figures.attention import draw_panels
 from wbc_lib.figures.style import nice
-from wbc_lib.training.experiments import PROFILES, Plan, find_experiment
+from wbc_lib.training.experiments import PROFILES, find_experiment
+from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Run, Store
 
 if TYPE_CHECKING:

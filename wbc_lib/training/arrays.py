@@ -1,4 +1,4 @@
-"""The arrays that one experiment learns from and is scored on."""
+"""The arrays that one experiment learns from and is scored on: pixels, or what a frozen base makes of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,18 +7,23 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_lib import paths
 from wbc_lib.data import splits
 from wbc_lib.data.dataset import CLASSES, LABELS, DataSet, index_photos
-from wbc_lib.data.images import load_images, read_image, shrink
+from wbc_lib.data.hashes import read_checksums
+from wbc_lib.data.images import RESIZING, load_images, read_image, shrink
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.provenance import overlaps, trace
 from wbc_lib.provenance.boxes import cover_cells, white_cells
-from wbc_lib.training.experiments import N_FOLDS, Experiment
+from wbc_lib.training.experiments import N_FOLDS
+from wbc_lib.training.plan import Experiment
 
 #: Share of the white cell's box that is added on each side of a crop, so that its rim is in the picture.
 _CROP_MARGIN = 0.1
 #: In place of its photo's number, for an image that an experiment leaves out.
 _UNUSED = -1
+#: Images that go through a frozen base at a time.
+_BASE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -85,15 +90,17 @@ def gather(
     if experiment.material not in ("augmented", "painted"):
         raise UnknownNameError(f"There is no material {experiment.material!r} to train on.")
     images, photo = _augmented(data, experiment, on_progress)
-    train, test = (
+    train_rows, test_rows = (
         np.flatnonzero(np.char.startswith(images.names, part) & (photo != _UNUSED)) for part in ("TRAIN/", "TEST/")
     )
     if experiment.protocol == "test":
-        return Material(images.take(train), images.take(test), images.take(test))
+        return Material(images.take(train_rows), images.take(test_rows), images.take(test_rows))
     if not experiment.protocol.startswith("fold-"):
-        split = _hold_back(data, experiment, images.labels[train], photo[train], seed)
-        return Material(images.take(train[split.training]), images.take(train[split.validation]), images.take(test))
-    rows = np.concatenate([train, test])
+        split = _hold_back(data, experiment, images.labels[train_rows], photo[train_rows], seed)
+        return Material(
+            images.take(train_rows[split.training]), images.take(train_rows[split.validation]), images.take(test_rows)
+        )
+    rows = np.concatenate([train_rows, test_rows])
     fold = int(experiment.protocol.removeprefix("fold-"))
     split = splits.split_by_group(images.labels[rows], _fields(data, photo[rows]), fold, N_FOLDS, seed)
     held_back = rows[split.validation]
@@ -103,6 +110,48 @@ def gather(
     share = experiment.settings.photo_share
     learned = learned[splits.choose_share(images.labels[learned], photo[learned], share, seed)]
     return Material(images.take(learned), images.take(held_back), originals)
+
+
+def load_features(
+    data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.float32]:
+    """Features of every augmented image on a frozen base, from the cache if they are there.
+
+    Parameters
+    ----------
+    data : DataSet
+    experiment : Experiment
+        Names the base, its weights and the input size.
+    on_progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    ndarray of float32, shape (images, features)
+        In the order of `dataset.list_images`; memory-mapped, read-only.
+
+    Raises
+    ------
+    WeightsError
+        If the base's weights cannot be had.
+    """
+    network, shape = experiment.network, experiment.input_shape
+    sha256 = read_checksums(data).sha256[:16]
+    name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}"
+    name += ".npy" if network.base_pooling == "flatten" else f"-{network.base_pooling}.npy"
+    cached = paths.cache() / "features" / name
+    if paths.read_array(cached) is None:
+        from wbc_lib.training.networks import build_base
+
+        base = build_base(network.base, network.base_weights, shape, network.base_pooling)
+        pixels = load_images(data, shape).pixels
+        with paths.new_array(cached, (len(pixels), base.output_shape[1]), np.float32) as features:
+            for start in range(0, len(pixels), _BASE_BATCH):
+                batch = np.asarray(pixels[start : start + _BASE_BATCH], np.float32)
+                features[start : start + len(batch)] = base.predict_on_batch(batch)
+                if on_progress:
+                    on_progress(start + len(batch), len(pixels))
+    return np.load(cached, mmap_mode="r", allow_pickle=False)
 
 
 def _hold_back(
@@ -126,10 +175,9 @@ def _augmented(
 ) -> tuple[Examples, NDArray[np.int64]]:
     # The images of all splits; and each one's photo, where it matters, or that it is not to be used.
     images = load_images(data, experiment.input_shape, on_progress)
-    inputs, photo = images.pixels, np.zeros(len(images.pixels), np.int64)
+    inputs: NDArray = images.pixels
+    photo = np.zeros(len(images.pixels), np.int64)
     if experiment.network.base:
-        from wbc_lib.training.features import load_features
-
         inputs = load_features(data, experiment, on_progress)
     if experiment.material == "painted" or experiment.protocol not in ("random", "test"):
         table = trace.read(data, on_progress)
@@ -150,10 +198,11 @@ def _raw(data: DataSet, experiment: Experiment, seed: int) -> tuple[Examples, Ex
         # The rarest class is counted over all photos of the split that may be learned from.
         known = known.iloc[splits.undersample(known.labels.map(LABELS).to_numpy(), seed)]
     crops = _largest_cells(data) if experiment.material == "raw-cropped" else {}
-    return tuple(
+    known_examples, test_examples = (
         _read_photos(data, part.index.to_numpy(), part.labels.map(LABELS).to_numpy(), experiment.input_shape, crops)
         for part in (known, index[index.split == "TEST"])
     )
+    return known_examples, test_examples
 
 
 def _largest_cells(data: DataSet) -> dict[int, tuple[int, int, int, int]]:

@@ -23,8 +23,8 @@ from wbc_lib.errors import UnknownNameError
 from wbc_lib.progress import Step, console
 from wbc_lib.training import networks
 from wbc_lib.training.arrays import Examples, Material
-from wbc_lib.training.experiments import Experiment, Settings
 from wbc_lib.training.networks import keras, tf
+from wbc_lib.training.plan import Experiment, Settings
 
 #: Steps between two reports of progress: one call into the graph.
 _STEPS_PER_CALL = 25

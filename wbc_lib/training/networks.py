@@ -15,7 +15,7 @@ import pandas as pd
 from wbc_lib.data.dataset import N_OUTPUTS
 from wbc_lib.data.images import Scale
 from wbc_lib.errors import BadDataError, UnknownNameError, WeightsError
-from wbc_lib.training.experiments import Network
+from wbc_lib.training.plan import Network
 
 
 @contextmanager

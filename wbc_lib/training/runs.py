@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import re
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from wbc_lib import paths
 from wbc_lib.data.hashes import hash_file
 from wbc_lib.errors import PlaceError, RunError
-from wbc_lib.training.experiments import Plan
+from wbc_lib.training.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 #: Names of runs' folders, so that one whose record is lost is still known for one.
 _NAME = re.compile(r"[^.].*-e\d+-s\d+-[0-9a-f]{12}")
-_LIBRARIES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
+_LIBRARIES = ("keras", "numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,9 @@ class Run:
 
     def probabilities(self, part: str) -> NDArray[np.float64]:
         """Probabilities of "validation" or "test", shape (examples, 5), rows summing to one."""
-        logits = self.logits(part).astype(float)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        from scipy.special import softmax
+
+        return softmax(self.logits(part).astype(float), axis=1)
 
     def predicted(self, part: str) -> NDArray[np.int64]:
         """The likeliest label of each example, shape (examples,)."""
@@ -118,6 +117,10 @@ class Run:
     def accuracy(self, part: str) -> float:
         """Share of the examples of "validation" or "test" that are predicted right after the last epoch."""
         return float((self.predicted(part) == self.labels(part)).mean())
+
+    def read_files(self) -> dict[str, bytes]:
+        """The content of the run's files, by name."""
+        return {name: (self.folder / name).read_bytes() for name in (*self.record["files"], "run.json")}
 
     def weights(self) -> list[NDArray[np.float32]]:
         """The trained weights, in Keras' order.
@@ -223,13 +226,17 @@ class Store:
 
     def keep(self, run: Run) -> Run:
         """Copy a run that was found in another folder to the one that is written to."""
-        root = self.roots[0]
-        if run.folder.parent == root:
-            return run
-        with paths.place(root):
-            target = root / run.name
+        return run if run.folder.parent == self.roots[0] else self.add(run.name, run.read_files())
+
+    def add(self, name: str, files: dict[str, bytes]) -> Run:
+        """Write the files of a run that was made elsewhere, unless it is here already."""
+        target = self.roots[0] / name
+        with paths.place(self.roots[0]):
+            if target.exists():
+                return read(target)
             with paths.temporary_folder(target) as temporary:
-                shutil.copytree(run.folder, temporary, dirs_exist_ok=True)
+                for file, content in files.items():
+                    (temporary / file).write_bytes(content)
                 try:
                     temporary.rename(target)
                 except OSError:
@@ -348,7 +355,11 @@ def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, A
         "seconds": round(float(fitted.history.seconds.sum()), 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_sha256": _hash_code(),
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+        "libraries": {
+            "tensorflow": _tensorflow_version(),
+            **{name: metadata.version(name) for name in _LIBRARIES},
+            "python": platform.python_version(),
+        },
         "machine": {
             "system": platform.system(),
             "processor": _processor(),
@@ -356,6 +367,13 @@ def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, A
             "threads": _count_threads(),
         },
     }
+
+
+def _tensorflow_version() -> str:
+    # Not by its package, which may be tensorflow-cpu as well; what has just trained has loaded it.
+    import tensorflow as tf
+
+    return tf.__version__
 
 
 def _hash_code() -> str:
@@ -367,7 +385,8 @@ def _hash_code() -> str:
 
 def _count_threads() -> int:
     # That TensorFlow used: the number decides the bits of a result, so `wbc runs retrain` needs it.
-    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cores or 1
 
 
 def _processor() -> str:

@@ -1,7 +1,8 @@
 """Ask for a run: read it if it is recorded, train it if it is not."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,11 @@ from wbc_lib.data.dataset import DataSet
 from wbc_lib.data.hashes import PUBLISHED_SHA256, Checksums, read_checksums
 from wbc_lib.data.images import Images, load_images
 from wbc_lib.errors import DataNotFoundError, RunError, WeightsError
+from wbc_lib.progress import Step
 from wbc_lib.provenance import overlaps
 from wbc_lib.provenance import trace as provenance
-from wbc_lib.training.designs import find_design
-from wbc_lib.training.experiments import EXPERIMENTS, Experiment, Plan, Profile, find_experiment, find_profile, vary
+from wbc_lib.training.experiments import EXPERIMENTS, Profile, find_experiment, find_profile, find_suite
+from wbc_lib.training.plan import Experiment, Plan, vary
 from wbc_lib.training.runs import Run, Store
 
 #: In place of a folder of photos: the recorded results, with phantoms where a picture is needed.
@@ -83,7 +85,7 @@ class Study:
             return load_images(self.data, on_progress=on_progress)
 
     def plan(self, name: str, seed: int, **changes: Any) -> Plan:
-        """The plan of an experiment of this study, with any setting changed (see `experiments.vary`)."""
+        """The plan of an experiment of this study, with any setting changed (see `plan.vary`)."""
         experiment = vary(find_experiment(name), **changes)
         return Plan(experiment, self.profile.epochs(experiment), seed, self.data_sha256)
 
@@ -149,8 +151,8 @@ class Study:
         wanted = [(name, seed) for seed in seeds or self.profile.seeds for name in names]
         return [(name, seed) for name, seed in wanted if self.store.find(self.plan(name, seed)) is None]
 
-    def design(self, name: str) -> dict[str, list[Run]]:
-        """Those runs of a design that are there already, by the experiment's name, each list by seed."""
+    def suite(self, name: str) -> dict[str, list[Run]]:
+        """Those runs of a suite that are there already, by the experiment's name, each list by seed."""
         wanted, study = self.wanted(name)
         found = {
             experiment: [study.store.find(study.plan(experiment, s)) for s in wanted[experiment]]
@@ -159,14 +161,20 @@ class Study:
         return {experiment: [run for run in runs if run] for experiment, runs in found.items()}
 
     def wanted(self, name: str) -> tuple[dict[str, tuple[int, ...]], "Study"]:
-        """Seeds of each experiment of a design, and this study at the profile that the design is run with."""
-        design = find_design(name)
+        """Seeds of each experiment of a suite, and this study at the profile that the suite is run with."""
+        suite = find_suite(name)
         if self.profile.name == "smoke":
-            return dict.fromkeys(design.in_smoke, self.profile.seeds), self
-        return design.seeds, replace(self, profile=find_profile(design.profile))
+            return dict.fromkeys(suite.in_smoke, self.profile.seeds), self
+        return suite.seeds, replace(self, profile=find_profile(suite.profile))
 
-    def train(self, plan: Plan) -> Run:
+    def train(self, plan: Plan, on_step: Callable[[Step], None] | None = None) -> Run:
         """Train a plan that is not recorded; another process that asks for the same one waits and reads.
+
+        Parameters
+        ----------
+        plan : Plan
+        on_step : callable, optional
+            Told about progress, in place of a bar.
 
         Raises
         ------
@@ -178,9 +186,9 @@ class Study:
             raise RunError(f"No run of '{title}' over {plan.epochs} epochs is recorded; train it with `wbc train`.")
         with self.store.lock(plan):
             # Whoever held the lock before may have trained just this.
-            return self.store.find(plan) or self._train_alone(plan, title)
+            return self.store.find(plan) or self._train_alone(plan, title, on_step)
 
-    def _train_alone(self, plan: Plan, title: str) -> Run:
+    def _train_alone(self, plan: Plan, title: str, on_step: Callable[[Step], None] | None) -> Run:
         from wbc_lib.training.arrays import gather
         from wbc_lib.training.fit import fit
 
@@ -189,8 +197,8 @@ class Study:
             material = gather(self.data, experiment, plan.seed, on_progress)
         checkpoint = self.store.checkpoint(plan)
         try:
-            with progress.training_bar(title) as on_step:
-                fitted = fit(experiment, material, plan.epochs, plan.seed, checkpoint=checkpoint, on_step=on_step)
+            with nullcontext(on_step) if on_step else progress.training_bar(title) as report:
+                fitted = fit(experiment, material, plan.epochs, plan.seed, checkpoint=checkpoint, on_step=report)
         except OSError as error:
             raise RunError(
                 f"The training of '{title}' could not keep its state. {paths.explain(error, checkpoint.parent)} Where "

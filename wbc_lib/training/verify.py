@@ -6,14 +6,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from wbc_lib import progress
 from wbc_lib.data.dataset import DataSet
 from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import Scale
-from wbc_lib.errors import RunError
+from wbc_lib.errors import RunError, WeightsError
 from wbc_lib.training.arrays import gather
-from wbc_lib.training.experiments import PROFILES, Plan, read_plan
+from wbc_lib.training.cluster import Job, train_in_process
+from wbc_lib.training.experiments import read_plan
+from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Run, Store
-from wbc_lib.training.study import Study
 
 #: Largest difference between logits that rounding on another processor may make when weights are scored again.
 LOGIT_TOLERANCE = 1e-2
@@ -72,8 +74,15 @@ def rescore(run: Run, data: DataSet) -> Comparison:
     return _compare(run, logits, material.test.labels)
 
 
-def retrain(run: Run, data: DataSet) -> Comparison:
+def retrain(run: Run, data: DataSet, threads: int = 0) -> Comparison:
     """Train a recorded run's plan again from nothing, aside from the store, and compare.
+
+    Parameters
+    ----------
+    run : Run
+    data : DataSet
+    threads : int
+        That TensorFlow uses, which decides the bits of the result; 0 for as many as are recorded.
 
     Raises
     ------
@@ -82,8 +91,14 @@ def retrain(run: Run, data: DataSet) -> Comparison:
     """
     plan = _plan_of(run, data)
     with TemporaryDirectory() as folder:
-        study = Study(data, PROFILES["paper"], Store(Path(folder)))
-        again = study.train(plan)
+        store = Store(Path(folder))
+        chosen = threads or run.record["machine"].get("threads", 0)
+        job = Job(plan, plan.key, data.root.resolve(), store.roots, chosen)
+        with progress.bar(job.title) as on_progress:
+            trained = train_in_process(job, lambda event: on_progress(event["epoch"], plan.epochs))
+        if isinstance(trained, WeightsError):
+            raise trained
+        again = store.add(trained.name, trained.files)
         logits = {part: again.logits(part) for part in ("validation", "test")}
         return _compare(run, logits, again.labels("test"))
 

@@ -8,8 +8,8 @@ from wbc_lib.evaluation.crossvalidation import WAYS
 from wbc_lib.evaluation.intervals import Interval
 
 #: In place of what was not recorded.
-NOT_RECORDED = "The runs of this design are not recorded: `wbc train --design folds`."
-_OTHERS_NOT_RECORDED = "The other networks are not recorded yet: `wbc train --design folds`."
+NOT_RECORDED = "The runs of this suite are not recorded: `wbc train --suite folds`."
+_OTHERS_NOT_RECORDED = "The other networks are not recorded yet: `wbc train --suite folds`."
 #: The networks that are to generalise better than the one they restrain.
 _RESTRAINED = ("dropout-0.2", "dropout-0.4", "reduced", "l2-activity", "l1l2-kernel")
 _UNRESTRAINED = "overfitting"

@@ -1,0 +1,117 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wbc_lib import paths
+from wbc_lib.errors import UnknownNameError
+from wbc_lib.training import plan
+from wbc_lib.training.experiments import EXPERIMENTS, find_experiment, read_plan
+from wbc_lib.training.plan import Experiment, Network, Plan, Settings, vary
+
+PLAN = Plan(EXPERIMENTS["final"], 50, 0, "d" * 64)
+#: Another value for every field that decides a run's numbers.
+OTHER = {
+    "convolutions": (8,),
+    "dense": (7,),
+    "dropout": 0.123,
+    "kernel_l1": 0.5,
+    "kernel_l2": 0.5,
+    "activity_l2": 0.5,
+    "base": "vgg16",
+    "base_weights": "random",
+    "base_pooling": "average",
+    "pool_after": "last",
+    "pool_dropout": 0.5,
+    "class_weights": True,
+    "photo_share": 0.5,
+    "passes": 2,
+    "optimizer": "rmsprop",
+    "learning_rate": 0.5,
+    "batch_size": 7,
+    "normalisation": "[0, 1]",
+    "validation_share": 0.5,
+    "material": "raw",
+    "augment": True,
+    "input_shape": (120, 160),
+    "protocol": "by-photo",
+}
+CHANGES = st.dictionaries(st.sampled_from(sorted(OTHER)), st.booleans(), max_size=4).map(
+    lambda chosen: {name: OTHER[name] for name, is_other in chosen.items() if is_other}
+)
+PLANS = st.builds(
+    lambda changes, epochs, seed: Plan(vary(PLAN.experiment, **changes), epochs, seed, "d" * 64),
+    CHANGES,
+    st.integers(1, 2),
+    st.integers(0, 2),
+)
+
+
+def replan(experiment: Experiment) -> Plan:
+    return dataclasses.replace(PLAN, experiment=experiment)
+
+
+@pytest.mark.parametrize("folder", sorted(paths.results().glob("*/run.json")), ids=lambda path: path.parent.name)
+def test_every_recorded_run_is_found_by_the_key_that_its_experiment_has_today(folder):
+    record = json.loads(folder.read_text())
+    config = record["config"]
+    assert read_plan(record["experiment"], config).key == record["key"]
+    experiment = find_experiment(record["experiment"])
+    assert Plan(experiment, config["epochs"], config["seed"], config["data_sha256"]).key == record["key"]
+
+
+def test_the_key_has_not_moved():
+    # If this fails, no recorded run is found any more: either undo the change, or raise NUMERICS and record anew.
+    assert PLAN.key.startswith("2c47c88574647219")
+
+
+@given(PLANS, PLANS)
+def test_plans_have_the_same_key_if_and_only_if_they_are_equal(first, second):
+    assert (first == second) == (first.key == second.key)
+    assert read_plan("final", first.config).key == first.key
+    assert json.loads(json.dumps(first.config)) == first.config
+
+
+def test_every_setting_lives_in_one_place_and_another_value_of_it_is_another_run():
+    names = [f.name for part in (Network, Settings, Experiment) for f in dataclasses.fields(part)]
+    assert sorted(names) == sorted({*OTHER, "name", "title", "in_paper", "network", "settings", "epochs"})
+    keys = {replan(vary(PLAN.experiment, **{name: value})).key for name, value in OTHER.items()}
+    assert len(keys | {PLAN.key}) == len(OTHER) + 1
+
+
+@pytest.mark.parametrize("change", [{"epochs": 49}, {"seed": 1}, {"data_sha256": "e" * 64}])
+def test_other_epochs_seeds_and_data_are_other_runs(change):
+    assert dataclasses.replace(PLAN, **change).key != PLAN.key
+
+
+@pytest.mark.parametrize("name, value", [("NUMERICS", 999), ("RESIZING", "another way")])
+def test_other_numerics_and_another_way_of_resizing_are_other_runs(monkeypatch, name, value):
+    before = PLAN.key
+    monkeypatch.setattr(plan, name, value)
+    assert PLAN.key != before
+
+
+def test_what_is_only_for_readers_does_not_change_the_run():
+    assert replan(dataclasses.replace(PLAN.experiment, name="x", title="y", in_paper=False)).key == PLAN.key
+
+
+@pytest.mark.parametrize(
+    "change, same",
+    [
+        ({"dropout": 0}, {"dropout": 0.0}),
+        ({"learning_rate": 1}, {"learning_rate": 1.0}),
+        ({"batch_size": np.arange(20)[16]}, {"batch_size": 16}),
+        ({"dense": [64, 32]}, {"dense": (64, 32)}),
+    ],
+)
+def test_equal_settings_are_the_same_run_however_they_are_written(change, same):
+    first, second = (replan(vary(PLAN.experiment, **c)) for c in (change, same))
+    assert first == second and first.key == second.key
+
+
+def test_a_setting_that_there_is_not_is_named():
+    with pytest.raises(UnknownNameError, match="'droput'"):
+        vary(PLAN.experiment, droput=0.1)

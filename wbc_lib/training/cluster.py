@@ -1,0 +1,389 @@
+"""Many trainings at once: in processes of this machine, or on the workers of a dask scheduler.
+
+A worker gives each training a process of its own and sends the finished run back. A training on a lost worker goes on
+at another, from its checkpoint if that one sees the same store. What is trained lies in the store: asked again, only
+what is missing is trained.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from subprocess import PIPE
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from wbc_lib import paths, stopping
+from wbc_lib.data.dataset import open_folder
+from wbc_lib.errors import RunError, WbcError, WeightsError
+from wbc_lib.progress import Step, console
+from wbc_lib.training.experiments import find_profile, read_plan
+from wbc_lib.training.plan import Plan
+from wbc_lib.training.runs import Store
+from wbc_lib.training.study import Study
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
+
+#: Times that a failed training is tried again.
+RETRIES = 2
+#: Seconds that a scheduler may take to answer.
+_PATIENCE = 60
+#: Seconds between two lines on what is under way, where there is no terminal to show it live.
+_QUIET = 60
+#: Trainings that such a line names.
+_SHOWN = 8
+#: Last lines of what a process that failed has printed.
+_LOG_LINES = 30
+_TOPIC = "wbc"
+#: What a process reads its number of threads from, when it loads TensorFlow (the first two) and NumPy.
+_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where trainings are sent.
+
+    Attributes
+    ----------
+    workers : int
+        Processes of this machine, if there is no `scheduler`.
+    scheduler : str
+        Address of a running dask scheduler, such as ``tcp://host:8786``.
+    threads : int
+        That TensorFlow uses in each training; another number gives other bits. 0: this machine's cores divided among
+        the workers, or one with a scheduler.
+    """
+
+    workers: int = 1
+    scheduler: str = ""
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, as it is sent to a worker.
+
+    Attributes
+    ----------
+    plan : Plan
+    key : str
+        Of the plan: a worker whose code gives it another key refuses it.
+    data : Path
+        Folder of the photos.
+    roots : tuple of Path
+        Folders of the store; a worker that does not see the first trains in its own user cache.
+    threads : int
+    cores : tuple of int
+        That the workers share out among themselves; empty if they are not pinned.
+    """
+
+    plan: Plan
+    key: str
+    data: Path
+    roots: tuple[Path, ...]
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """For readers."""
+        return f"{self.plan.experiment.title}, seed {self.plan.seed}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run on its way back: its folder's name, and its files by name."""
+
+    name: str
+    files: dict[str, bytes]
+
+
+def limit_threads(threads: int) -> dict[str, str]:
+    """Environment variables that set the threads of a process before it loads TensorFlow; none for 0."""
+    return dict.fromkeys(_THREADS, str(threads)) if threads else {}
+
+
+def train_on(cluster: Cluster, study: Study, wanted: Sequence[tuple[str, int]]) -> list[str]:
+    """Train experiments on many workers; one that fails is tried twice more.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    study : Study
+    wanted : sequence of (str, int)
+        Experiments and seeds; those that are recorded are not trained.
+
+    Returns
+    -------
+    list of str
+        A sentence for each training that failed.
+
+    Raises
+    ------
+    RunError
+        If the scheduler does not answer, or is lost.
+    """
+    plans = {plan.key: plan for plan in (study.plan(name, seed) for name, seed in wanted)}
+    # One look at each folder first: asked plan by plan, the store would look through all its runs for every one.
+    endings = {path.name[-12:] for root in study.store.roots for path in root.glob("[!.]*")}
+    plans = {k: plan for k, plan in plans.items() if k[:12] not in endings or study.store.find(plan) is None}
+    if not plans:
+        return []
+    roots = tuple(root.resolve() for root in study.store.roots)
+    roots[0].mkdir(parents=True, exist_ok=True)
+    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_setaffinity") else ()
+    share = 1 if cluster.scheduler else max(1, (len(cores) or os.cpu_count() or 1) // cluster.workers)
+    threads = cluster.threads or share
+    if cluster.scheduler or cluster.workers * threads < len(cores):
+        cores = ()  # trainings of another command may be at work on the others
+    data = study.data.root.resolve()
+    jobs = [Job(plan, key, data, roots, threads, cores) for key, plan in plans.items()]
+    with connect(cluster) as client, _Report(client, jobs) as report:
+        return list(_collect(client, study.store, jobs, report))
+
+
+@contextmanager
+def connect(cluster: Cluster) -> Iterator["Client"]:
+    """Yield a client of a cluster's scheduler, or of workers of this machine that live as long as the body.
+
+    Raises
+    ------
+    RunError
+        If the scheduler does not answer.
+    """
+    from distributed import Client, LocalCluster
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # lost workers are reported here
+    with ExitStack() as stack:
+        if not cluster.scheduler:
+            with stopping.deaf_children():
+                local = LocalCluster(
+                    n_workers=cluster.workers, threads_per_worker=1, processes=True, memory_limit=0,
+                    host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL,
+                )  # fmt: skip
+            stack.enter_context(local)
+        try:
+            client = stack.enter_context(Client(cluster.scheduler or local, timeout=_PATIENCE))
+        except (OSError, ValueError) as error:
+            raise RunError(f"No dask scheduler answers at {cluster.scheduler} ({error}); start one there.") from error
+        if not client.nthreads():
+            console.print("Waiting for a worker to join the scheduler.")
+        try:
+            yield client
+        except BaseException:
+            if not cluster.scheduler:
+                _kill_workers(local)
+            raise
+
+
+def _kill_workers(local: "LocalCluster") -> None:
+    # Asked to close, a worker would wait for its training to end.
+    for nanny in local.workers.values():
+        nanny.auto_restart = False
+        with suppress(psutil.Error):
+            psutil.Process(nanny.pid).kill()
+
+
+def train(job: Job) -> Trained | WeightsError:
+    """Train on a dask worker, which tells all who listen of every epoch; see `train_in_process`."""
+    from distributed import get_worker
+
+    worker: Any = get_worker()
+
+    def report(event: dict[str, Any]) -> None:
+        worker.log_event(_TOPIC, {"key": job.key, "worker": worker.address, **event})
+
+    if job.cores:
+        first = worker.name * job.threads
+        job = replace(job, cores=job.cores[first : first + job.threads] or job.cores)
+    report({"epoch": 0})
+    return train_in_process(job, report)
+
+
+def train_in_process(job: Job, on_epoch: Callable[[dict[str, Any]], None]) -> Trained | WeightsError:
+    """Train in a process of its own: what Keras draws at random depends on the threads beside it.
+
+    Parameters
+    ----------
+    job : Job
+    on_epoch : callable
+        Told ``epoch`` and ``validation`` (accuracy) after each epoch.
+
+    Returns
+    -------
+    Trained or WeightsError
+        The latter if a frozen base's weights cannot be had.
+
+    Raises
+    ------
+    RunError
+        If it fails.
+    """
+    experiment = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key}
+    message = experiment | {"data": str(job.data), "roots": list(map(str, job.roots)), "cores": job.cores}
+    # No bars: they would be drawn over those of the one who asked.
+    environment = os.environ | limit_threads(job.threads) | {"TTY_COMPATIBLE": "0"}
+    options: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "text": True, "start_new_session": True}
+    command, event = [sys.executable, "-m", "wbc_lib.training.cluster"], {}
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+        subprocess.Popen(command, stderr=log, env=environment, **options) as child,
+    ):
+        try:
+            assert child.stdin and child.stdout  # pipes
+            child.stdin.write(json.dumps(message) + "\n")
+            child.stdin.flush()
+            for line in child.stdout:
+                event = json.loads(line)
+                if "epoch" in event:
+                    on_epoch(event)
+            child.wait()
+        except BaseException:
+            child.kill()
+            raise
+        log.seek(0)
+        lines = log.read().splitlines()
+    if "weights" in event:
+        return WeightsError(event["weights"])
+    if child.returncode:
+        killed = f"It was killed by signal {-child.returncode}, most often for lack of memory."
+        raise RunError(event.get("error") or (killed if child.returncode < 0 else "\n".join(lines[-_LOG_LINES:])))
+    run = _open_store(job.roots).find(job.plan)
+    if run is None:
+        raise RunError(f"The run of {job.title} that was just written cannot be found.")
+    return Trained(run.name, run.read_files())
+
+
+def _open_store(roots: Sequence[Path]) -> Store:
+    return Store(*roots) if roots[0].is_dir() else Store(paths.cache() / "runs")
+
+
+def _main() -> None:
+    # The process of one training: a job comes in as a line of JSON; a line goes out for each epoch and for an error.
+    job = json.loads(sys.stdin.readline())
+    stopping.end_with_stdin()
+    channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no message
+
+    def send(**event: object) -> None:
+        print(json.dumps(event), file=channel, flush=True)
+
+    def on_step(step: Step) -> None:
+        if len(step.history) == step.epoch:
+            send(epoch=step.epoch, validation=float(step.history.val_accuracy.iloc[-1]))
+
+    if job["cores"]:
+        os.sched_setaffinity(0, job["cores"])
+    plan = read_plan(job["name"], job["config"])
+    try:
+        study = Study(open_folder(job["data"]), find_profile("paper"), _open_store([Path(r) for r in job["roots"]]))
+        if plan.key != job["key"]:
+            raise RunError("This worker's code gives the plan another key: bring all machines to the same version.")
+        if study.data_sha256 != plan.data_sha256:
+            raise RunError(f"{job['data']} is not the data set that is to be trained on: compare the copies.")
+        if study.store.find(plan) is None:
+            study.train(plan, on_step)
+    except WeightsError as error:
+        send(weights=str(error))
+    except WbcError as error:
+        send(error=str(error))
+        sys.exit(1)
+
+
+def _collect(client: "Client", store: Store, jobs: Sequence[Job], report: "_Report") -> Iterator[str]:
+    # Yields a sentence per training that failed for good.
+    from distributed import as_completed
+
+    futures = {
+        client.submit(train, job, key=f"{job.title}-{uuid.uuid4().hex[:8]}", pure=False, retries=RETRIES): job
+        for job in jobs
+    }
+    for future in as_completed(list(futures)):
+        job = futures.pop(future)  # or all runs would stay in memory
+        if future.cancelled():
+            raise RunError("The scheduler was lost. What had finished is kept: ask again, and the rest is trained.")
+        error = future.exception()
+        if error is not None:
+            sentence = _describe_error(error)
+            report.finish(job, f"failed. {sentence}")
+            yield f"{job.title} failed {1 + RETRIES} times. {sentence}"
+        elif isinstance(trained := future.result(), WeightsError):
+            report.finish(job, f"not run. {trained}")
+        else:
+            run = store.add(trained.name, trained.files)
+            best = run.history.val_accuracy.max()
+            seconds = run.record["seconds"]
+            report.finish(job, f"{run.epochs} epochs in {seconds:.0f} s, validation accuracy up to {best:.1%}")
+
+
+def _describe_error(error: BaseException) -> str:
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return "Its worker was killed each time, most often for lack of memory."
+    return str(error) if isinstance(error, WbcError) else f"{type(error).__name__}: {error}"
+
+
+class _Report:
+    """What is under way: one line, live in a terminal, else now and then; and a line for each end."""
+
+    def __init__(self, client: "Client", jobs: Sequence[Job]):
+        self._client, self._jobs = client, {job.key: job for job in jobs}
+        self._workers: dict[str, str] = {}
+        self._lines: dict[str, str] = {}
+        self._done, self._printed = 0, time.monotonic()
+        self._status = console.status("")
+
+    def __enter__(self) -> "_Report":
+        self._client.subscribe_topic(_TOPIC, self._on_event)
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+        with suppress(Exception):  # a scheduler that is lost has no topics
+            self._client.unsubscribe_topic(_TOPIC)
+
+    def _on_event(self, event: tuple[float, dict[str, Any]]) -> None:
+        row = event[1]
+        job = self._jobs.get(row["key"])
+        if job is None:  # another client's, or finished
+            return
+        before = self._workers.get(job.key)
+        self._workers[job.key] = row["worker"]
+        if before not in (None, row["worker"]):
+            self._print(job, "goes on at another worker")
+        elif before is None:
+            self._print(job, "is begun")
+        line = f"{job.title}: epoch {row['epoch']}/{job.plan.epochs}"
+        self._lines[job.key] = line + (f", validation {row['validation']:.1%}" if "validation" in row else "")
+        lines = list(self._lines.values())
+        under_way = "; ".join(lines[:_SHOWN]) + (f"; {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
+        self._status.update(under_way)
+        if not console.is_terminal and time.monotonic() - self._printed > _QUIET:
+            self._printed = time.monotonic()
+            console.print(f"  under way: {under_way}", highlight=False, soft_wrap=True, markup=False)
+
+    def _print(self, job: Job, sentence: str) -> None:
+        console.print(f"  {job.title}: {sentence}", highlight=False, soft_wrap=True, markup=False)
+
+    def finish(self, job: Job, sentence: str) -> None:
+        """Say how a training ended."""
+        self._done += 1
+        del self._jobs[job.key]
+        self._lines.pop(job.key, None)
+        self._print(job, f"{sentence} ({self._done} of {self._done + len(self._jobs)})")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,231 @@
+"""What decides a run: a network, its settings, an experiment, and the plan of one training with its key."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from wbc_lib.data.images import INPUT_SHAPE, RESIZING
+from wbc_lib.errors import UnknownNameError
+from wbc_lib.training import paper
+
+#: Version of everything that decides a run's numbers. Raise it when a change to the training, the networks or the
+#: splits alters results; every recorded run is stale from then on. A test watches for a change that forgot.
+NUMERICS = 1
+
+
+def _added(default: Any) -> Any:
+    # A setting that came after the first runs were recorded: at its default it is left out of what is hashed.
+    return field(default=default, metadata={"added": True})
+
+
+def _plain(part: Any) -> None:
+    # Equal settings must have one key: 0 is 0.0, and a number from an array is a number.
+    for f in dataclasses.fields(part):
+        value = getattr(part, f.name)
+        plain = tuple(int(v) for v in value) if isinstance(f.default, tuple) else type(f.default)(value)
+        object.__setattr__(part, f.name, plain)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as the paper describes it.
+
+    Attributes
+    ----------
+    convolutions : tuple of int
+        Filters of each 3x3 convolution; a 2x2 max-pooling follows each. Unused on a pretrained base.
+    dense : tuple of int
+        Units of the hidden dense layers; the output layer of five comes on top.
+    dropout : float
+        Share of units dropped after each hidden dense layer.
+    kernel_l1, kernel_l2 : float
+        Penalty on the weights of every dense layer.
+    activity_l2 : float
+        Penalty on the outputs of every hidden dense layer, averaged over the batch.
+    base : str
+        "" for the convolutions above, or "vgg16" or "resnet50", frozen.
+    base_weights : str
+        Where the frozen base's weights come from: "imagenet", "hed" (VGG16 trained on from ImageNet for edge
+        detection) or "random".
+    base_pooling : str
+        What becomes of a frozen base's last maps: "flatten" or "average" (over each map).
+    pool_after : str
+        Which convolutions a 2x2 max-pooling follows: "each" or "last".
+    pool_dropout : float
+        Share of values dropped after the last max-pooling.
+    """
+
+    convolutions: tuple[int, ...] = (32, 64, 128)
+    dense: tuple[int, ...] = (512, 256, 128, 64, 32)
+    dropout: float = 0.0
+    kernel_l1: float = 0.0
+    kernel_l2: float = 0.0
+    activity_l2: float = 0.0
+    base: str = ""
+    base_weights: str = ""
+    base_pooling: str = _added("flatten")
+    pool_after: str = _added("each")
+    pool_dropout: float = _added(0.0)
+
+    def __post_init__(self):
+        _plain(self)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the paper does not state, and every experiment needs.
+
+    Attributes
+    ----------
+    optimizer : str
+        "adam", "rmsprop", "sgd" or "adadelta".
+    learning_rate : float
+    batch_size : int
+    normalisation : str
+        "[-1, 1]", "[0, 1]" or "standardised".
+    validation_share : float
+    class_weights : bool
+        Whether a class counts in the loss in inverse proportion to its number of training examples.
+    photo_share : float
+        Share of the source photos of each class that is trained on (with all their copies), in folds.
+    passes : int
+        Times that the training examples are gone through in what is counted as one epoch.
+    """
+
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    batch_size: int = 32
+    normalisation: str = "[-1, 1]"
+    validation_share: float = 0.2
+    class_weights: bool = _added(False)
+    photo_share: float = _added(1.0)
+    passes: int = _added(1)
+
+    def __post_init__(self):
+        _plain(self)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    Attributes
+    ----------
+    name, title : str
+        For the command line and for readers.
+    network : Network
+    epochs : int
+        As in the paper.
+    material : str
+        What it is trained on: "augmented" (the 12,444 images), "painted" (the same with the white cell painted over),
+        "raw" (the source photos), "raw-undersampled" (the rarest class's number of each) or "raw-cropped" (the photos
+        cut to the white cell's box).
+    augment : bool
+        Whether every epoch sees freshly turned and shifted copies (raw photos only).
+    settings : Settings
+    input_shape : tuple of int
+        Height and width of the input.
+    protocol : str
+        How images are held back for validation: "random" (a random share, as in the paper), "by-photo" (no photo, nor
+        another photo of its field, is on both sides), "fold-1" to "fold-5" (the same over TRAIN and TEST together;
+        the fold's photos themselves take the place of TEST) or "test" (TEST itself is the validation part, and all of
+        TRAIN is learned from: what the kernel did that the paper built on).
+    in_paper : bool
+        False for the controls that we add.
+    """
+
+    name: str
+    title: str
+    network: Network
+    epochs: int = 30
+    material: str = "augmented"
+    augment: bool = False
+    settings: Settings = field(default_factory=Settings)
+    input_shape: tuple[int, int] = INPUT_SHAPE
+    protocol: str = "random"
+    in_paper: bool = True
+
+    @property
+    def reported(self) -> paper.Reported:
+        """The paper's figures for it."""
+        return paper.REPORTED.get(self.name, paper.Reported())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a run's outcome: equal plans give equal runs.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    epochs : int
+    seed : int
+        Decides the split, the first weights, the order of the images and what dropout drops.
+    data_sha256 : str
+        Of the data set's files.
+    """
+
+    experiment: Experiment
+    epochs: int
+    seed: int
+    data_sha256: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The plan as plain values, without what is only for readers."""
+        described = dataclasses.asdict(self.experiment)
+        for name, part in (("network", self.experiment.network), ("settings", self.experiment.settings)):
+            for f in dataclasses.fields(part):
+                if f.metadata.get("added") and getattr(part, f.name) == f.default:
+                    del described[name][f.name]
+        for label in ("name", "title", "in_paper"):
+            del described[label]
+        if described["protocol"] == "random":
+            del described["protocol"]  # the only one there was when the first runs were recorded
+        return json.loads(
+            json.dumps(
+                {
+                    **described,
+                    "epochs": self.epochs,
+                    "seed": self.seed,
+                    "data_sha256": self.data_sha256,
+                    "resizing": RESIZING,
+                    "numerics": NUMERICS,
+                }
+            )
+        )
+
+    @property
+    def key(self) -> str:
+        """Sha256 of the normalised configuration, in hex."""
+        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+
+
+def vary(experiment: Experiment, **changes: Any) -> Experiment:
+    """Copy an experiment with other values, each given by its name wherever it lives.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    **changes
+        Fields of `Network`, `Settings` or `Experiment`: ``vary(final, dropout=0.2, optimizer="rmsprop")``.
+
+    Raises
+    ------
+    UnknownNameError
+        If no part of an experiment has a field of that name.
+    """
+    for name, value in changes.items():
+        new = tuple(value) if isinstance(value, list) else value
+        for part in ("network", "settings"):
+            if name in {f.name for f in dataclasses.fields(getattr(experiment, part))}:
+                changed = dataclasses.replace(getattr(experiment, part), **{name: new})
+                experiment = dataclasses.replace(experiment, **{part: changed})
+                break
+        else:
+            if name not in {f.name for f in dataclasses.fields(Experiment)}:
+                raise UnknownNameError(f"An experiment has no setting {name!r}; see wbc_lib.training.experiments.")
+            experiment = dataclasses.replace(experiment, **{name: new})
+    return experiment
