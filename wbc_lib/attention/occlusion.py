@@ -80,7 +80,7 @@ def background_colours(pixels: NDArray[np.uint8], background: NDArray[np.bool_])
     total = background.sum(axis=(1, 2))
     sums = np.einsum("nyxc,nyx->nc", pixels.astype(np.float32), background.astype(np.float32), optimize=True)
     means = np.rint(sums / np.maximum(total, 1)[:, None]).astype(np.uint8)
-    return np.where(total[:, None] > 0, means, np.uint8(COVER_COLOUR))
+    return np.where(total[:, None] > 0, means, np.array(COVER_COLOUR, np.uint8))
 
 
 def paint(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -123,6 +123,6 @@ def cover(
     """
     background = photo & ~cell
     elsewhere = np.stack([move_away(*pair) for pair in zip(cell, background & used, strict=True)])
-    grey = np.broadcast_to(np.uint8(COVER_COLOUR), (len(pixels), 3))
+    grey = np.broadcast_to(np.array(COVER_COLOUR, np.uint8), (len(pixels), 3))
     masks = {"elsewhere": elsewhere, "cell": cell, "rest": ~cell}
     return masks, {"grey": grey, "own": background_colours(pixels, background)}

@@ -204,7 +204,7 @@ def tabulate_predicted(images: pd.DataFrame, fill: str) -> pd.DataFrame:
 
 def format_predicted(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """`tabulate_predicted` for readers, by what each is painted with: rows of the first, then those of the others."""
-    rows = {}
+    rows: dict[str, pd.Series] = {}
     for title, table in tables.items():
         for cover, shares in table.iterrows():
             if cover != UNCHANGED or not rows:

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,16 +100,16 @@ def _encode(picture: Image.Image, scale: int, form: str, **options: object) -> t
 
 def _holds_photos(figure: Figure) -> bool:
     # A picture in colours of its own has three axes; a matrix that a colour map colours has two.
-    return any(np.ndim(image.get_array()) == 3 for axis in figure.axes for image in axis.images)
+    return any(np.ndim(np.asarray(image.get_array())) == 3 for axis in figure.axes for image in axis.images)
 
 
-def new_figure(height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, NDArray]:
+def new_figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, NDArray]:
     """Make an empty figure as wide as the text; returns it with its axes, shape (rows, columns)."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def new_grid(height: float, rows: int, columns: int, **options: object) -> tuple[Figure, NDArray]:
+def new_grid(height: float, rows: int, columns: int, **options: Any) -> tuple[Figure, NDArray]:
     """Make a figure for pictures: as `new_figure`, with no axis to be seen; its height is that of a row."""
     figure, axes = new_figure(height * rows, rows, columns, **options)
     for axis in axes.flat:
