@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from wbc_lib import paths
 from wbc_lib.book import build
-from wbc_lib.cli import main
+from wbc_lib.cli import book, main
 from wbc_lib.errors import PlaceError, RunError
 from wbc_lib.training import study
 
@@ -69,9 +69,9 @@ def test_runs_that_are_lacking_are_named_before_the_chapters(phantom_set, tmp_pa
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
     opened = study.open_study(phantom_set.root, "smoke")
     with pytest.raises(RunError, match="final.*say --train"):
-        main._require_runs(opened)
+        book._require_runs(opened)
     monkeypatch.setattr(study.Study, "recorded", lambda self, name: [name])
-    main._require_runs(opened)
+    book._require_runs(opened)
 
 
 @pytest.mark.parametrize("variable", ["WBC_CACHE", "WBC_RESULTS"])

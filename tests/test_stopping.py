@@ -126,8 +126,8 @@ from pathlib import Path
 from wbc_lib import paths
 paths.ROOT = Path({str(root)!r})
 paths.BOOK, paths.BUILD = paths.ROOT / "book", paths.ROOT / "_build"
-from wbc_lib.cli import main as cli
-cli._train_missing = cli._require_runs = lambda *_: None
+from wbc_lib.cli import book as cli
+cli.train_missing = cli._require_runs = lambda *_: None
 """
 
 
@@ -233,7 +233,8 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint(phantom_set, tmp
 def test_tracing_that_is_stopped_keeps_what_it_has_traced(phantom_set, tmp_path, places, number):
     first = "from wbc_lib.provenance import trace; trace._CHUNK = 2\n"
     first += "from wbc_lib.cli import main as cli; cli.app.command('trace')(lambda data: study(data))\n"
-    first += "def study(data): trace.trace(cli.open_study(data, 'smoke').data)\n"
+    first += "from wbc_lib.training.study import open_study\n"
+    first += "def study(data): trace.trace(open_study(data, 'smoke').data)\n"
     first += "cli.app.registered_commands[-1].callback.__annotations__ = {'data': str}"
     tracing = Command("trace", phantom_set.root, first=first, environment=places)
 
