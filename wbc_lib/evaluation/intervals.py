@@ -373,7 +373,8 @@ def clustered_interval(
     right, total = np.asarray(right, float), np.asarray(total, float)
     share, tail = float(right.sum() / total.sum()), (1 - confidence) / 2
     n_strata = 1 if strata is None else len(np.unique(strata))
-    freedom = len(total) - n_strata if freedom is None else freedom
+    # Where no stratum of several groups varies, it has no degrees of freedom to tell.
+    freedom = len(total) - n_strata if freedom is None or np.isnan(freedom) else freedom
     size = effective_sample_size(right, total, strata)
     if np.isnan(size) or freedom < 1:
         return binomial_interval(share * len(total), len(total), confidence, exact=True)

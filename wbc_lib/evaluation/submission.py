@@ -112,7 +112,7 @@ def read(path: Path, protocol: str = "test", repeat: str = "s0", splits: pd.Data
     ordered = np.empty((len(pictures), N_OUTPUTS))
     ordered[places] = answers
     return Submission(
-        protocol, repeat if protocol == "folds" else "", pictures, ordered, has_probabilities, splits is None
+        protocol, repeat if protocol == "folds" else "", pictures, ordered, has_probabilities, known is read_splits()
     )
 
 
