@@ -84,9 +84,8 @@ def as_code(snippet: str) -> ast.Module | None:
 
 
 @pytest.mark.parametrize("name", WITH)
-def test_a_chapter_suggests_three_changes_and_says_what_to_expect(name):
-    assert len(suggestions(name)) == 3
-    assert [s for s in suggestions(name) if not re.search(r"\b[Ee]xpect\b", s)] == []
+def test_a_chapter_suggests_a_change_and_not_too_many(name):
+    assert 1 <= len(suggestions(name)) <= 3
 
 
 def test_every_chapter_has_suggestions():
