@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wbc_lib import paths, progress, stopping
-from wbc_lib.cli import book, data, lab, predict, runs, score, train
+from wbc_lib.cli import book, data, lab, leak, predict, runs, score, train
 from wbc_lib.errors import WbcError
 from wbc_lib.progress import console
 
@@ -23,6 +23,8 @@ app.command("book", rich_help_panel=_BOOK)(book.book)
 app.command("lab", rich_help_panel=_BOOK)(lab.open_lab)
 app.command("predict", rich_help_panel=_YOURS)(predict.predict)
 app.command("score", rich_help_panel=_YOURS)(score.score)
+app.command("leak", rich_help_panel=_YOURS)(leak.leak)
+app.command("group", rich_help_panel=_YOURS)(leak.group)
 app.add_typer(data.app, name="data", rich_help_panel=_RESULTS)
 app.command("train", rich_help_panel=_RESULTS)(train.train)
 app.add_typer(runs.app, name="runs", rich_help_panel=_RESULTS)

@@ -135,16 +135,30 @@ def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np
         half = decode_jpeg(content, name, _COPY, reduce=True)
         if half.shape[1::-1] == (IMAGE_SIZE[0] // 2, IMAGE_SIZE[1] // 2):  # else its EXIF data turn it
             return _to_srgb(shrink(half, shape), form, name)
-    image = decode_jpeg(content, name, _COPY) if form.is_jpeg else _decode(content, form, name)
+    image = _decode_whole(content, form, name)
     middle = cut(image, shape)
     if middle.shape[0] < shape[0] or middle.shape[1] < shape[1]:
         raise BadDataError(
             f"{name}: {image.shape[1]}x{image.shape[0]} is too small; "
             f"the network looks at {shape[1]}x{shape[0]} pixels."
         )
-    if middle.shape[2] == 4 and middle[..., 3].min() < 255:
+    return _to_srgb(shrink(_without_alpha(middle, name), shape), form, name)
+
+
+def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode a picture at its full size, shape (height, width, RGB); raises as `read_picture` does."""
+    form = _examine(content, name)
+    return _to_srgb(_without_alpha(_decode_whole(content, form, name), name), form, name)
+
+
+def _decode_whole(content: bytes, form: "_Form", name: str) -> NDArray[np.uint8]:
+    return decode_jpeg(content, name, _COPY) if form.is_jpeg else _decode(content, form, name)
+
+
+def _without_alpha(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    if image.shape[2] == 4 and image[..., 3].min() < 255:
         raise BadDataError(f"{name}: is transparent in places, so its colours there are unknown; {_SAVE}.")
-    return _to_srgb(shrink(np.ascontiguousarray(middle[..., :3]), shape), form, name)
+    return np.ascontiguousarray(image[..., :3])
 
 
 def cut(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,0 +1,165 @@
+"""`wbc leak` and `wbc group`: pictures of several parts that were made from one source, and groups for a split."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wbc_lib import paths, progress
+from wbc_lib.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wbc_lib.data.picture_files import PictureFile
+    from wbc_lib.provenance.siblings import Siblings
+
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write a table, a row for each picture.")]
+Sources = Annotated[
+    str | None,
+    typer.Option(help="Folder or zip of the originals, where they are at hand: a group is then called by its source."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_CSV_REMEDY, _HTML_REMEDY = "name another file with --csv", "name another file with --html"
+
+
+def leak(
+    parts: Annotated[
+        list[str],
+        typer.Argument(
+            help="A folder or zip for each part (such as train and val), or one table (.csv) with the columns picture "
+            "and split.",
+            show_default=False,
+        ),
+    ],
+    csv: Csv = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page that shows the pairs side by side.")] = None,
+    fail_above: Annotated[
+        int | None, typer.Option(min=0, help="Exit 1 if more pictures than this have a sibling in another part.")
+    ] = None,
+    count_overlaps: Annotated[
+        bool, typer.Option("--count-overlaps", help="Let photos of one field of view count for --fail-above too.")
+    ] = False,
+    sources: Sources = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how many pictures of one part were made from the same source as a picture of another part.
+
+    Siblings are turned, mirrored, cropped, scaled, brightened or compressed copies of one picture; the originals need
+    not be at hand. Overlaps are two photos of one field of view. Folders below a part are taken for classes. Pictures
+    with too few features are counted as "cannot tell", never as clean. Exits 1 if a picture cannot be read.
+    """
+    from wbc_lib.cli.leak_page import write_page
+    from wbc_lib.data.picture_files import list_parts
+    from wbc_lib.provenance.leaks import count_leaks, list_leaks
+
+    files, problems = list_parts(parts)
+    names = list(dict.fromkeys(file.part for file in files))
+    if len(names) < 2:
+        raise UnknownNameError(
+            f"There is but one part, {names[0]}, and a leak needs two; name another folder, or use `wbc group`."
+        )
+    _require_places(csv, html)
+    found, source_names = _search(files, sources)
+    table = list_leaks(files, found)
+    if source_names is not None:
+        table["source"] = source_names
+    counts = count_leaks(table)
+    if csv:
+        _write_csv(table.drop(columns="row_of_sibling"), csv)
+    if html:
+        with paths.place(html, _HTML_REMEDY):
+            write_page(html, files, table, counts)
+    problems += [problem for problem in found.table.problem if problem]
+    if as_json:
+        report = {"counts": counts.to_dict("records"), "problems": problems}
+        report["leaks"] = json.loads(
+            table[table.row_of_sibling >= 0].drop(columns="row_of_sibling").to_json(orient="records")
+        )
+        progress.write_out(json.dumps(report, indent=1))
+    else:
+        progress.print_tables(counts.to_dict("records"))
+    _say_problems(problems)
+    n_leaks = int(table.verdict.isin(["sibling", "overlap"] if count_overlaps else ["sibling"]).sum())
+    if problems or fail_above is not None and n_leaks > fail_above:
+        raise typer.Exit(1)
+
+
+def group(
+    places: Annotated[list[str], typer.Argument(help="Folders or zips of pictures.", show_default=False)],
+    csv: Csv = None,
+    sources: Sources = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give each picture the number of its source, as groups for a clean split.
+
+    The table has the columns picture, class, group, field (groups that overlap, because they show one field of view,
+    share it: the safer choice for a split) and cannot_tell. In Python: `wbc_lib.provenance.siblings.find_groups`.
+    """
+    import pandas as pd
+
+    from wbc_lib.data.picture_files import list_parts
+
+    files, problems = list_parts(places)
+    _require_places(csv, None)
+    found, source_names = _search(files, sources)
+    table = pd.DataFrame({"picture": [f.name for f in files], "class": [f.cell for f in files]})
+    table["group"], table["field"] = found.table.group, found.table.field
+    if source_names is not None:
+        table["group"] = [name or f"unknown-{number}" for name, number in zip(source_names, table.group, strict=True)]
+    table["cannot_tell"] = found.cannot_tell
+    if csv:
+        _write_csv(table, csv)
+    summary = {
+        "pictures": len(table),
+        "groups": int(table.group.nunique()),
+        "fields": int(table.field.nunique()),
+        "cannot tell": int(table.cannot_tell.sum()),
+    }
+    problems += [problem for problem in found.table.problem if problem]
+    if as_json:
+        progress.write_out(
+            json.dumps(summary | {"groups_of": table.to_dict("records"), "problems": problems}, indent=1)
+        )
+    else:
+        progress.print_tables([summary])
+    _say_problems(problems)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _search(files: Sequence["PictureFile"], sources: str | None) -> tuple["Siblings", list[str] | None]:
+    from wbc_lib.data.picture_files import list_parts
+    from wbc_lib.provenance.siblings import find_siblings, find_sources
+
+    originals = list_parts([sources])[0] if sources else []
+    cache = paths.cache() / "siblings"
+    with progress.bar("Pictures") as on_progress:
+
+        def on_stage(_: str, done: int, total: int) -> None:
+            on_progress(done, total)
+
+        found = find_siblings(files, cache=cache, on_stage=on_stage)
+        if not originals:
+            return found, None
+        matches = find_sources(found, find_siblings(originals, cache=cache), on_progress)
+    return found, [originals[row].name.split("/", 1)[1] if row >= 0 else "" for row, _ in matches]
+
+
+def _require_places(csv: Path | None, html: Path | None) -> None:
+    # Before long work.
+    for place, remedy in ((csv, _CSV_REMEDY), (html, _HTML_REMEDY)):
+        if place:
+            paths.require_writable(place.absolute().parent, remedy)
+
+
+def _write_csv(table: "pd.DataFrame", target: Path) -> None:
+    with paths.place(target, _CSV_REMEDY):
+        paths.write_text(target, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _say_problems(problems: Sequence[str]) -> None:
+    for problem in problems:
+        typer.echo(problem, err=True)

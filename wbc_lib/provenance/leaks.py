@@ -1,0 +1,85 @@
+"""Which pictures of one part have a sibling, or a photo of the same field of view, in another part."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from wbc_lib.data.picture_files import PictureFile
+from wbc_lib.provenance.features import Link
+from wbc_lib.provenance.siblings import Siblings
+
+
+def list_leaks(files: Sequence[PictureFile], found: Siblings) -> pd.DataFrame:
+    """Look at each picture for one in another part that was made from the same source, or else overlaps.
+
+    Returns
+    -------
+    DataFrame
+        A row per picture: ``picture``, ``split``, ``class``, ``group``, ``field`` (see `Siblings`), ``verdict``
+        ("sibling", "overlap", "clean", or "cannot tell"), ``sibling`` (the other picture), ``inliers`` and
+        ``transform`` (a11 a12 a13 a21 a22 a23, from pixels of the other picture to this one's; both empty if the two
+        are joined by others only), ``row_of_sibling`` (-1 if none).
+    """
+    table = pd.DataFrame(
+        {
+            "picture": [file.name for file in files],
+            "split": [file.part for file in files],
+            "class": [file.cell for file in files],
+            "group": found.table.group.to_numpy(),
+            "field": found.table.field.to_numpy(),
+        }
+    )
+    known = _index_links(found)
+    by_group, by_field = (table.groupby(column).indices for column in ("group", "field"))
+    parts, rows = table.split.to_numpy(), []
+    for i, is_unknown in enumerate(found.cannot_tell):
+        others = [int(j) for j in by_group[table.group[i]] if parts[j] != parts[i]]
+        verdict = "sibling" if others else "overlap"
+        others = others or [int(j) for j in by_field[table.field[i]] if parts[j] != parts[i]]
+        if not others:
+            rows.append(("cannot tell" if is_unknown else "clean", "", pd.NA, "", -1))
+            continue
+        other = others[int(np.argmax([known.get((i, j), 0) for j in others]))]
+        link = found.link(i, other)
+        inliers = link.inliers if link else pd.NA
+        rows.append((verdict, table.picture[other], inliers, write_transform(link), other))
+    columns = ["verdict", "sibling", "inliers", "transform", "row_of_sibling"]
+    return table.join(pd.DataFrame(rows, columns=columns).astype({"inliers": "Int64"}))
+
+
+def _index_links(found: Siblings) -> dict[tuple[int, int], int]:
+    inliers: dict[tuple[int, int], int] = {}
+    for (i, j), link in found.links.items():
+        inliers[i, j] = inliers[j, i] = link.inliers
+    return inliers
+
+
+def write_transform(link: Link | None) -> str:
+    """The six numbers of a map, with spaces between; "" if there is none."""
+    return " ".join(f"{value:.5g}" for value in link.affine.ravel()) if link else ""
+
+
+def count_leaks(table: pd.DataFrame) -> pd.DataFrame:
+    """Count pictures by part, class and verdict.
+
+    Returns
+    -------
+    DataFrame
+        A row per part and class, and one for all classes of a part where there are several: ``split``, ``class``,
+        ``pictures``, ``sibling``, ``overlap``, ``cannot tell``.
+    """
+    rows = []
+    for part, of_part in table.groupby("split", sort=False):
+        classes = list(of_part.groupby("class"))
+        if len(classes) == 1:
+            rows.append(_count(part, classes[0][0] or "all", of_part))
+        else:
+            rows += [_count(part, cell or "(none)", of_class) for cell, of_class in classes]
+            rows.append(_count(part, "all", of_part))
+    return pd.DataFrame(rows)
+
+
+def _count(part: str, cell: str, table: pd.DataFrame) -> dict[str, object]:
+    counts = {verdict: int((table.verdict == verdict).sum()) for verdict in ("sibling", "overlap", "cannot tell")}
+    return {"split": part, "class": cell, "pictures": len(table), **counts}
