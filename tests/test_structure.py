@@ -42,4 +42,4 @@ def test_the_library_starts_soon():
         float(subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=True, capture_output=True).stdout)
         for _ in range(3)
     ]
-    assert min(seconds) < 2  # half a second on an idle machine, which this one need not be
+    assert min(seconds) < 5  # half a second on an idle machine, which this one need not be

@@ -376,7 +376,7 @@ def clustered_interval(
     # Where no stratum of several groups varies, it has no degrees of freedom to tell.
     freedom = len(total) - n_strata if freedom is None or np.isnan(freedom) else freedom
     size = effective_sample_size(right, total, strata)
-    if np.isnan(size) or freedom < 1:
+    if np.isnan(size) or not freedom >= 1:  # nothing varies, or nothing tells how much
         return binomial_interval(share * len(total), len(total), confidence, exact=True)
     size *= (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
     size = min(size, float(total.sum()))
