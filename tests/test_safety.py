@@ -39,7 +39,7 @@ READS_WEIGHTS = {
     "wbc_lib/training/networks.py": {"_fetch_imagenet": "load_weights", "_load_hed": "h5py.File"},
     "tests/training/test_networks.py": {"test_the_edge_detection_weights_are_those_of_the_package": "h5py.File"},
 }
-#: The only places that may open an archive: the data set's, and predictions in an npz.
+#: The only places that may open an archive: the data set's, pictures given in a zip, and predictions in an npz.
 OPENS_ARCHIVES = {
     "wbc_lib/data/archive.py",
     "wbc_lib/evaluation/submission.py",
