@@ -40,7 +40,7 @@ def test_the_citation_file_is_complete_and_of_this_version():
 
 
 def test_every_page_of_the_site_tells_its_title_its_first_sentence_and_the_citation(site):
-    for page in ("index", "7a-dropout", "glossary"):
+    for page in ("index", "7-regularising", "glossary"):
         head = html.unescape((site / "book" / f"{page}.html").read_text(encoding="utf-8").split("</head>")[0])
         tags = dict(re.findall(r'<meta (?:name|property)="([^"]*)" content="([^"]*)"', head))
         assert tags["og:title"] and tags["og:type"] == "article"

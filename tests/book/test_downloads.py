@@ -289,8 +289,8 @@ def test_values_come_back_as_they_were_made(values):
 
 
 def test_other_chapters_are_links_where_they_lie_beside_and_titles_where_not():
-    assert simple("see {doc}`7a-dropout`") == "see [7a. Dropout](7a-dropout.ipynb)"
-    assert simple("see {doc}`7a-dropout`", is_linked=False) == "see *7a. Dropout*"
+    assert simple("see {doc}`7-regularising`") == "see [7. Regularising](7-regularising.ipynb)"
+    assert simple("see {doc}`7-regularising`", is_linked=False) == "see *7. Regularising*"
     assert simple("see {doc}`references`") == "see *References*"  # a page, but no notebook
 
 

@@ -47,7 +47,7 @@ def test_what_the_user_changed_is_never_written_over(tmp_path):
     assert laid_out.kept == ("8-results",) and laid_out.outdated == ()
     assert mine.read_bytes() == changed
     assert set(laid_out.written) == set(lab.list_chapters()) - {"8-results"}
-    assert 'PROFILE = \\"paper\\"' in (tmp_path / "7a-dropout.ipynb").read_text()
+    assert 'PROFILE = \\"paper\\"' in (tmp_path / "7-regularising.ipynb").read_text()
 
 
 def test_a_changed_chapter_that_the_book_has_anew_is_named(tmp_path, monkeypatch):
@@ -92,13 +92,13 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         lab.lay_out(tmp_path / "file" / "work", "quick")
 
 
-@pytest.mark.parametrize("name", ["7a", "7A-dropout", "7a-dropout.ipynb", "book/7a-dropout.ipynb"])
+@pytest.mark.parametrize("name", ["7b", "7B-transfer", "7b-transfer.ipynb", "book/7b-transfer.ipynb"])
 def test_a_chapter_may_be_named_shortly(name):
-    assert lab.find_chapter(name) == "7a-dropout"
+    assert lab.find_chapter(name) == "7b-transfer"
 
 
 def test_a_chapter_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(UnknownNameError, match=r"'7x'.*7a-dropout"):
+    with pytest.raises(UnknownNameError, match=r"'7x'.*7b-transfer"):
         lab.find_chapter("7x")
     assert [lab.find_chapter(c) for c in lab.list_chapters()] == lab.list_chapters()
 

@@ -6,6 +6,7 @@ import pytest
 
 from wbc_lib.evaluation import claims, paper_claims
 from wbc_lib.evaluation.claims import Claim
+from wbc_lib.evaluation.comparison import PhotoScores
 from wbc_lib.evaluation.paper_claims import Evidence
 from wbc_lib.training import paper
 from wbc_lib.training.experiments import EXPERIMENTS
@@ -97,3 +98,15 @@ def test_the_papers_own_predictions_would_reproduce_figure_3_cell_by_cell():
     # The paper prints two digits of its scores.
     assert all(abs(c.measured[0] - c.reported) < 0.006 for c in cells if c.kind == "score")
     assert all(c.measured[0] == c.reported for c in cells if c.kind == "count")
+
+
+def test_on_test_networks_are_compared_with_and_without_the_doubtful_photo():
+    photos, labels = np.array([1, 2, 3, 4, 109, 110]), np.array([1, 1, 1, 1, 3, 3])
+    copies = np.full(6, 10)
+    right = {"overfitting": np.array([5, 5, 5, 5, 5, 5]), "final": np.array([5, 5, 5, 5, 5, 10])}
+    scored = {n: PhotoScores(photos, labels, photos, copies, r.astype(float), r / 10) for n, r in right.items()}
+    table = paper_claims.tabulate_on_test(Evidence({}, scored), ["overfitting", "reduced", "final"], "overfitting")
+    assert list(table.index) == ["overfitting", "final"]
+    assert table.by_image["final"].estimate == pytest.approx(100 * 5 / 60)
+    assert table.without_110["final"].estimate == 0
+    assert pd.isna(table.by_image["overfitting"])

@@ -105,3 +105,11 @@ def test_collapse_is_nearly_one_answer_for_all(predicted, share):
 @pytest.mark.parametrize("others, expected", [(0, True), (1, True), (2, False)])
 def test_one_in_a_hundred_may_be_answered_otherwise(others, expected):
     assert scores.is_collapsed(np.array([3] * (100 - others) + [1] * others)) is expected
+
+
+@given(st.lists(CURVES, max_size=3))
+def test_a_table_of_courses_reads_each_history_by_itself(curves):
+    table = scores.tabulate_courses(history(curve, curve[::-1]) for curve in curves)
+    assert table.training.tolist() == [max(curve) for curve in curves]
+    assert table.training_level.tolist() == [scores.plateau_epoch(curve) for curve in curves]
+    assert table.last_validation.tolist() == [curve[0] for curve in curves]

@@ -54,7 +54,7 @@ def list_chapters() -> list[str]:
 
 
 def find_chapter(name: str) -> str:
-    """Look a chapter up: by its name, its file, or what its name begins with up to a dash, as in ``7a``.
+    """Look a chapter up: by its name, its file, or what its name begins with up to a dash, as in ``7b``.
 
     Raises
     ------

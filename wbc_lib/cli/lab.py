@@ -10,7 +10,7 @@ from wbc_lib.cli.data import Data
 
 
 def open_lab(
-    chapter: Annotated[str, typer.Argument(help="Such as 7a, or 7a-dropout. Default: the front page.")] = "index",
+    chapter: Annotated[str, typer.Argument(help="Such as 7b, or 7b-transfer. Default: the front page.")] = "index",
     options: Annotated[
         list[str] | None, typer.Argument(help="Passed on to JupyterLab, after --: -- --port=9000 --allow-root")
     ] = None,

@@ -1,6 +1,7 @@
 """Scores of predictions, and what can be read off a history of epochs. Pure functions."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -137,3 +138,26 @@ def volatility(values: NDArray[np.floating] | pd.Series) -> float:
     """Standard deviation of the change from one epoch to the next, over the second half of the epochs."""
     changes = np.diff(np.asarray(values, float))
     return float(changes[len(changes) // 2 :].std())
+
+
+def tabulate_courses(histories: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Read off each history what the chapters compare, a row each.
+
+    Returns
+    -------
+    DataFrame
+        The fields of `Peaks`; ``training_level`` and ``validation_level``, see `plateau_epoch`; ``volatility`` of
+        validation accuracy; ``last_validation``, its value after the last epoch.
+    """
+    rows = [
+        vars(peaks(history))
+        | {
+            "training_level": plateau_epoch(history.accuracy),
+            "validation_level": plateau_epoch(history.val_accuracy),
+            "volatility": volatility(history.val_accuracy),
+            "last_validation": float(history.val_accuracy.iloc[-1]),
+        }
+        for history in histories
+    ]
+    columns = [*(field.name for field in fields(Peaks)), "training_level", "validation_level", "volatility"]
+    return pd.DataFrame(rows, columns=[*columns, "last_validation"], dtype=float)
