@@ -180,7 +180,7 @@ def test_what_a_chapter_suggests_runs(name, phantom_set, tmp_path: Path):
 
 def test_what_cheap_chapters_suggest_is_tested_there():
     assert {c.source for c in as_cells("2-measure")} == {
-        "metrics.accuracy(matrix[1:, 1:])",
-        "metrics.report(matrix * [[10], [1], [1], [1]])",
+        "scores.accuracy(matrix[1:, 1:])",
+        "scores.report(matrix * [[10], [1], [1], [1]])",
     }
     assert all(as_cells(name) for name in CHEAP)

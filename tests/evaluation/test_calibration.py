@@ -25,18 +25,24 @@ def test_copies_that_stand_or_fall_together_make_a_wider_interval():
     widths = []
     for p in (predictions, alone):
         found = calibration.summarise(p, calibration.draw_photos(p))
-        widths.append((found["gap"].width, found["error"].width))
+        widths.append((found.gap.width, found.error.width))
     assert (np.array(widths[0]) > 1.8 * np.array(widths[1])).all()
 
 
-CONFIDENCES = st.lists(st.tuples(st.integers(20, 100), st.booleans()), min_size=1, max_size=80).map(
-    lambda pairs: (np.array([n / 100 for n, _ in pairs]), np.array([right for _, right in pairs]))
-)
+CONFIDENCES = st.lists(st.tuples(st.integers(30, 99), st.booleans()), min_size=1, max_size=80)
+
+
+def state(pairs: list[tuple[int, bool]]) -> Predictions:
+    """Images, each of a photo of its own, of stated confidence in class 1; right or wrong."""
+    p = np.array([n / 100 for n, _ in pairs])
+    probabilities = np.column_stack([(1 - p) / 4, p, *[(1 - p) / 4] * 3])
+    return Predictions(np.where([right for _, right in pairs], 1, 2), np.log(probabilities), np.arange(len(p)))
 
 
 @given(CONFIDENCES, st.integers(1, 15))
 def test_the_calibration_error_is_that_of_a_loop_over_bins(pairs, n_bins):
-    confidence, right = pairs
+    predictions = state(pairs)
+    confidence, right = predictions.confidence, predictions.right
     inner = sorted({sorted(confidence)[int(i * len(confidence) / n_bins + 1e-9)] for i in range(1, n_bins)})
     total = 0.0
     for low, high in zip([-1.0, *inner], [*inner, 2.0], strict=True):
@@ -45,19 +51,8 @@ def test_the_calibration_error_is_that_of_a_loop_over_bins(pairs, n_bins):
             stated = sum(confidence[i] for i in inside) / len(inside)
             kept = sum(right[i] for i in inside) / len(inside)
             total += len(inside) / len(confidence) * abs(stated - kept)
-    assert calibration.calibration_error(confidence, right, n_bins) == pytest.approx(total)
-
-
-def test_bins_are_of_equal_size_where_nothing_ties():
-    sizes = np.bincount(calibration.bin_by_confidence(np.random.default_rng(0).random(1000), 10))
-    np.testing.assert_array_equal(sizes, [100] * 10)
-
-
-@given(st.floats(0.01, 0.99), st.integers(1, 10))
-def test_the_error_of_a_single_bin_is_the_gap_between_confidence_and_accuracy(confidence, right):
-    is_right = np.arange(10) < right
-    error = calibration.calibration_error(np.full(10, confidence), is_right, 5)
-    assert error == pytest.approx(abs(confidence - right / 10))
+    everything = np.ones((1, len(pairs)), int)
+    assert calibration.calibration_errors(predictions, everything, n_bins)[0] == pytest.approx(total)
 
 
 def test_errors_of_resamples_are_those_of_images_repeated():
@@ -71,29 +66,6 @@ def test_errors_of_resamples_are_those_of_images_repeated():
         gap = predictions.confidence - predictions.right
         expected.append(sum(abs(gap[rows][bins[rows] == b].sum()) for b in range(7)) / len(rows))
     np.testing.assert_allclose(calibration.calibration_errors(predictions, weights, 7), expected)
-
-
-def test_one_resample_of_every_photo_gives_the_calibration_error_itself():
-    predictions = make()
-    everything = np.ones((1, 24), int)
-    expected = calibration.calibration_error(predictions.confidence, predictions.right)
-    assert calibration.calibration_errors(predictions, everything)[0] == pytest.approx(expected)
-
-
-def test_the_interval_of_an_accuracy_is_that_of_the_bootstrap_over_confusion_matrices():
-    predictions = make()
-    weights = intervals.group_weights(predictions.photos, 500)
-    ours = calibration.ratio_interval(predictions.right, 1, predictions.photos, weights)
-    counts = intervals.group_counts(predictions.labels, predictions.logits.argmax(axis=1), predictions.photos)
-    reference = intervals.bootstrap(counts, weights)
-    assert vars(ours) == pytest.approx(vars(reference))
-
-
-def test_a_ratio_of_nothing_has_no_interval():
-    predictions = make()
-    nothing = np.zeros(len(predictions))
-    found = calibration.ratio_interval(nothing, nothing, predictions.photos, calibration.draw_photos(predictions, 10))
-    assert np.isnan([found.estimate, found.low, found.high]).all()
 
 
 def test_as_many_photos_of_each_class_are_drawn_as_there_are():
@@ -134,7 +106,8 @@ def test_labels_drawn_from_the_stated_probabilities_ask_for_no_change():
     labels = (rng.random((len(logits), 1)) < chances.cumsum(axis=1)).argmax(axis=1)
     predictions = Predictions(labels, logits, np.arange(len(logits)))
     assert calibration.fit_temperature(predictions) == pytest.approx(1, abs=0.03)
-    assert calibration.calibration_error(predictions.confidence, predictions.right) < 0.015
+    everything = np.ones((1, len(labels)), int)
+    assert calibration.calibration_errors(predictions, everything)[0] < 0.015
 
 
 @given(st.floats(0.2, 9))
@@ -142,13 +115,6 @@ def test_no_temperature_changes_what_is_likeliest(temperature):
     predictions = make()
     np.testing.assert_array_equal(predictions.at(temperature).right, predictions.right)
     np.testing.assert_allclose(predictions.at(temperature).probabilities.sum(axis=1), 1)
-
-
-def test_each_image_may_have_a_temperature_of_its_own():
-    predictions = make()
-    own = np.linspace(0.5, 3, len(predictions))
-    together = predictions.at(own).confidence
-    assert together[7] == pytest.approx(predictions.take(np.array([7])).at(own[7]).confidence[0])
 
 
 def test_temperatures_of_resamples_are_those_of_fits_to_images_repeated():
@@ -160,18 +126,11 @@ def test_temperatures_of_resamples_are_those_of_fits_to_images_repeated():
     assert interval.estimate == calibration.fit_temperature(predictions)
 
 
-@given(
-    st.lists(st.tuples(st.integers(26, 99), st.booleans()), min_size=1, max_size=30),
-    st.sampled_from([0.5, 0.9, 0.99]),
-)
+@given(CONFIDENCES, st.sampled_from([0.5, 0.9, 0.99]))
 def test_the_threshold_decides_the_automatic_share(pairs, wanted):
-    # Class 1 has the stated probability; the rest is spread evenly, so class 1 is always the likeliest.
-    p = np.array([n / 100 for n, _ in pairs])
-    probabilities = np.column_stack([(1 - p) / 4, p, *[(1 - p) / 4] * 3])
-    labels = np.where([right for _, right in pairs], 1, 2)
-    predictions = Predictions(labels, np.log(probabilities), np.arange(len(p)))
+    predictions = state(pairs)
     decided = predictions.confidence >= calibration.find_threshold(predictions, wanted)
-    reference = scores.automatic_share(predictions.probabilities, labels, wanted)
+    reference = scores.automatic_share(predictions.probabilities, predictions.labels, wanted)
     assert decided.mean() == pytest.approx(reference)
     assert not decided.any() or predictions.right[decided].mean() >= wanted
 
@@ -187,7 +146,7 @@ def test_risk_coverage_counts_like_a_loop():
         surest = order[: round(row.share * len(order))]
         assert row.accuracy == pytest.approx(predictions.right[surest].mean())
         decided = np.isin(np.arange(len(order)), surest)
-        found = calibration.ratio_interval(predictions.right & decided, decided, predictions.photos, weights)
+        found = intervals.ratio_interval(predictions.right & decided, decided, predictions.photos, weights)
         assert (row.low, row.high) == pytest.approx((found.low, found.high))
 
 
@@ -208,11 +167,11 @@ def test_runs_put_together_are_summarised_by_their_means():
     apart = [calibration.summarise(run, weights) for run in runs]
     together = calibration.summarise(calibration.pool(runs), weights)
     for name in ("accuracy", "confidence", "loss"):
-        assert together[name] == pytest.approx(np.mean([one[name] for one in apart]))
-    assert together["gap"].estimate == pytest.approx(np.mean([one["gap"].estimate for one in apart]))
-    assert together["gap"].estimate == pytest.approx(together["confidence"] - together["accuracy"])
+        assert getattr(together, name) == pytest.approx(np.mean([getattr(one, name) for one in apart]))
+    assert together.gap.estimate == pytest.approx(np.mean([one.gap.estimate for one in apart]))
+    assert together.gap.estimate == pytest.approx(together.confidence - together.accuracy)
     same = calibration.summarise(calibration.pool(runs[:1] * 2), weights)
-    assert vars(same["gap"]) == pytest.approx(vars(apart[0]["gap"]))
+    assert vars(same.gap) == pytest.approx(vars(apart[0].gap))
 
 
 def test_a_run_is_read_with_the_photo_of_each_image():
@@ -221,16 +180,7 @@ def test_a_run_is_read_with_the_photo_of_each_image():
         labels=lambda part: np.array([2, 1], np.int8),
         logits=lambda part: np.eye(5, dtype=np.float32)[:2],
     )
-    found = calibration.gather(run, "test", pd.Series({"a": 7, "b": 9, "c": 1}))
+    found = calibration.read_predictions(run, "test", pd.Series({"a": 7, "b": 9, "c": 1}))
     np.testing.assert_array_equal(found.photos, [9, 7])
     np.testing.assert_array_equal(found.labels, [2, 1])
     np.testing.assert_array_equal(found.right, [False, True])
-
-
-@pytest.mark.parametrize(("signed", "text"), [(False, "86.3% (73.7 to 95.0)"), (True, "+86.3 (+73.7 to +95.0)")])
-def test_intervals_are_written_in_per_cent(signed, text):
-    assert calibration.write_interval(intervals.Interval(0.8633, 0.7374, 0.9499), signed=signed) == text
-
-
-def test_an_interval_of_nothing_is_a_dash():
-    assert calibration.write_interval(intervals.Interval(np.nan, np.nan, np.nan)) == "–"

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from tests.made_predictions import make
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation import calibration, counting, intervals, scores
+from wbc_lib.evaluation import calibration, counting, scores
 from wbc_lib.evaluation.calibration import Predictions
 
 EVEN = np.full(4, 0.25)
@@ -37,7 +37,7 @@ def test_expectation_maximisation_finds_what_a_general_optimiser_finds(prior, se
         loss, EVEN, method="SLSQP", bounds=[(1e-9, 1)] * 4, options={"ftol": 1e-14, "maxiter": 500},
         constraints={"type": "eq", "fun": lambda mix: mix.sum() - 1},
     )  # fmt: skip
-    found = counting.maximise(cells, posteriors, prior, tolerance=1e-9, rounds=100_000)[0]
+    found = counting.expectation_maximisation(cells, posteriors, prior, tolerance=1e-9, max_rounds=100_000)[0]
     assert loss(found) <= best.fun + 1e-7
     np.testing.assert_allclose(found, best.x, atol=2e-3)
 
@@ -55,7 +55,7 @@ def test_expectation_maximisation_takes_for_each_resample_the_temperature_of_its
         best = calibration.TEMPERATURES[(known[i].astype(float) @ losses).argmin()]
         temperatures.add(best)
         posteriors = test.at(best).probabilities[:, 1:]
-        alone = counting.maximise(cells[i : i + 1], posteriors, prior / prior.sum(), tolerance=1e-9)
+        alone = counting.expectation_maximisation(cells[i : i + 1], posteriors, prior / prior.sum(), tolerance=1e-9)
         np.testing.assert_allclose(found[i], alone[0], atol=5e-3)
     assert len(temperatures) > 1
 
@@ -63,7 +63,7 @@ def test_expectation_maximisation_takes_for_each_resample_the_temperature_of_its
 @given(WEIGHTS, st.lists(WEIGHTS, min_size=4, max_size=4))
 def test_adjusted_counting_recovers_the_mix_from_exact_rates(mix, rows):
     rates = 0.5 * np.eye(4) + 0.5 * np.array(rows)  # each class is told right more often than not
-    np.testing.assert_allclose(counting.adjust((mix @ rates)[None], rates[None])[0], mix, atol=1e-9)
+    np.testing.assert_allclose(counting.adjusted_count((mix @ rates)[None], rates[None])[0], mix, atol=1e-9)
 
 
 def test_adjusted_shares_are_never_below_zero():
@@ -72,12 +72,14 @@ def test_adjusted_shares_are_never_below_zero():
     solved = np.linalg.solve(rates.T, counted)
     assert solved.min() < 0
     expected = [max(share, 0) for share in solved]
-    np.testing.assert_allclose(counting.adjust(counted[None], rates[None])[0], np.array(expected) / sum(expected))
+    np.testing.assert_allclose(
+        counting.adjusted_count(counted[None], rates[None])[0], np.array(expected) / sum(expected)
+    )
 
 
 def test_adjusting_by_rates_that_tell_nothing_gives_an_even_mix():
     everything_is_the_first = np.tile(np.eye(4)[:1], (1, 4, 1))
-    np.testing.assert_allclose(counting.adjust(np.eye(4)[:1], everything_is_the_first), EVEN[None])
+    np.testing.assert_allclose(counting.adjusted_count(np.eye(4)[:1], everything_is_the_first), EVEN[None])
 
 
 @given(WEIGHTS, st.integers(1, 60))
@@ -88,23 +90,13 @@ def test_the_error_of_a_faultless_reader_is_the_sum_over_all_outcomes(mix, n):
     assert float(counting.expected_distance(mix, n)) == pytest.approx(total)
 
 
-def test_the_error_of_a_faultless_reader_is_that_of_multinomial_draws():
-    mix = counting.healthy_mix()
-    draws = np.random.default_rng(0).multinomial(100, mix, 40_000) / 100
-    assert float(counting.expected_distance(mix, 100)) == pytest.approx(counting.distance(draws, mix).mean(), rel=0.01)
-
-
 @given(WEIGHTS, st.integers(2, 500))
 def test_the_equivalent_count_is_the_first_that_errs_no_more(mix, n):
     error = float(counting.expected_distance(mix, n))
-    found = counting.equivalent_count(mix, error + 1e-12)
+    found = counting.equivalent_cells(mix, error + 1e-12)
     assert found <= n
     assert float(counting.expected_distance(mix, found)) <= error + 1e-12
     assert found == 1 or float(counting.expected_distance(mix, found - 1)) > error
-
-
-def test_an_error_that_no_count_reaches_is_worth_the_most():
-    assert counting.equivalent_count(EVEN, 0.0, most=500) == 500
 
 
 def test_counts_are_worth_as_many_cells_as_a_reader_needs_for_the_same_error():
@@ -131,13 +123,13 @@ def test_limits_of_a_count_leave_out_no_more_than_promised(share, n):
 def test_the_chance_of_a_false_alarm_is_that_of_all_counts_outside(share, n, low, high):
     chances = [comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
     outside = sum(c for k, c in enumerate(chances) if 20 * k < low * n or 20 * k > high * n)
-    assert counting.chance_outside(share, n, (low / 20, high / 20)) == pytest.approx(outside, abs=1e-12)
+    assert counting.probability_outside(share, n, (low / 20, high / 20)) == pytest.approx(outside, abs=1e-12)
 
 
 def test_errors_and_shares_are_written_as_they_are():
     counts = counting.simulate([(make(), make(seed=5))], {"a": EVEN, "b": counting.healthy_mix()}, (30, 60), 50)
     errors = counting.summarise_errors(counts)
-    text = counting.write_errors(errors, 60)
+    text = counting.format_errors(errors, 60)
     assert list(text.columns) == ["a", "b"]
     assert text.index[0] == counting.COUNTING
     for way in text.index:
@@ -156,8 +148,8 @@ def test_errors_and_shares_are_written_as_they_are():
 @given(st.sampled_from(list(counting.MIXES)), st.integers(0, 100))
 def test_cells_come_in_the_mix_that_was_asked_for_and_from_photos_that_were_drawn(name, seed):
     mix, predictions = counting.MIXES[name], make(n_photos=22)
-    half = counting.deal_halves(predictions, 3, seed)
-    chances = counting.image_chances(predictions, mix, half)
+    half = counting.split_halves(predictions, 3, seed)
+    chances = counting.sampling_probabilities(predictions, mix, half)
     for row, drawn in zip(chances, half, strict=True):
         for label, share in enumerate(mix, start=1):
             assert row[predictions.labels == label].sum() == pytest.approx(share)
@@ -170,7 +162,7 @@ def test_cells_come_in_the_mix_that_was_asked_for_and_from_photos_that_were_draw
 
 def test_copies_of_a_photo_share_its_chance():
     predictions = Predictions(np.array([1, 1, 1, 2, 3, 4]), np.zeros((6, 5)), np.array([5, 5, 6, 7, 8, 9]))
-    chances = counting.image_chances(predictions, EVEN, np.ones((1, 5)))
+    chances = counting.sampling_probabilities(predictions, EVEN, np.ones((1, 5)))
     np.testing.assert_allclose(chances, [[1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 4, 1 / 4]])
 
 
@@ -178,7 +170,7 @@ def test_copies_of_a_photo_share_its_chance():
 def test_halves_split_every_class_in_two(seed):
     predictions = make(n_photos=22)
     photos, first = np.unique(predictions.photos, return_index=True)
-    half = counting.deal_halves(predictions, 20, seed)
+    half = counting.split_halves(predictions, 20, seed)
     assert half.shape == (20, len(photos))
     for label in (1, 2, 3, 4):
         own = predictions.labels[first] == label
@@ -188,18 +180,9 @@ def test_halves_split_every_class_in_two(seed):
     assert len(np.unique(half, axis=0)) > 1
 
 
-def test_every_photo_is_as_often_in_one_half_as_in_the_other():
-    half = counting.deal_halves(make(n_photos=22), 4000)
-    np.testing.assert_allclose(half.mean(axis=0), 0.5, atol=0.04)
-
-
-def test_photos_are_counted_by_class():
-    assert counting.count_photos(make(n_photos=22)) == dict(zip(CLASSES, (6, 6, 5, 5), strict=True))
-
-
 def test_a_single_photo_of_a_class_cannot_be_dealt_out():
     with pytest.raises(ValueError, match="LYMPHOCYTE"):
-        counting.deal_halves(make(n_photos=7), 10)
+        counting.split_halves(make(n_photos=7), 10)
 
 
 def test_rates_are_those_of_the_confusion_matrix_of_known_photos():
@@ -238,8 +221,8 @@ def test_counting_predictions_tends_to_the_confused_mix():
 
 def test_what_is_known_by_photo_comes_from_known_photos_alone():
     test, validation = make(n_photos=16, seed=1), make(n_photos=16, seed=2)
-    known = counting.deal_halves(test, 6)
-    cells = counting.draw_cells(counting.image_chances(test, EVEN, known), 50)
+    known = counting.split_halves(test, 6)
+    cells = counting.draw_cells(counting.sampling_probabilities(test, EVEN, known), 50)
     spoilt = test.logits.copy()
     first = np.unique(test.photos)[known[0]]
     unknown = ~np.isin(test.photos, first)
@@ -249,14 +232,6 @@ def test_what_is_known_by_photo_comes_from_known_photos_alone():
     assert len(before) == 5
     for way, estimate in before.items():  # the cells counted here are of known photos, so that nothing else differs
         np.testing.assert_allclose(after[way](cells[:1]), estimate(cells[:1]), err_msg=way)
-
-
-def test_what_validation_has_settled_does_not_depend_on_the_truth_about_test():
-    test, validation = make(seed=1), make(seed=2)
-    cells = counting.draw_cells(np.full((3, len(test.labels)), 1 / len(test.labels)), 60)
-    other = Predictions(np.roll(test.labels, 5), test.logits, test.photos)
-    for way, estimate in counting.make_estimators(test, validation).items():
-        np.testing.assert_array_equal(counting.make_estimators(other, validation)[way](cells), estimate(cells), way)
 
 
 def test_what_is_known_does_not_come_from_the_photos_that_cells_are_drawn_from():
@@ -279,7 +254,7 @@ def test_resamples_are_shared_out_among_the_runs():
     assert (errors.error <= errors.high).all()
     own = counts[(counts.n == 80) & (counts.way == counting.COUNTING)]
     shares = own[list(CLASSES)].to_numpy()
-    np.testing.assert_allclose(counting.distance(shares, EVEN), own.error)
+    np.testing.assert_allclose(scores.mix_distance(shares, EVEN), own.error)
     row = errors.loc["even", 80, counting.COUNTING]
     assert tuple(row) == pytest.approx((own.error.mean(), *np.quantile(own.error, [0.025, 0.975])))
 
@@ -294,19 +269,3 @@ def test_mixes_are_whole_and_diseases_lie_outside_the_reference():
     }
     assert all(inside["healthy adult"])
     assert not any(all(ok) for name, ok in inside.items() if name != "healthy adult")
-
-
-@given(st.sampled_from(CLASSES), st.floats(0.01, 0.95))
-def test_one_class_is_moved_and_the_rest_keep_their_proportions(cell, share):
-    mix, healthy = counting.mix_with(cell, share), counting.healthy_mix()
-    own = CLASSES.index(cell)
-    assert mix[own] == pytest.approx(share)
-    others = np.delete(mix, own) / np.delete(healthy, own)
-    np.testing.assert_allclose(others, others[0])
-
-
-def test_intervals_and_halves_agree_on_the_order_of_photos():
-    predictions = make()
-    assert counting.deal_halves(predictions, 1).shape[1] == intervals.group_weights(predictions.photos, 1).shape[1]
-    sums = calibration.sum_by_photo(predictions.photos.astype(float), predictions.photos)
-    np.testing.assert_array_equal(sums / 6, np.unique(predictions.photos))

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from statsmodels.stats.contingency_tables import mcnemar
 
 from wbc_lib.errors import RunError
-from wbc_lib.evaluation import crossvalidation, intervals
+from wbc_lib.evaluation import crossvalidation, scores
 from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
 
 N_PHOTOS, COPIES = 40, 3
@@ -15,7 +17,7 @@ TABLE = pd.DataFrame({"image": [f"TRAIN/X/{p}-{i}.jpeg" for p in range(N_PHOTOS)
     photo=np.repeat(np.arange(N_PHOTOS), COPIES)
 )
 LABELS = np.arange(N_PHOTOS) % 4 + 1
-FIELD = pd.Series(np.arange(N_PHOTOS), index=np.arange(N_PHOTOS))
+GROUP = pd.Series(np.arange(N_PHOTOS), index=np.arange(N_PHOTOS))
 
 
 class FoldRun:
@@ -93,17 +95,17 @@ def made_up(seed: int, share: float) -> Pooled:
 def test_a_score_is_the_mean_over_repeats_of_scikit_learns(seed, share):
     repeats = [made_up(seed, share), made_up(seed + 1, share)]
     for ours, theirs in (
-        (intervals.accuracy, accuracy_score),
-        (lambda m: intervals.recalls(m).mean(axis=-1), balanced_accuracy_score),
+        (scores.accuracy, accuracy_score),
+        (lambda m: scores.recalls(m).mean(axis=-1), balanced_accuracy_score),
     ):
-        found = crossvalidation.score(repeats, WAYS[0], FIELD, ours)
+        found = crossvalidation.score(repeats, WAYS[0], GROUP, ours)
         assert found.estimate == pytest.approx(np.mean([theirs(r.labels, r.predicted(WAYS[0])) for r in repeats]))
         assert found.low <= found.estimate <= found.high
 
 
 def test_photos_of_one_field_are_drawn_together():
     repeat = made_up(0, 0.7)
-    alone = crossvalidation.score([repeat], WAYS[0], FIELD, intervals.accuracy)
+    alone = crossvalidation.score([repeat], WAYS[0], GROUP, scores.accuracy)
     # Twenty fields of two photos that are right or wrong together are no more than twenty photos.
     twins = Pooled(
         repeat.photos,
@@ -111,17 +113,17 @@ def test_photos_of_one_field_are_drawn_together():
         {w: np.repeat(p[:20], 2, axis=0) for w, p in repeat.probabilities.items()},
         0,
     )
-    together = crossvalidation.score([twins], WAYS[0], FIELD // 2, intervals.accuracy)
-    as_if_alone = crossvalidation.score([twins], WAYS[0], FIELD, intervals.accuracy)
+    together = crossvalidation.score([twins], WAYS[0], GROUP // 2, scores.accuracy)
+    as_if_alone = crossvalidation.score([twins], WAYS[0], GROUP, scores.accuracy)
     assert together.width > 1.2 * as_if_alone.width
     assert alone.width > 0
 
 
 def test_a_network_against_itself_does_not_differ_and_against_a_better_one_it_does():
     weak, strong = made_up(1, 0.2), made_up(2, 1.0)
-    difference, p = crossvalidation.compare(weak, weak, WAYS[0], FIELD, intervals.accuracy)
+    difference, p = crossvalidation.compare(weak, weak, WAYS[0], GROUP, scores.accuracy)
     assert (difference.estimate, difference.low, difference.high, p) == (0, 0, 0, 1)
-    difference, p = crossvalidation.compare(strong, weak, WAYS[0], FIELD, intervals.accuracy)
+    difference, p = crossvalidation.compare(strong, weak, WAYS[0], GROUP, scores.accuracy)
     assert difference.low > 0 and p < 0.001
 
 
@@ -131,3 +133,23 @@ def test_mcnemar_is_that_of_statsmodels(answers):
     square = [[(first & second).sum(), (first & ~second).sum()], [(~first & second).sum(), (~first & ~second).sum()]]
     expected = mcnemar(square, exact=True).pvalue if (first != second).any() else 1.0
     assert crossvalidation.mcnemar(first, second) == pytest.approx(min(1.0, expected))
+
+
+def test_images_and_photos_are_weighed_each_in_their_way():
+    labels, photos = np.array([1, 1, 1, 3, 3, 3, 3, 1, 1]), [7, 7, 7, 8, 8, 8, 8, 9, 9]
+    names = np.array([f"{i}.jpeg" for i in range(9)])
+    answers = np.array([1, 1, 1, 1, 1, 1, 3, 0, 2]), np.array([1, 1, 2, 1, 1, 3, 3, 1, 2])
+    runs = [
+        SimpleNamespace(names=lambda part: names, labels=lambda part: labels, predicted=lambda part, a=a: a)
+        for a in answers
+    ]
+    photo_of = pd.Series(photos, names)
+    table = crossvalidation.recall_by_class(runs[:1], "test", photo_of)
+    # Photo 7: 3 of 3 right; photo 9: 0 of 2; photo 8, a monocyte: 1 of 4.
+    assert list(table.index) == ["Neutrophil", "Monocyte", crossvalidation.ALL]
+    assert table.photos.tolist() == [2, 1, 3]
+    assert table.by_image.tolist() == pytest.approx([3 / 5, 1 / 4, 4 / 9])
+    assert table.by_photo.tolist() == pytest.approx([1 / 2, 1 / 4, 5 / 12])
+    assert table.share.tolist() == pytest.approx([5 / 9, 4 / 9, 1])
+    second, both = (crossvalidation.recall_by_class(r, "test", photo_of) for r in (runs[1:], runs))
+    pd.testing.assert_frame_equal(both, (table + second) / 2)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
@@ -7,18 +8,13 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from statsmodels.stats.proportion import proportion_confint
 
-from wbc_lib.data.dataset import CLASSES
+from tests.made_predictions import make
 from wbc_lib.evaluation import intervals, scores
 
 EXAMPLES = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=60).map(
     lambda rows: tuple(np.array(column) for column in zip(*rows, strict=True))
 )
-SCORES = {
-    "accuracy": intervals.accuracy,
-    "macro-F1": intervals.macro_f1,
-    "recall": intervals.of_class(intervals.recalls, "MONOCYTE"),
-    "precision": intervals.of_class(intervals.precisions, "NEUTROPHIL"),
-}
+MONOCYTES = scores.of_class(scores.recalls, "MONOCYTE")
 
 
 def rows_of(groups: np.ndarray, drawn: np.ndarray) -> np.ndarray:
@@ -37,39 +33,12 @@ def test_resampled_scores_are_those_of_the_rows_drawn_one_by_one(examples, seed)
     for drawn, matrix in zip(weights, matrices, strict=True):
         rows = rows_of(groups, drawn)
         np.testing.assert_array_equal(matrix, scores.confusion(labels[rows], predicted[rows]))
-        assert intervals.accuracy(matrix) == pytest.approx((labels[rows] == predicted[rows]).mean())
+        assert scores.accuracy(matrix) == pytest.approx((labels[rows] == predicted[rows]).mean())
         present = np.unique(labels[rows])
         reference = sklearn_metrics.f1_score(
             labels[rows], predicted[rows], labels=present, average="macro", zero_division=0
         )
-        assert intervals.macro_f1(matrix) == pytest.approx(reference)
-
-
-@given(EXAMPLES)
-def test_scores_agree_with_scikit_learn_where_they_are_defined(examples):
-    labels, predicted, groups = examples
-    matrix = intervals.group_counts(labels, predicted, groups).sum(axis=0)
-    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
-        labels, predicted, labels=[1, 2, 3, 4], zero_division=0
-    )
-    never = ~np.isin([1, 2, 3, 4], predicted)
-    np.testing.assert_allclose(intervals.precisions(matrix), np.where(never, np.nan, precision))
-    np.testing.assert_allclose(intervals.recalls(matrix), np.where(support == 0, np.nan, recall))
-    np.testing.assert_allclose(intervals.f1_scores(matrix), np.where(support == 0, np.nan, f1))
-
-
-def test_scores_of_many_matrices_are_those_of_each():
-    matrices = np.random.default_rng(0).integers(0, 9, (3, 2, 4, 5))
-    for name, score in SCORES.items():
-        each = [[float(score(matrix)) for matrix in row] for row in matrices]
-        np.testing.assert_allclose(score(matrices), each, err_msg=name)
-
-
-def test_a_class_that_is_absent_has_no_recall_and_one_never_predicted_no_precision():
-    matrix = np.array([[3, 1, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 0, 0, 0], [4, 0, 0, 0, 1]])
-    np.testing.assert_allclose(intervals.recalls(matrix), [0.75, 1, np.nan, 0])
-    np.testing.assert_allclose(intervals.precisions(matrix), [3 / 7, 2 / 3, np.nan, np.nan])
-    assert intervals.macro_f1(matrix) == pytest.approx((6 / 11 + 4 / 5 + 0) / 3)
+        assert scores.macro_f1(matrix) == pytest.approx(reference)
 
 
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=30), st.integers(1, 20), st.integers(0, 9), st.booleans())
@@ -94,20 +63,10 @@ def test_draws_are_those_of_drawing_with_replacement():
     np.testing.assert_allclose(correlation, -1 / (n - 1), atol=0.015)
 
 
-def test_another_seed_draws_otherwise():
-    draws = [intervals.group_weights(range(9), 5, seed) for seed in (0, 1)]
-    assert (draws[0] != draws[1]).any()
-
-
 @pytest.mark.parametrize("strata", [[0, 1], [0, 1, 2, 3], [[0, 0, 0]]])
 def test_strata_that_do_not_fit_the_groups_are_refused(strata):
     with pytest.raises(ValueError, match="3 groups"):
         intervals.group_weights([5, 5, 6, 7], strata=strata)
-
-
-def test_no_groups_are_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        intervals.group_weights([])
 
 
 def binary(right: np.ndarray) -> np.ndarray:
@@ -130,15 +89,6 @@ def test_groups_of_one_give_the_binomial_interval():
     right = np.arange(n) < k
     assert intervals.clustered_variance(right, np.ones(n)) == pytest.approx(0.8 * 0.2 / (n - 1))
     assert intervals.effective_sample_size(right, np.ones(n)) == pytest.approx(n - 1)
-
-
-def test_the_clustered_variance_is_the_one_computed_by_hand():
-    # Three groups of four with 4, 0 and 2 right: residuals 2, -2, 0 about the share 1/2, so 3/2 * 8 / 12**2 = 1/12,
-    # four times the binomial 1/4 / 12: twelve images are worth three.
-    right, total = [4, 0, 2], [4, 4, 4]
-    assert intervals.clustered_variance(right, total) == pytest.approx(1 / 12)
-    assert intervals.design_effect(right, total) == pytest.approx(4)
-    assert intervals.effective_sample_size(right, total) == pytest.approx(3)
 
 
 def test_the_stratified_variance_is_the_one_computed_by_hand():
@@ -174,30 +124,27 @@ def test_the_bootstrap_varies_as_linearisation_says(groups):
     total = np.full(n, 12)  # of one size, or the ratio is not linear
     counts = np.zeros((n, 4, 5), int)
     counts[:, 0, 0], counts[:, 0, 1] = right, total - right
-    values = intervals.accuracy(intervals.resample(counts, intervals.group_weights(range(n), 20_000)))
+    values = scores.accuracy(intervals.resample(counts, intervals.group_weights(range(n), 20_000)))
     expected = intervals.clustered_variance(right, total) * (n - 1) / n
     assert values.var() == pytest.approx(expected, rel=0.06, abs=1e-12)
 
 
-def test_nothing_varies_where_all_are_right():
-    assert np.isnan(intervals.design_effect([4, 4], [4, 4]))
+def test_groups_that_do_not_differ_make_no_fewer_examples_and_nothing_varies_where_all_are_right():
+    assert intervals.effective_sample_size([3, 3, 3], [4, 4, 4]) == np.inf
+    interval = intervals.clustered_interval([3, 3, 3], [4, 4, 4])
+    np.testing.assert_allclose([interval.low, interval.high], proportion_confint(9, 12, method="beta"))
+    assert np.isnan(intervals.effective_sample_size([4, 4], [4, 4]))
     assert np.isnan(intervals.effective_sample_size([0, 0], [4, 4]))
     assert np.isnan(intervals.clustered_variance([3], [4]))
-
-
-def test_groups_that_do_not_differ_make_no_fewer_examples():
-    assert intervals.effective_sample_size([3, 3, 3], [4, 4, 4]) == np.inf
-    found = intervals.clustered_interval([3, 3, 3], [4, 4, 4])
-    np.testing.assert_allclose([found.low, found.high], proportion_confint(9, 12, method="beta"))
 
 
 def test_classes_that_were_not_drawn_are_left_out_of_the_interval():
     counts = np.zeros((2, 4, 5), int)
     counts[0, 2, 2], counts[1, 0, 0] = 5, 5
     weights = np.array([[2, 0], [0, 2], [1, 1]])
-    monocytes = intervals.bootstrap(counts, weights, SCORES["recall"])
+    monocytes = intervals.bootstrap(counts, weights, MONOCYTES)
     assert monocytes == intervals.Interval(1.0, 1.0, 1.0)
-    gone = intervals.bootstrap(counts, weights[1:2], SCORES["recall"])
+    gone = intervals.bootstrap(counts, weights[1:2], MONOCYTES)
     assert np.isnan([gone.low, gone.high]).all() and gone.estimate == 1
 
 
@@ -221,13 +168,6 @@ def test_the_bootstrap_holds_the_true_share_as_often_as_it_says_and_the_naive_in
     assert np.mean(naive) < 0.65
 
 
-def test_with_four_groups_the_interval_for_few_groups_still_holds_what_it_should():
-    times, size = 400, 155
-    total = np.full(4, size)
-    found = [intervals.clustered_interval(r, total) for r in drawn_groups(np.random.default_rng(1), times, 4, size)]
-    assert np.mean([i.low <= 0.8 <= i.high for i in found]) >= 0.93
-
-
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95]))
 def test_binomial_intervals_are_those_of_statsmodels(pair, confidence):
     successes, n = pair
@@ -236,11 +176,6 @@ def test_binomial_intervals_are_those_of_statsmodels(pair, confidence):
         reference = proportion_confint(successes, n, 1 - confidence, method)
         np.testing.assert_allclose([found.low, found.high], reference, atol=1e-10)
         assert found.estimate == successes / n
-
-
-def test_binomial_intervals_take_effective_sizes_between_whole_numbers():
-    widths = [intervals.binomial_interval(0.8 * n, n, exact=True).width for n in (10, 10.5, 11)]
-    assert widths[0] > widths[1] > widths[2]
 
 
 @pytest.mark.parametrize("successes, n", [(-1, 4), (5, 4), (0, 0)])
@@ -297,43 +232,15 @@ def test_a_difference_is_taken_on_the_same_rows_drawn_one_by_one(examples):
     np.testing.assert_allclose([found.low, found.high], np.quantile(values, [0.025, 0.975]), atol=1e-12)
 
 
-def test_a_paired_difference_of_single_images_varies_as_mcnemar_has_it():
-    # b images only the first has right, c only the second: variance (b + c - (b - c)**2 / n) / n**2.
-    n, b, c = 300, 40, 10
-    first, second = np.arange(n) < 200, (np.arange(n) < 160) | (np.arange(n) >= 290)
-    assert (first & ~second).sum() == b and (second & ~first).sum() == c
-    found = intervals.bootstrap_difference(binary(first), binary(second), intervals.group_weights(range(n), 40_000))
-    spread = np.sqrt(b + c - (b - c) ** 2 / n) / n
-    assert found.estimate == pytest.approx(0.1)
-    assert found.width == pytest.approx(2 * 1.96 * spread, rel=0.04)
-
-
 def test_a_model_does_not_differ_from_itself_and_unpaired_models_are_refused():
     counts = binary(np.arange(9) < 5)
     weights = intervals.group_weights(range(9), 50)
-    same = intervals.bootstrap_difference(counts, counts, weights, intervals.macro_f1)
+    same = intervals.bootstrap_difference(counts, counts, weights, scores.macro_f1)
     assert same == intervals.Interval(0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="same examples"):
         intervals.bootstrap_difference(counts, counts[:, ::-1], weights)
     with pytest.raises(ValueError, match="same examples"):
         intervals.bootstrap_difference(counts, counts[:8], weights)
-
-
-@given(EXAMPLES)
-def test_leaving_a_group_out_is_scoring_the_others(examples):
-    labels, predicted, groups = examples
-    left = intervals.leave_one_out(intervals.group_counts(labels, predicted, groups))
-    for group, matrix in zip(np.unique(groups), left, strict=True):
-        others = groups != group
-        np.testing.assert_array_equal(
-            matrix, scores.confusion(labels[others], predicted[others]) if others.any() else np.zeros((4, 5))
-        )
-
-
-def test_every_class_can_be_singled_out():
-    matrix = np.random.default_rng(0).integers(0, 9, (4, 5))
-    found = [intervals.of_class(intervals.recalls, cell)(matrix) for cell in CLASSES]
-    np.testing.assert_allclose(found, intervals.recalls(matrix))
 
 
 def test_images_drawn_one_by_one_vary_as_the_binomial_has_it_and_classes_keep_their_size():
@@ -342,8 +249,39 @@ def test_images_drawn_one_by_one_vary_as_the_binomial_has_it_and_classes_keep_th
     assert drawn.shape == (20_000, 4, 5)
     assert (drawn.sum(axis=2) == matrix.sum(axis=1)).all()
     np.testing.assert_allclose(drawn.mean(axis=0), matrix, atol=0.15)
-    recalls = intervals.recalls(drawn)[:, [0, 2]]
+    recalls = scores.recalls(drawn)[:, [0, 2]]
     shares = np.array([50 / 64, 5 / 25])
     np.testing.assert_allclose(recalls.var(axis=0), shares * (1 - shares) / [64, 25], rtol=0.05)
     # The paper's matrices have no fifth column, and means over runs are not whole.
     np.testing.assert_array_equal(intervals.draw_images(np.full((4, 4), 2.5), 3).sum(axis=2), 10)
+
+
+def test_a_ratio_is_the_bootstrap_of_an_accuracy_and_a_ratio_of_nothing_is_undefined():
+    predictions = make()
+    weights = intervals.group_weights(predictions.photos, 500)
+    ours = intervals.ratio_interval(predictions.right, 1, predictions.photos, weights)
+    counts = intervals.group_counts(predictions.labels, predictions.logits.argmax(axis=1), predictions.photos)
+    assert vars(ours) == pytest.approx(vars(intervals.bootstrap(counts, weights)))
+    nothing = np.zeros(len(predictions))
+    undefined = intervals.ratio_interval(nothing, nothing, predictions.photos, weights)
+    assert np.isnan([undefined.estimate, undefined.low, undefined.high]).all()
+    assert intervals.format_interval(undefined) == "–"
+
+
+def test_with_few_photos_only_the_interval_that_allows_for_it_keeps_its_promise():
+    shares = np.r_[np.ones(40), np.linspace(0, 1, 31)]
+    coverage = intervals.simulate_coverage(shares, [4, 60], times=400)
+    assert coverage.images.max() < 0.6
+    assert coverage.photos[4] < 0.85 and coverage.photos[60] > 0.88
+    assert coverage.few.min() > 0.88
+    # Photos that do not differ: every way keeps its promise.
+    alike = intervals.simulate_coverage(np.full(9, 0.8), [20], times=400).loc[20]
+    assert 0.9 < alike.images <= 1 and 0.88 < alike.photos <= 1
+
+
+def test_intervals_are_written_in_per_cent():
+    interval = intervals.Interval(0.8633, 0.7374, 0.9499)
+    assert intervals.format_interval(interval) == "86.3% (73.7 to 95.0)"
+    assert intervals.format_interval(interval, signed=True) == "+86.3 (+73.7 to +95.0)"
+    table = pd.DataFrame([vars(interval)], index=["accuracy"])
+    assert intervals.format_ranges(table).to_dict() == {"accuracy": "73.7% to 95.0%"}

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn import metrics as sklearn_metrics
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from wbc_lib.evaluation import scores
 
@@ -22,14 +22,41 @@ def test_confusion_counts_like_a_loop(pair):
 
 
 @given(PAIRS)
-def test_the_report_agrees_with_scikit_learn(pair):
+def test_scores_agree_with_scikit_learn_where_they_are_defined(pair):
     labels, predicted = pair
-    report = scores.report(scores.confusion(labels, predicted))
-    reference = sklearn_metrics.precision_recall_fscore_support(labels, predicted, labels=[1, 2, 3, 4], zero_division=0)
-    for column, values in zip(("precision", "recall", "f1", "support"), reference, strict=True):
-        np.testing.assert_allclose(report[column], values)
     matrix = scores.confusion(labels, predicted)
-    assert scores.accuracy(matrix) == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+    columns = ["precision", "recall", "f1", "support"]
+    reference = dict(
+        zip(
+            columns,
+            precision_recall_fscore_support(labels, predicted, labels=[1, 2, 3, 4], zero_division=0),
+            strict=True,
+        )
+    )
+    report = scores.report(matrix)
+    for column in columns:
+        np.testing.assert_allclose(report[column], reference[column])
+    absent, never = reference["support"] == 0, ~np.isin([1, 2, 3, 4], predicted)
+    np.testing.assert_allclose(scores.precisions(matrix), np.where(never, np.nan, reference["precision"]))
+    np.testing.assert_allclose(scores.recalls(matrix), np.where(absent, np.nan, reference["recall"]))
+    np.testing.assert_allclose(scores.f1_scores(matrix), np.where(absent, np.nan, reference["f1"]))
+    assert scores.accuracy(matrix) == pytest.approx(accuracy_score(labels, predicted))
+    present = f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    assert scores.macro_f1(matrix) == pytest.approx(present)
+
+
+def test_scores_of_many_matrices_are_those_of_each():
+    matrices = np.random.default_rng(0).integers(0, 9, (3, 2, 4, 5))
+    for score in (scores.accuracy, scores.macro_f1, scores.of_class(scores.precisions, "NEUTROPHIL")):
+        each = [[float(score(matrix)) for matrix in row] for row in matrices]
+        np.testing.assert_allclose(score(matrices), each)
+
+
+def test_a_class_that_is_absent_has_no_recall_and_one_never_predicted_no_precision():
+    matrix = np.array([[3, 1, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 0, 0, 0], [4, 0, 0, 0, 1]])
+    np.testing.assert_allclose(scores.recalls(matrix), [0.75, 1, np.nan, 0])
+    np.testing.assert_allclose(scores.precisions(matrix), [3 / 7, 2 / 3, np.nan, np.nan])
+    assert scores.macro_f1(matrix) == pytest.approx((6 / 11 + 4 / 5 + 0) / 3)
 
 
 @given(PAIRS)

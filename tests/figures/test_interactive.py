@@ -14,8 +14,7 @@ from plotly.offline import get_plotlyjs_version
 
 from tests import browsing, made_predictions
 from wbc_lib import figures, paths
-from wbc_lib.evaluation import calibration
-from wbc_lib.evaluation import scores as metrics
+from wbc_lib.evaluation import calibration, scores
 from wbc_lib.figures import interactive
 
 SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
@@ -242,7 +241,7 @@ def test_sixteen_experiments_can_be_told_apart():
 
 
 def test_a_prediction_of_no_class_has_its_column():
-    matrix = metrics.confusion(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]))
+    matrix = scores.confusion(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]))
     figure, _ = interactive.draw_confusion({"a": matrix}, "a")
     assert figure.data[0].x[-1] == "none"
     shares = np.array([share for share, _ in figure.data[0].customdata]).reshape(4, 5)
@@ -263,7 +262,7 @@ def test_the_table_of_thresholds_is_what_counting_gives(seed, wanted):
         )
     if marked <= 1:
         assert table.loc[marked]["a", "accuracy"] >= wanted
-        assert table.loc[marked]["a", "coverage"] == metrics.automatic_share(
+        assert table.loc[marked]["a", "coverage"] == scores.automatic_share(
             predictions.probabilities, predictions.labels, wanted
         )
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import calibration
+from wbc_lib.evaluation.conformal import BY_PHOTO, BY_VALIDATION, HELD_BACK
 from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.evaluation.trust import BY_PHOTO, BY_VALIDATION, HELD_BACK
 from wbc_lib.words import trust
 from wbc_lib.words.trust import BROKEN, IDLE, KEPT, MISSED
 
@@ -66,13 +69,13 @@ def test_one_broken_promise_is_enough(fates, verdict):
 
 
 def test_the_gap_is_put_down_to_other_photos_only_if_its_interval_has_zero():
-    before = {"confidence": 0.98, "accuracy": 0.97, "gap": around(0.01)}
-    after = {"confidence": 0.94, "accuracy": 0.86, "gap": around(0.08)}
+    before = calibration.Summary(0.97, 0.98, around(0.01), around(0.1), 0.5)
+    after = calibration.Summary(0.86, 0.94, around(0.08), around(0.1), 0.5)
     told = trust.tell_confidence(before, after)
     assert (
         ", more than other photos" in told and "the accuracy changes by -11.0 points, the confidence by -4.0." in told
     )
-    assert "no more than" in trust.tell_confidence(before, after | {"gap": around(0.08, 0.1)})
+    assert "no more than" in trust.tell_confidence(before, replace(after, gap=around(0.08, 0.1)))
 
 
 def test_what_a_temperature_does_to_the_gap():

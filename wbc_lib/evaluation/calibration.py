@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax, softmax
 
-from wbc_lib.evaluation.intervals import CONFIDENCE, Interval, group_weights, percentiles
+from wbc_lib.evaluation.intervals import CONFIDENCE, Interval, group_weights, percentiles, ratio_interval, sum_by_group
+from wbc_lib.evaluation.scores import confidence_threshold
 
 if TYPE_CHECKING:
     from wbc_lib.training.runs import Run
@@ -23,7 +25,7 @@ N_BINS = 10
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network said of images, and which photos these are copies of.
+    """What a network predicts for images, and which photos these are copies of.
 
     Attributes
     ----------
@@ -47,15 +49,13 @@ class Predictions:
     def at(self, temperature: ArrayLike) -> "Predictions":
         """The same with logits divided by a temperature above 0, one for all or one for each image (Guo et al. 2017).
 
-        Above 1 the network sounds less sure, below 1 surer; what it thinks likeliest stays the same.
+        Above 1 the network sounds less sure, below 1 surer; the likeliest class stays the same.
         """
         return Predictions(self.labels, self.logits / np.reshape(temperature, (-1, 1)), self.photos)
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax of the logits, shape (images, 5), rows summing to one."""
-        from scipy.special import softmax
-
         return softmax(self.logits, axis=1)
 
     @property
@@ -71,21 +71,11 @@ class Predictions:
     @property
     def losses(self) -> NDArray[np.float64]:
         """Negative log-likelihood of each image's true class, in nats, shape (images,)."""
-        top = self.logits.max(axis=1)
-        own = self.logits[np.arange(len(self)), self.labels]
-        return np.log(np.exp(self.logits - top[:, None]).sum(axis=1)) + top - own
+        return -log_softmax(self.logits, axis=1)[np.arange(len(self)), self.labels]
 
 
-def gather(run: "Run", part: str, photo_of: pd.Series) -> Predictions:
-    """Read what a run said of "validation" or "test".
-
-    Parameters
-    ----------
-    run : Run
-    part : str
-    photo_of : Series of int
-        By image, the number of its photo, as `provenance.read` tells it.
-    """
+def read_predictions(run: "Run", part: str, photo_of: pd.Series) -> Predictions:
+    """Predictions of a run on its "validation" or "test" images; `photo_of` tells the photo of each image by name."""
     photos = photo_of.loc[run.names(part)].to_numpy(np.int64)
     return Predictions(run.labels(part).astype(np.int64), run.logits(part).astype(float), photos)
 
@@ -96,55 +86,9 @@ def pool(several: Sequence[Predictions]) -> Predictions:
 
 
 def draw_photos(predictions: Predictions, resamples: int = 2000, seed: int = 0) -> NDArray[np.int32]:
-    """Draw as many photos of each class as it has, with replacement (see `intervals.group_weights`).
-
-    Returns
-    -------
-    ndarray of int32, shape (resamples, photos)
-        How often each is drawn, in the order of ``np.unique(predictions.photos)``.
-    """
+    """Draw as many photos of each class as it has, with replacement, shape (resamples, photos)."""
     _, first = np.unique(predictions.photos, return_index=True)
     return group_weights(predictions.photos, resamples, seed, strata=predictions.labels[first])
-
-
-def sum_by_photo(values: NDArray, photos: ArrayLike) -> NDArray[np.float64]:
-    """Sum values (images, ...) over each photo, shape (photos, ...), in the order of ``np.unique(photos)``."""
-    names, member = np.unique(photos, return_inverse=True)
-    sums = np.zeros((len(names), *values.shape[1:]))
-    np.add.at(sums, member, values)
-    return sums
-
-
-def ratio_interval(part: ArrayLike, whole: ArrayLike, photos: ArrayLike, weights: NDArray[np.integer]) -> Interval:
-    """Interval of a ratio of two sums over images, photos drawn anew: a mean, an accuracy, a share, a coverage.
-
-    Parameters
-    ----------
-    part, whole : array_like, shape (images,)
-        Summed above and below the line; `whole` may be a single number for all.
-    photos : array_like, shape (images,)
-    weights : ndarray of int, shape (resamples, photos)
-        As `intervals.group_weights` gives it.
-
-    Returns
-    -------
-    Interval
-        NaN where nothing is below the line.
-    """
-    above = np.asarray(part, float)
-    both = np.column_stack([above, np.broadcast_to(np.asarray(whole, float), above.shape)])
-    sums = sum_by_photo(both, photos)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        estimate, values = (np.divide(*s.T) for s in (sums.sum(axis=0), weights.astype(float) @ sums))
-    return percentiles(float(estimate), values)
-
-
-def write_interval(interval: Interval, *, signed: bool = False) -> str:
-    """An interval for readers: ``86.3% (73.7 to 95.0)``, a difference ``+1.2 (-0.4 to +2.9)``, none at all a dash."""
-    if np.isnan(interval.estimate):
-        return "–"
-    numbers = (100 * value for value in (interval.estimate, interval.low, interval.high))
-    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*numbers) if signed else "{:.1f}% ({:.1f} to {:.1f})".format(*numbers)
 
 
 # Calibration ----------------------------------------------------------------------------------------------------------
@@ -157,45 +101,32 @@ def bin_by_confidence(confidence: NDArray[np.floating], n_bins: int = N_BINS) ->
     return np.searchsorted(edges, confidence, side="right")
 
 
-def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_], n_bins: int = N_BINS) -> float:
-    """Expected calibration error: how far accuracy is from confidence, averaged over bins of equal mass.
+def calibration_errors(
+    predictions: Predictions, weights: NDArray[np.integer], n_bins: int = N_BINS
+) -> NDArray[np.float64]:
+    """Expected calibration error: how far accuracy is from confidence, averaged over bins of equal mass, 0 to 1.
 
     Naeini et al. (2015), with the adaptive bins of Nixon et al. (2019). A sum of absolute values, it is above zero even
     for a model that is perfectly calibrated, the more so the fewer the images, or photos.
 
     Parameters
     ----------
-    confidence : ndarray of float, shape (images,)
-        Of the likeliest class, 0 to 1.
-    right : ndarray of bool, shape (images,)
+    predictions : Predictions
+        Of all photos; they settle the bins.
+    weights : ndarray of int, shape (resamples, photos)
+        As `draw_photos` gives it; a row of ones asks for the error of the predictions themselves.
     n_bins : int
 
     Returns
     -------
-    float
-        0 to 1.
-    """
-    bins = bin_by_confidence(confidence, n_bins)
-    return float(np.abs(np.bincount(bins, confidence - right)).sum() / len(confidence))
-
-
-def calibration_errors(
-    predictions: Predictions, weights: NDArray[np.integer], n_bins: int = N_BINS
-) -> NDArray[np.float64]:
-    """`calibration_error` of each resample of photos, shape (resamples,), the bins kept.
-
-    Parameters
-    ----------
-    predictions : Predictions
-    weights : ndarray of int, shape (resamples, photos)
-    n_bins : int
+    ndarray of float, shape (resamples,)
     """
     confidence = predictions.confidence
     bins = bin_by_confidence(confidence, n_bins)
     gaps = np.zeros((len(bins), bins.max() + 2))
     gaps[np.arange(len(bins)), bins] = confidence - predictions.right
     gaps[:, -1] = 1  # counts the images
-    sums = weights.astype(float) @ sum_by_photo(gaps, predictions.photos)
+    sums = weights.astype(float) @ sum_by_group(gaps, predictions.photos)
     return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
 
 
@@ -206,7 +137,7 @@ def reliability(predictions: Predictions, weights: NDArray[np.integer], n_bins: 
     -------
     DataFrame
         ``confidence`` and ``accuracy`` (means, 0 to 1), ``low`` and ``high`` (the accuracy's interval, photos drawn
-        anew), ``images`` and ``dataset``.
+        anew), ``images`` and ``photos``.
     """
     confidence, right, rows = predictions.confidence, predictions.right, []
     bins = bin_by_confidence(confidence, n_bins)
@@ -219,24 +150,31 @@ def reliability(predictions: Predictions, weights: NDArray[np.integer], n_bins: 
     return pd.DataFrame(rows)
 
 
-def summarise(predictions: Predictions, weights: NDArray[np.integer], n_bins: int = N_BINS) -> dict[str, object]:
-    """How far the stated confidence can be believed.
+@dataclass(frozen=True)
+class Summary:
+    """How far stated confidence can be believed: three means, and two intervals with photos drawn anew.
 
-    Returns
-    -------
-    dict
-        ``accuracy``, ``confidence`` and ``loss`` (means); ``gap``, confidence minus accuracy, and ``error``, the
-        expected calibration error (`Interval`, photos drawn anew).
+    `gap` is the mean confidence minus the accuracy, `error` the expected calibration error.
     """
+
+    accuracy: float
+    confidence: float
+    gap: Interval
+    error: Interval
+    loss: float
+
+
+def summarise(predictions: Predictions, weights: NDArray[np.integer]) -> Summary:
+    """Summarise the calibration of predictions; `weights` as `draw_photos` gives it."""
     confidence, right = predictions.confidence, predictions.right
-    error = calibration_error(confidence, right, n_bins)
-    return {
-        "accuracy": right.mean(),
-        "confidence": confidence.mean(),
-        "gap": ratio_interval(confidence - right, 1, predictions.photos, weights),
-        "error": percentiles(error, calibration_errors(predictions, weights, n_bins)),
-        "loss": predictions.losses.mean(),
-    }
+    error = calibration_errors(predictions, np.ones((1, weights.shape[1]), int))[0]
+    return Summary(
+        accuracy=float(right.mean()),
+        confidence=float(confidence.mean()),
+        gap=ratio_interval(confidence - right, 1, predictions.photos, weights),
+        error=percentiles(float(error), calibration_errors(predictions, weights)),
+        loss=float(predictions.losses.mean()),
+    )
 
 
 # Temperature ----------------------------------------------------------------------------------------------------------
@@ -249,41 +187,37 @@ def fit_temperature(predictions: Predictions) -> float:
     """
     from scipy.optimize import minimize_scalar  # slow to load, and a score needs no temperature
 
-    found = minimize_scalar(
+    best = minimize_scalar(
         lambda log: predictions.at(np.exp(log)).losses.mean(),
         bounds=tuple(np.log(TEMPERATURES[[0, -1]])),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(best.x))
 
 
 def losses_by_photo(predictions: Predictions) -> NDArray[np.float64]:
     """Summed losses of each photo at each of `TEMPERATURES`, shape (photos, temperatures)."""
-    every = np.column_stack([predictions.at(t).losses for t in TEMPERATURES])
-    return sum_by_photo(every, predictions.photos)
+    losses = np.column_stack([predictions.at(t).losses for t in TEMPERATURES])
+    return sum_by_group(losses, predictions.photos)
+
+
+def best_temperatures(predictions: Predictions, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The one of `TEMPERATURES` with the least loss in each resample (resamples, photos), shape (resamples,)."""
+    return TEMPERATURES[(weights.astype(float) @ losses_by_photo(predictions)).argmin(axis=1)]
 
 
 def temperature_interval(predictions: Predictions, weights: NDArray[np.integer]) -> Interval:
     """`fit_temperature` with its interval, photos drawn anew, to the nearest of `TEMPERATURES`."""
-    best = TEMPERATURES[(weights.astype(float) @ losses_by_photo(predictions)).argmin(axis=1)]
-    return percentiles(fit_temperature(predictions), best)
+    return percentiles(fit_temperature(predictions), best_temperatures(predictions, weights))
 
 
 # Deciding some, referring the rest ------------------------------------------------------------------------------------
 
 
 def find_threshold(predictions: Predictions, accuracy: float = 0.99) -> float:
-    """The lowest confidence at and above which no fewer than `accuracy` are right; above 1 if there is none.
-
-    It decides `scores.automatic_share` of the images (El-Yaniv and Wiener 2010).
-    """
-    order = np.argsort(-predictions.confidence, kind="stable")
-    confidence = predictions.confidence[order]
-    running = np.cumsum(predictions.right[order]) / np.arange(1, len(order) + 1)
-    is_last_of_ties = np.append(confidence[1:] < confidence[:-1], True)
-    enough = np.flatnonzero((running >= accuracy) & is_last_of_ties)
-    return float(confidence[enough[-1]]) if len(enough) else float(np.nextafter(1, 2))
+    """The lowest confidence at and above which no fewer than `accuracy` are right; above 1 if there is none."""
+    return confidence_threshold(predictions.confidence, predictions.right, accuracy)
 
 
 def risk_coverage(predictions: Predictions, weights: NDArray[np.integer], points: int = 100) -> pd.DataFrame:
@@ -298,7 +232,7 @@ def risk_coverage(predictions: Predictions, weights: NDArray[np.integer], points
     confidence = predictions.confidence
     chosen = np.unique(np.quantile(confidence, np.linspace(0, 1, points + 1)[:-1], method="higher"))
     decided = confidence[:, None] >= chosen
-    sums = [sum_by_photo(v, predictions.photos) for v in (decided & predictions.right[:, None], decided)]
+    sums = [sum_by_group(v, predictions.photos) for v in (decided & predictions.right[:, None], decided)]
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = (weights.astype(float) @ sums[0]) / (weights.astype(float) @ sums[1])
         low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)

@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation.calibration import TEMPERATURES, Predictions, fit_temperature, losses_by_photo, sum_by_photo
+from wbc_lib.evaluation.calibration import Predictions, best_temperatures, fit_temperature
+from wbc_lib.evaluation.intervals import sum_by_group
+from wbc_lib.evaluation.scores import mix_distance
 
 #: Shares of white cells in a healthy adult, from and to (Pagana and Pagana 2018); basophils, below 1 %, are left out.
 REFERENCE = {
@@ -35,8 +37,8 @@ def healthy_mix() -> NDArray[np.float64]:
 def mix_with(cell: str, share: float) -> NDArray[np.float64]:
     """The healthy mix with one class at another share, the rest keeping their proportions, shape (4,)."""
     mix = healthy_mix()
-    own = np.array(CLASSES) == cell
-    return np.where(own, share, mix * (1 - share) / mix[~own].sum())
+    is_cell = np.array(CLASSES) == cell
+    return np.where(is_cell, share, mix * (1 - share) / mix[~is_cell].sum())
 
 
 #: Mixes by name. The shares that make the disease-like ones are ours, each well outside the reference range.
@@ -52,25 +54,11 @@ MIXES = {
 # A faultless reader ---------------------------------------------------------------------------------------------------
 
 
-def distance(estimated: NDArray[np.floating], mix: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Total variation between mixes (..., 4): the share of cells in the wrong pile, 0 to 1, shape (...)."""
-    return np.abs(estimated - mix).sum(axis=-1) / 2
-
-
 def expected_distance(mix: NDArray[np.floating], n: ArrayLike) -> NDArray[np.float64]:
-    """Mean `distance` of a faultless count of `n` cells from the mix of the blood they come from.
+    """Mean `scores.mix_distance` of a faultless count of `n` cells from the mix (4,) of the blood; shape as `n`.
 
     Each class is binomial; its mean absolute deviation is de Moivre's, 2 m (1 - p) P(X = m) with m the whole number
     above n p (Diaconis and Zabell 1991).
-
-    Parameters
-    ----------
-    mix : ndarray of float, shape (4,)
-    n : array_like of int, shape (...)
-
-    Returns
-    -------
-    ndarray of float, shape (...)
     """
     n = np.asarray(n)[..., None]
     m = np.floor(n * mix) + 1
@@ -83,14 +71,14 @@ def count_limits(share: float, n: int, confidence: float = 0.95) -> tuple[float,
     return float(low / n), float(high / n)
 
 
-def chance_outside(share: float, n: int, limits: tuple[float, float]) -> float:
-    """How likely a faultless count of `n` cells puts a class of this share below the first limit or above the last."""
+def probability_outside(share: float, n: int, limits: tuple[float, float]) -> float:
+    """Probability that a faultless count of `n` cells puts a class of this share outside the limits."""
     low, high = (np.round(n * limit, 9) for limit in limits)  # 100 x 0.07 is not 7
     return float(stats.binom.cdf(np.ceil(low) - 1, n, share) + stats.binom.sf(np.floor(high), n, share))
 
 
-def equivalent_count(mix: NDArray[np.floating], error: float, most: int = 1_000_000) -> int:
-    """The fewest cells a faultless reader must count for a mean `distance` of no more than `error`; at most `most`."""
+def equivalent_cells(mix: NDArray[np.floating], error: float, most: int = 1_000_000) -> int:
+    """The fewest cells a faultless reader must count for an `expected_distance` up to `error`; at most `most`."""
     # More cells never make the expected error larger, so that the sizes can be searched by halving.
     return bisect_left(range(1, most), True, key=lambda n: bool(expected_distance(mix, n) <= error)) + 1
 
@@ -111,8 +99,8 @@ def count_photos(predictions: Predictions) -> dict[str, int]:
     }
 
 
-def deal_halves(predictions: Predictions, resamples: int, seed: int = 0) -> NDArray[np.bool_]:
-    """Deal the photos of each class out to two halves, many times.
+def split_halves(predictions: Predictions, resamples: int, seed: int = 0) -> NDArray[np.bool_]:
+    """Split the photos of each class into two halves at random, many times.
 
     Returns
     -------
@@ -126,46 +114,48 @@ def deal_halves(predictions: Predictions, resamples: int, seed: int = 0) -> NDAr
         If a class has a single photo, which cannot be in both halves.
     """
     _, first = np.unique(predictions.photos, return_index=True)
-    label = predictions.labels[first]
+    label_of_photo = predictions.labels[first]
     rng = np.random.default_rng(seed)
     halves = np.zeros((resamples, len(first)), bool)
-    for own in np.unique(label):
-        columns = np.flatnonzero(label == own)
+    for label in np.unique(label_of_photo):
+        columns = np.flatnonzero(label_of_photo == label)
         if len(columns) < 2:
-            raise ValueError(f"there is but one photo of class {CLASSES[own - 1]} to deal out to two halves")
+            raise ValueError(f"class {CLASSES[label - 1]} has one photo, which cannot be split into two halves")
         rank = rng.random((resamples, len(columns))).argsort(axis=1).argsort(axis=1)
         size = len(columns) // 2 + (len(columns) % 2) * rng.integers(0, 2, (resamples, 1))
         halves[:, columns] = rank < size
     return halves
 
 
-def image_chances(predictions: Predictions, mix: NDArray[np.floating], drawn: NDArray) -> NDArray[np.float64]:
-    """How likely each image is to be the next cell of a smear.
+def sampling_probabilities(
+    predictions: Predictions, mix: NDArray[np.floating], photo_weights: NDArray
+) -> NDArray[np.float64]:
+    """How probable it is that each image is the next cell of a smear; copies of one photo are equally probable.
 
     Parameters
     ----------
     predictions : Predictions
     mix : ndarray of float, shape (4,)
         Of the blood.
-    drawn : ndarray, shape (resamples, photos)
-        Weight of each photo in its class; every class of the mix must have one above zero.
+    photo_weights : ndarray, shape (resamples, photos)
+        Of each photo in its class; every class of the mix must have one above zero.
 
     Returns
     -------
     ndarray of float, shape (resamples, images)
-        Rows sum to one. Copies of one photo are equally likely.
+        Rows sum to one.
     """
     _, member, copies = np.unique(predictions.photos, return_inverse=True, return_counts=True)
-    weight = np.asarray(drawn, float)[:, member] / copies[member]
+    weight = np.asarray(photo_weights, float)[:, member] / copies[member]
     of_class = predictions.labels[:, None] == np.arange(1, len(CLASSES) + 1)
     total = weight @ of_class
     scale = np.divide(mix, total, out=np.zeros_like(total), where=total > 0)
     return weight * scale[:, predictions.labels - 1]
 
 
-def draw_cells(chances: NDArray[np.floating], n: int, seed: int = 0) -> NDArray[np.int64]:
-    """Draw `n` cells with these chances (resamples, images): how often each image came, of the same shape."""
-    return np.random.default_rng(seed).multinomial(n, chances / chances.sum(axis=1, keepdims=True))
+def draw_cells(probabilities: NDArray[np.floating], n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Draw `n` cells with these probabilities (resamples, images): how often each image came, of the same shape."""
+    return np.random.default_rng(seed).multinomial(n, probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
 # Estimating the mix ---------------------------------------------------------------------------------------------------
@@ -178,40 +168,25 @@ def count_predictions(cells: NDArray[np.integer], predictions: Predictions) -> N
 
 
 def confusion_rates(predictions: Predictions, known: NDArray) -> NDArray[np.float64]:
-    """How often each class is taken for each, by the photos that are known.
-
-    Parameters
-    ----------
-    predictions : Predictions
-    known : ndarray, shape (resamples, photos)
-        Weight of each photo.
+    """How often each class is taken for each, by the weights of known photos, shape (resamples, photos).
 
     Returns
     -------
     ndarray of float, shape (resamples, 4, 4)
-        Rows: true class, summing to one. A class that no known photo has is taken to be told without fault.
+        Rows: true class, summing to one. A class that no known photo has is taken to be recognised without fault.
     """
     counts = np.zeros((len(predictions), len(CLASSES), len(CLASSES)))
     counts[np.arange(len(counts)), predictions.labels - 1, predictions.logits[:, 1:].argmax(axis=1)] = 1
-    summed = np.tensordot(np.asarray(known, float), sum_by_photo(counts, predictions.photos), axes=1)
+    summed = np.tensordot(np.asarray(known, float), sum_by_group(counts, predictions.photos), axes=1)
     total = summed.sum(axis=2, keepdims=True)
     return np.where(total > 0, summed / np.maximum(total, 1e-300), np.eye(len(CLASSES)))
 
 
-def adjust(counted: NDArray[np.floating], rates: NDArray[np.floating]) -> NDArray[np.float64]:
+def adjusted_count(counted: NDArray[np.floating], rates: NDArray[np.floating]) -> NDArray[np.float64]:
     """Solve for the mix that, confused at these rates, would be counted so (adjusted counting, Forman 2008).
 
-    Parameters
-    ----------
-    counted : ndarray of float, shape (resamples, 4)
-        As `count_predictions` gives it.
-    rates : ndarray of float, shape (resamples or 1, 4, 4)
-        As `confusion_rates` gives it.
-
-    Returns
-    -------
-    ndarray of float, shape (resamples, 4)
-        Rows sum to one; shares below zero are set to zero.
+    Takes what `count_predictions` and `confusion_rates` give, shapes (resamples, 4) and (resamples or 1, 4, 4); returns
+    shares (resamples, 4) that sum to one, those below zero set to zero.
     """
     solved = (np.linalg.pinv(np.swapaxes(rates, 1, 2)) @ counted[..., None])[..., 0]
     clipped = np.maximum(solved, 0)
@@ -219,14 +194,14 @@ def adjust(counted: NDArray[np.floating], rates: NDArray[np.floating]) -> NDArra
     return np.where(total > 0, clipped / np.maximum(total, 1e-300), 1 / len(CLASSES))
 
 
-def maximise(
+def expectation_maximisation(
     cells: NDArray[np.integer],
     posteriors: NDArray[np.floating],
     prior: NDArray[np.floating],
     tolerance: float = 1e-4,
-    rounds: int = 1000,
+    max_rounds: int = 1000,
 ) -> NDArray[np.float64]:
-    """The likeliest mix by expectation-maximisation from what the network says of each cell (Saerens et al. 2002).
+    """The likeliest mix by expectation-maximisation from the probabilities of each cell (Saerens et al. 2002).
 
     Parameters
     ----------
@@ -236,10 +211,8 @@ def maximise(
         Probabilities of the classes.
     prior : ndarray of float, shape (4,)
         Mix of the images that the network learned from, none zero.
-    tolerance : float
-        It ends when no share changes by more,
-    rounds : int
-        or after so many rounds.
+    tolerance, max_rounds : float, int
+        It ends when no share changes by more, or after so many rounds.
 
     Returns
     -------
@@ -250,7 +223,7 @@ def maximise(
     share = cells[:, seen] / cells.sum(axis=1, keepdims=True)
     likelihood = posteriors[seen] / prior
     mix = np.broadcast_to(prior / prior.sum(), (len(cells), len(prior))).copy()
-    for _ in range(rounds):
+    for _ in range(max_rounds):
         updated = mix * (share / np.maximum(mix @ likelihood.T, 1e-300) @ likelihood)
         updated /= updated.sum(axis=1, keepdims=True)
         change, mix = np.abs(updated - mix).max(), updated
@@ -284,28 +257,28 @@ def make_estimators(test: Predictions, validation: Predictions, known: NDArray |
     prior /= prior.sum()
     rates = confusion_rates(validation, np.ones((1, len(np.unique(validation.photos)))))
     stated = _posteriors(test.at(fit_temperature(validation)))
-    found = {
+    estimators: dict[str, Estimator] = {
         COUNTING: lambda cells: count_predictions(cells, test),
-        f"{ADJUSTED}, {BY_VALIDATION}": lambda cells: adjust(count_predictions(cells, test), rates),
-        f"{EM}, {BY_VALIDATION}": lambda cells: maximise(cells, stated, prior),
+        f"{ADJUSTED}, {BY_VALIDATION}": lambda cells: adjusted_count(count_predictions(cells, test), rates),
+        f"{EM}, {BY_VALIDATION}": lambda cells: expectation_maximisation(cells, stated, prior),
     }
     if known is not None:
         rates_of_known = confusion_rates(test, known)
-        best = TEMPERATURES[(np.asarray(known, float) @ losses_by_photo(test)).argmin(axis=1)]
-        # Resamples have few temperatures between them: the posteriors are reckoned once for each.
+        best = best_temperatures(test, known)
+        # Resamples have few temperatures between them: the posteriors are computed once for each.
         stated_at = {t: _posteriors(test.at(t)) for t in np.unique(best)}
 
-        def maximise_at_best(cells: NDArray) -> NDArray:
+        def em_at_best_temperature(cells: NDArray) -> NDArray:
             mixes = np.empty((len(cells), len(CLASSES)))
             for temperature, posteriors in stated_at.items():
-                mixes[best == temperature] = maximise(cells[best == temperature], posteriors, prior)
+                mixes[best == temperature] = expectation_maximisation(cells[best == temperature], posteriors, prior)
             return mixes
 
-        found |= {
-            f"{ADJUSTED}, {BY_PHOTO}": lambda cells: adjust(count_predictions(cells, test), rates_of_known),
-            f"{EM}, {BY_PHOTO}": maximise_at_best,
+        estimators |= {
+            f"{ADJUSTED}, {BY_PHOTO}": lambda cells: adjusted_count(count_predictions(cells, test), rates_of_known),
+            f"{EM}, {BY_PHOTO}": em_at_best_temperature,
         }
-    return found
+    return estimators
 
 
 def _posteriors(predictions: Predictions) -> NDArray[np.float64]:
@@ -328,7 +301,7 @@ def simulate(
     Parameters
     ----------
     runs : sequence of (TEST, validation)
-        Predictions of each run; the resamples are shared out among them.
+        Predictions of each run; the resamples are divided among them.
     mixes : mapping of str to ndarray of float, shape (4,)
     sizes : iterable of int
         Cells per count.
@@ -344,26 +317,26 @@ def simulate(
     -------
     DataFrame
         A row per mix, size, way and resample: ``mix``, ``n``, ``way``, the estimated share of each class under its
-        name, and ``error``, the `distance` from the mix.
+        name, and ``error``, the `scores.mix_distance` from the mix.
 
     Raises
     ------
     ValueError
-        If photos are to be dealt out and a class has but one.
+        If photos are to be split and a class has but one.
     """
     tables = []
     for i, (test, validation) in enumerate(runs):
-        n_own = len(range(i, resamples, len(runs)))
-        known = deal_halves(test, n_own, seed + i) if by_photo else None
-        drawn = np.ones((n_own, len(np.unique(test.photos)))) if known is None else ~known
+        n_counts = len(range(i, resamples, len(runs)))
+        known = split_halves(test, n_counts, seed + i) if by_photo else None
+        drawn = np.ones((n_counts, len(np.unique(test.photos)))) if known is None else ~known
         estimators = make_estimators(test, validation, known)
         for name, mix in mixes.items():
-            chances = image_chances(test, mix, drawn)
+            probabilities = sampling_probabilities(test, mix, drawn)
             for n in sizes:
-                cells = draw_cells(chances, n, seed + i)
+                cells = draw_cells(probabilities, n, seed + i)
                 for way, estimate in estimators.items():
                     shares = estimate(cells)
-                    table = pd.DataFrame(shares, columns=list(CLASSES)).assign(error=distance(shares, mix))
+                    table = pd.DataFrame(shares, columns=list(CLASSES)).assign(error=mix_distance(shares, mix))
                     tables.append(table.assign(mix=name, n=n, way=way))
     return pd.concat(tables, ignore_index=True)
 
@@ -374,32 +347,23 @@ def summarise_errors(counts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"error": groups.mean(), "low": groups.quantile(0.025), "high": groups.quantile(0.975)})
 
 
-def write_errors(errors: pd.DataFrame, n: int) -> pd.DataFrame:
+def format_errors(errors: pd.DataFrame, n: int) -> pd.DataFrame:
     """The errors of counts of `n` cells for readers, in cells of a hundred: a row per way, a column per mix."""
-    own = 100 * errors.xs(n, level="n")
-    text = (
-        own.error.map("{:.1f}".format) + " (" + own.low.map("{:.1f}".format) + " to " + own.high.map("{:.1f})".format)
-    )
-    mixes, ways = (list(dict.fromkeys(own.index.get_level_values(level))) for level in ("mix", "way"))
+    table = 100 * errors.xs(n, level="n")
+    text = pd.Series([f"{r.error:.1f} ({r.low:.1f} to {r.high:.1f})" for r in table.itertuples()], table.index)
+    mixes, ways = (list(dict.fromkeys(table.index.get_level_values(level))) for level in ("mix", "way"))
     return text.unstack("mix").loc[ways, mixes]
 
 
 def compare_with_reader(
     errors: pd.DataFrame, n: int, ways: Mapping[str, str], mixes: Mapping[str, NDArray[np.floating]] = MIXES
 ) -> pd.DataFrame:
-    """What counts of `n` cells are worth: `equivalent_count` of their mean error, a row per mix, a column per way.
+    """What counts of `n` cells are worth: `equivalent_cells` of their mean error, a row per mix, a column per way.
 
-    Parameters
-    ----------
-    errors : DataFrame
-        As `summarise_errors` gives it.
-    n : int
-    ways : mapping of str to str
-        Ways of estimating, and what to call each.
-    mixes : mapping of str to ndarray of float, shape (4,)
+    Takes what `summarise_errors` gives, and the ways of estimating with what to call each.
     """
     worth = {
-        title: {name: equivalent_count(mix, errors.error[name, n, way]) for name, mix in mixes.items()}
+        title: {name: equivalent_cells(mix, errors.error[name, n, way]) for name, mix in mixes.items()}
         for way, title in ways.items()
     }
     return pd.DataFrame(worth)

@@ -1,4 +1,4 @@
-"""What to expect on a new photo: the predictions of all folds put together, photo by photo."""
+"""What to expect on a new photo: validation by photo, and the predictions of all folds of cross-validation pooled."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,60 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wbc_lib.data.dataset import CLASSES
 from wbc_lib.errors import RunError
 from wbc_lib.evaluation import intervals
 from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.evaluation.scores import Statistic
 from wbc_lib.training.experiments import N_FOLDS
 from wbc_lib.training.runs import Run
 
 #: Ways of asking a network about a photo: as it was taken, or by the mean over the copies made of it.
 WAYS = ("as taken", "mean over copies")
+#: The row of `recall_by_class` that holds all classes together.
+ALL = "All"
+
+
+def recall_by_class(runs: Sequence[Run], part: str, photo_of: pd.Series) -> pd.DataFrame:
+    """Recall of each class, every image counting alike and every photo counting alike.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least one.
+    part : str
+        "validation" or "test".
+    photo_of : Series of int
+        By image, the number of its photo.
+
+    Returns
+    -------
+    DataFrame
+        A row per class and one for `ALL`; means over the runs of ``photos`` (how many), ``share`` (of all images, 0 to
+        1), ``by_image`` (share of the images that are right) and ``by_photo`` (mean over photos of that share).
+    """
+    tables = []
+    for run in runs:
+        labels = run.labels(part)
+        single = pd.DataFrame(
+            {
+                "cell": np.array(CLASSES)[labels - 1],
+                "photo": photo_of.loc[run.names(part)].to_numpy(),
+                "right": run.predicted(part) == labels,
+            }
+        )
+        cases = pd.concat([single, single.assign(cell=ALL)])
+        photos = cases.groupby(["cell", "photo"]).right.mean().groupby("cell").agg(["size", "mean"])
+        images = cases.groupby("cell").right.agg(["size", "mean"])
+        columns = {
+            "photos": photos["size"],
+            "share": images["size"] / len(single),
+            "by_image": images["mean"],
+            "by_photo": photos["mean"],
+        }
+        tables.append(pd.DataFrame(columns))
+    mean = pd.concat(tables).groupby(level=0).mean()
+    return mean.reindex([c for c in (*CLASSES, ALL) if c in mean.index]).rename(index=str.capitalize)
 
 
 @dataclass(frozen=True)
@@ -48,15 +94,8 @@ class Pooled:
         return self.predicted(way) == self.labels
 
 
-def pool(runs: Sequence[Run], table: pd.DataFrame) -> Pooled:
-    """Put the folds of one repeat together.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        One per fold, of one seed.
-    table : DataFrame
-        Provenance of the images, as `provenance.trace` gives it.
+def pool(runs: Sequence[Run], provenance: pd.DataFrame) -> Pooled:
+    """Put the folds of one repeat together: a run per fold, of one seed.
 
     Raises
     ------
@@ -66,47 +105,49 @@ def pool(runs: Sequence[Run], table: pd.DataFrame) -> Pooled:
     folds = sorted(run.record["config"].get("protocol", "random") for run in runs)
     if folds != [f"fold-{k}" for k in range(1, N_FOLDS + 1)] or len({run.seed for run in runs}) > 1:
         raise RunError(f"Cross-validation needs folds 1 to {N_FOLDS} of one seed; there are: {', '.join(folds)}.")
-    origin = table.set_index("image").photo
+    photo_of = provenance.set_index("image").photo
     parts = []
     for run in runs:
-        photos = [int(re.search(r"_(\d+)\.", name)[1]) for name in run.names("test")]
+        photos = [int(re.findall(r"_(\d+)\.", name)[0]) for name in run.names("test")]
         as_taken = pd.DataFrame(run.probabilities("test"), index=photos)
-        copies = pd.DataFrame(run.probabilities("validation"), index=origin[run.names("validation")].to_numpy())
+        copies = pd.DataFrame(run.probabilities("validation"), index=photo_of[run.names("validation")].to_numpy())
         mean = copies.groupby(level=0).mean().reindex(photos)
         labels = pd.Series(run.labels("test"), photos)
         parts.append(pd.concat({"label": labels.to_frame(), WAYS[0]: as_taken, WAYS[1]: mean}, axis=1))
     whole = pd.concat(parts).sort_index()
-    if whole.index.has_duplicates or whole.isna().to_numpy().any() or set(whole.index) != set(table.photo):
+    if whole.index.has_duplicates or whole.isna().to_numpy().any() or set(whole.index) != set(provenance.photo):
         raise RunError("The folds do not hold every photo once; train them again with `wbc train --suite folds`.")
     probabilities = {way: whole[way].to_numpy() for way in WAYS}
     return Pooled(whole.index.to_numpy(), whole["label"][0].to_numpy(np.int64), probabilities, runs[0].seed)
 
 
-def pool_repeats(found: Mapping[str, Sequence[Run]], table: pd.DataFrame) -> dict[str, list[Pooled]]:
+def pool_repeats(runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame) -> dict[str, list[Pooled]]:
     """Pool every repeat whose folds are all there.
 
     Parameters
     ----------
-    found : mapping of str to sequence of Run
-        The suite "folds": runs by name, such as "final+fold-1".
-    table : DataFrame
-        As for `pool`.
+    runs : mapping of str to sequence of Run
+        The suite "folds", by name, such as "final+fold-1".
+    provenance : DataFrame
+        With ``image`` and ``photo``.
 
     Returns
     -------
     dict of str to list of Pooled
         By network, in the suite's order; repeats by seed, none if no repeat is whole.
     """
+    by_network: dict[str, list[Run]] = {}
+    for name, folds in runs.items():
+        by_network.setdefault(name.partition("+")[0], []).extend(folds)
     pooled = {}
-    for network in dict.fromkeys(name.partition("+")[0] for name in found):
-        runs = [run for name, some in found.items() if name.partition("+")[0] == network for run in some]
-        repeats = [[run for run in runs if run.seed == seed] for seed in sorted({run.seed for run in runs})]
-        pooled[network] = [pool(repeat, table) for repeat in repeats if len(repeat) == N_FOLDS]
+    for network, folds in by_network.items():
+        repeats = [[run for run in folds if run.seed == seed] for seed in sorted({run.seed for run in folds})]
+        pooled[network] = [pool(repeat, provenance) for repeat in repeats if len(repeat) == N_FOLDS]
     return pooled
 
 
-def score(repeats: Sequence[Pooled], way: str, field: pd.Series, statistic: intervals.Statistic) -> Interval:
-    """A score on photos that the networks had not seen, with the interval over fields of view; mean over repeats.
+def score(repeats: Sequence[Pooled], way: str, group_of: pd.Series, statistic: Statistic) -> Interval:
+    """A score on photos that the networks had not seen, mean over repeats; overlapping photos are drawn together.
 
     Parameters
     ----------
@@ -114,18 +155,18 @@ def score(repeats: Sequence[Pooled], way: str, field: pd.Series, statistic: inte
         Of one network.
     way : str
         One of `WAYS`.
-    field : Series of int
-        By photo, as `overlaps.group` gives it: photos of one field are drawn together.
+    group_of : Series of int
+        By photo, as `overlaps.group` gives it.
     statistic : callable
         From confusion matrices (..., 4, 5) to scores (...).
     """
-    groups = field.loc[repeats[0].photos].to_numpy()
+    groups = group_of.loc[repeats[0].photos].to_numpy()
     counts = np.mean([intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats], axis=0)
     return intervals.bootstrap(counts, intervals.group_weights(groups), statistic)
 
 
 def compare(
-    first: Pooled, second: Pooled, way: str, field: pd.Series, statistic: intervals.Statistic
+    first: Pooled, second: Pooled, way: str, group_of: pd.Series, statistic: Statistic
 ) -> tuple[Interval, float]:
     """Set two networks against each other on the same photos.
 
@@ -133,19 +174,19 @@ def compare(
     ----------
     first, second : Pooled
         Of the same seed, hence with the same folds.
-    way, field, statistic
+    way, group_of, statistic
         As for `score`.
 
     Returns
     -------
     Interval
-        First score minus second, the same fields drawn for both.
+        First score minus second, the same photos drawn for both.
     float
         McNemar's exact p-value (two-sided) that the photos only one of them gets right are split evenly.
     """
-    groups = field.loc[first.photos].to_numpy()
-    counts = [intervals.group_counts(r.labels, r.predicted(way), groups) for r in (first, second)]
-    difference = intervals.bootstrap_difference(*counts, intervals.group_weights(groups), statistic)
+    groups = group_of.loc[first.photos].to_numpy()
+    counts, others = (intervals.group_counts(r.labels, r.predicted(way), groups) for r in (first, second))
+    difference = intervals.bootstrap_difference(counts, others, intervals.group_weights(groups), statistic)
     return difference, mcnemar(first.right(way), second.right(way))
 
 

@@ -5,7 +5,7 @@ does that (Field and Welsh 2007). All scores here are functions of a confusion m
 sum of the photos' own matrices, and all resamples are one product of two arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from wbc_lib.data.dataset import CLASSES, N_OUTPUTS
+from wbc_lib.evaluation import scores
+from wbc_lib.evaluation.scores import Statistic
 
 CONFIDENCE = 0.95
-
-Statistic = Callable[[NDArray], NDArray]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,19 @@ class Interval:
         return f"{self.estimate:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
+def format_interval(interval: Interval, *, signed: bool = False) -> str:
+    """An interval for readers: ``86.3% (73.7 to 95.0)``, signed ``+1.2 (-0.4 to +2.9)``, an undefined one a dash."""
+    if np.isnan(interval.estimate):
+        return "–"
+    numbers = (100 * value for value in (interval.estimate, interval.low, interval.high))
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*numbers) if signed else "{:.1f}% ({:.1f} to {:.1f})".format(*numbers)
+
+
+def format_ranges(table: pd.DataFrame) -> pd.Series:
+    """The columns ``low`` and ``high`` for readers: ``84.6% to 87.3%``."""
+    return pd.Series([f"{i.low:.1%} to {i.high:.1%}" for i in table.itertuples()], table.index, dtype=str)
+
+
 def group_weights(
     groups: ArrayLike, resamples: int = 10_000, seed: int = 0, strata: ArrayLike | None = None
 ) -> NDArray[np.int32]:
@@ -47,9 +60,7 @@ def group_weights(
     ----------
     groups : array_like, shape (examples,)
         The group of each example, such as the photo of each image; a group may occur any number of times.
-    resamples : int
-        At least 1.
-    seed : int
+    resamples, seed : int
         Same seed, same draws.
     strata : array_like, shape (groups,), optional
         The stratum of each distinct group, such as its class, in the order of ``np.unique(groups)``: then as many
@@ -79,18 +90,9 @@ def group_weights(
 
 
 def group_counts(labels: NDArray[np.integer], predicted: NDArray[np.integer], groups: ArrayLike) -> NDArray[np.int64]:
-    """Count true against predicted classes within each group.
+    """Confusion matrix of each group, shape (groups, 4, 5), in the order of ``np.unique(groups)``.
 
-    Parameters
-    ----------
-    labels, predicted : ndarray of int, shape (examples,)
-        True labels 1 to 4; predicted ones 0 to 4.
-    groups : array_like, shape (examples,)
-
-    Returns
-    -------
-    ndarray of int, shape (groups, 4, 5)
-        A matrix as `scores.confusion` gives it for each group, in the order of ``np.unique(groups)``.
+    Takes labels, predictions (see `scores.confusion`) and groups, each of shape (examples,).
     """
     names, member = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), len(CLASSES), N_OUTPUTS), np.int64)
@@ -99,83 +101,30 @@ def group_counts(labels: NDArray[np.integer], predicted: NDArray[np.integer], gr
     return counts
 
 
-def accuracy(matrices: NDArray) -> NDArray[np.float64]:
-    """Share on the diagonal of confusion matrices (..., 4, 5), shape (...); NaN for an empty one."""
-    return _share(np.trace(matrices, axis1=-2, axis2=-1), matrices.sum(axis=(-2, -1)))
-
-
-def recalls(matrices: NDArray) -> NDArray[np.float64]:
-    """Recall of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
-    return _share(_diagonal(matrices), matrices.sum(axis=-1))
-
-
-def precisions(matrices: NDArray) -> NDArray[np.float64]:
-    """Precision of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN where it is never predicted."""
-    return _share(_diagonal(matrices), matrices.sum(axis=-2)[..., : len(CLASSES)])
-
-
-def f1_scores(matrices: NDArray) -> NDArray[np.float64]:
-    """F1 of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
-    present = matrices.sum(axis=-1)
-    both = present + matrices.sum(axis=-2)[..., : len(CLASSES)]
-    return np.where(present > 0, _share(2 * _diagonal(matrices), both), np.nan)
-
-
-def macro_f1(matrices: NDArray) -> NDArray[np.float64]:
-    """Mean F1 over the classes that are present in confusion matrices (..., 4, 5), shape (...)."""
-    scores = f1_scores(matrices)
-    return _share(np.nansum(scores, axis=-1), (~np.isnan(scores)).sum(axis=-1))
-
-
-def of_class(statistic: Statistic, cell: str) -> Statistic:
-    """Narrow a statistic that has a value per class, such as `recalls`, to one class."""
-    column = CLASSES.index(cell)
-    return lambda matrices: statistic(matrices)[..., column]
-
-
-def _diagonal(matrices: NDArray) -> NDArray:
-    return np.diagonal(matrices, axis1=-2, axis2=-1)
-
-
-def _share(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
-
-
-def resample(counts: NDArray[np.integer], weights: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Confusion matrices of all resamples at once.
+def resample(counts: NDArray[np.number], weights: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Confusion matrices of all resamples at once, shape (resamples, 4, 5).
 
     Parameters
     ----------
-    counts : ndarray of int, shape (groups, 4, 5)
+    counts : ndarray, shape (groups, 4, 5)
         As `group_counts` gives it; may be a sum or mean over several runs on the same examples.
     weights : ndarray of int, shape (resamples, groups)
         As `group_weights` gives it.
-
-    Returns
-    -------
-    ndarray of float, shape (resamples, 4, 5)
-        Whole numbers, exact below 2**53; as floats because only those are multiplied by BLAS.
     """
+    # As floats, because only those are multiplied by BLAS.
     flat = counts.reshape(len(counts), -1).astype(float)
     return (weights.astype(float) @ flat).reshape(len(weights), *counts.shape[1:])
 
 
 def draw_images(matrix: NDArray[np.number], resamples: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
-    """Confusion matrices when images are drawn one by one within each class, as if each were a photo of its own.
+    """Confusion matrices (resamples, 4, 5), images drawn one by one within each class as if independent.
 
     Parameters
     ----------
     matrix : ndarray, shape (4, 4) or (4, 5)
         Rows sum to whole numbers; the entries, if means over several runs, need not be whole.
-    resamples : int
-        At least 1.
-    seed : int
+    resamples, seed : int
         Same seed, same draws.
-
-    Returns
-    -------
-    ndarray of float, shape (resamples, 4, 5)
     """
     rng = np.random.default_rng(seed)
     drawn = np.zeros((resamples, len(CLASSES), N_OUTPUTS))
@@ -186,10 +135,9 @@ def draw_images(matrix: NDArray[np.number], resamples: int = 10_000, seed: int =
 
 
 def bootstrap(
-    counts: NDArray[np.integer],
+    counts: NDArray[np.number],
     weights: NDArray[np.integer],
-    statistic: Statistic = accuracy,
-    confidence: float = CONFIDENCE,
+    statistic: Statistic = scores.accuracy,
 ) -> Interval:
     """Percentile interval of a score, groups drawn anew (Efron and Tibshirani 1993, chapter 13).
 
@@ -198,24 +146,21 @@ def bootstrap(
     counts, weights
         As for `resample`.
     statistic : callable
-        From confusion matrices (..., 4, 5) to scores (...): `accuracy`, `macro_f1`, ``of_class(recalls, cell)``.
-    confidence : float
-        0 to 1.
+        Such as `scores.accuracy`, `scores.macro_f1` or ``scores.of_class(scores.recalls, cell)``.
 
     Returns
     -------
     Interval
         Resamples in which the score is undefined (the class was not drawn) are left out.
     """
-    return percentiles(float(statistic(counts.sum(axis=0))), statistic(resample(counts, weights)), confidence)
+    return percentiles(float(statistic(counts.sum(axis=0))), statistic(resample(counts, weights)))
 
 
 def bootstrap_difference(
-    counts: NDArray[np.integer],
-    others: NDArray[np.integer],
+    counts: NDArray[np.number],
+    others: NDArray[np.number],
     weights: NDArray[np.integer],
-    statistic: Statistic = accuracy,
-    confidence: float = CONFIDENCE,
+    statistic: Statistic = scores.accuracy,
 ) -> Interval:
     """Percentile interval of the first model's score minus the second's, the same groups drawn for both.
 
@@ -223,7 +168,7 @@ def bootstrap_difference(
     ----------
     counts, others : ndarray of int, shape (groups, 4, 5)
         Of two models on the same examples in the same groups.
-    weights, statistic, confidence
+    weights, statistic
         As for `bootstrap`.
 
     Raises
@@ -235,20 +180,37 @@ def bootstrap_difference(
         raise ValueError("a paired difference needs both models on the same examples, group by group")
     estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
     values = statistic(resample(counts, weights)) - statistic(resample(others, weights))
-    return percentiles(float(estimate), values, confidence)
+    return percentiles(float(estimate), values)
 
 
-def percentiles(estimate: float, values: NDArray[np.floating], confidence: float = CONFIDENCE) -> Interval:
-    """The middle `confidence` of resampled values, shape (resamples,); NaN are left out, and remain if all are."""
+def sum_by_group(values: NDArray, groups: ArrayLike) -> NDArray[np.float64]:
+    """Sum values (examples, ...) over each group, shape (groups, ...), in the order of ``np.unique(groups)``."""
+    names, member = np.unique(groups, return_inverse=True)
+    sums = np.zeros((len(names), *values.shape[1:]))
+    np.add.at(sums, member, values)
+    return sums
+
+
+def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike, weights: NDArray[np.integer]) -> Interval:
+    """Percentile interval of a ratio of two sums over examples, groups drawn anew: a mean, a share, a coverage.
+
+    Takes what is summed above and below the line (examples,), the latter perhaps one number for all, the group of each
+    example, and weights as `group_weights` gives them. NaN where nothing is below the line.
+    """
+    above = np.asarray(part, float)
+    both = np.column_stack([above, np.broadcast_to(np.asarray(whole, float), above.shape)])
+    sums = sum_by_group(both, groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        estimate, values = (np.divide(*s.T) for s in (sums.sum(axis=0), weights.astype(float) @ sums))
+    return percentiles(float(estimate), values)
+
+
+def percentiles(estimate: float, values: NDArray[np.floating]) -> Interval:
+    """The middle `CONFIDENCE` of resampled values, shape (resamples,); NaN are left out, and remain if all are."""
     known = values[~np.isnan(values)]
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
     return Interval(estimate, float(low), float(high))
-
-
-def leave_one_out(counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Confusion matrices without each group in turn, shape (groups, 4, 5), from counts of that shape."""
-    return counts.sum(axis=0) - counts
 
 
 def binomial_interval(successes: float, n: float, confidence: float = CONFIDENCE, *, exact: bool = False) -> Interval:
@@ -258,8 +220,6 @@ def binomial_interval(successes: float, n: float, confidence: float = CONFIDENCE
     ----------
     successes, n : float
         Need not be whole: `n` may be an effective sample size.
-    confidence : float
-        0 to 1.
     exact : bool
         Clopper and Pearson's (1934), which never covers too little, rather than Wilson's (1927).
 
@@ -312,46 +272,27 @@ def clustered_variance(right: ArrayLike, total: ArrayLike, strata: ArrayLike | N
     residual = right - total * right.sum() / total.sum()
     sum_of_squares = 0.0
     for stratum in np.unique(strata):
-        own = residual[strata == stratum]
-        n = len(own)
-        sum_of_squares += n / (n - 1) * ((own - own.mean()) ** 2).sum() if n > 1 else float(own[0] ** 2)
+        members = residual[strata == stratum]
+        n = len(members)
+        sum_of_squares += n / (n - 1) * ((members - members.mean()) ** 2).sum() if n > 1 else float(members[0] ** 2)
     return float(sum_of_squares / total.sum() ** 2)
 
 
-def design_effect(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
-    """How many times larger the clustered variance of a share is than the binomial one (Kish 1965, section 8.2).
+def effective_sample_size(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
+    """How many independent examples would make the share as sure as these are (Kish 1965, section 8.2).
 
-    Parameters
-    ----------
-    right, total, strata
-        As for `clustered_variance`.
-
-    Returns
-    -------
-    float
-        NaN if all examples are right, or none: then nothing varies.
+    The examples over their design effect: how many times larger `clustered_variance` is than the binomial variance.
+    Infinite if all groups have the same share right, NaN if all examples are right or none.
     """
     n = float(np.sum(total))
     share = float(np.sum(right)) / n
     binomial = share * (1 - share) / n
-    return clustered_variance(right, total, strata) / binomial if binomial > 0 else float("nan")
-
-
-def effective_sample_size(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
-    """How many independent examples would make the share as sure as these are: examples over `design_effect`.
-
-    Infinite if all groups have the same share right, NaN if all examples are right or none.
-    """
-    effect = design_effect(right, total, strata)
-    return float(np.sum(total)) / effect if effect else float("inf")
+    effect = clustered_variance(right, total, strata) / binomial if binomial > 0 else float("nan")
+    return n / effect if effect else float("inf")
 
 
 def clustered_interval(
-    right: ArrayLike,
-    total: ArrayLike,
-    strata: ArrayLike | None = None,
-    confidence: float = CONFIDENCE,
-    freedom: float | None = None,
+    right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None, freedom: float | None = None
 ) -> Interval:
     """Exact binomial interval at the effective sample size, for few groups (Korn and Graubard 1998).
 
@@ -362,8 +303,6 @@ def clustered_interval(
     ----------
     right, total, strata
         As for `clustered_variance`.
-    confidence : float
-        0 to 1.
 
     Returns
     -------
@@ -371,16 +310,16 @@ def clustered_interval(
         If all examples are right, or none, each group counts once.
     """
     right, total = np.asarray(right, float), np.asarray(total, float)
-    share, tail = float(right.sum() / total.sum()), (1 - confidence) / 2
+    share, tail = float(right.sum() / total.sum()), (1 - CONFIDENCE) / 2
     n_strata = 1 if strata is None else len(np.unique(strata))
     # Where no stratum of several groups varies, it has no degrees of freedom to tell.
     freedom = len(total) - n_strata if freedom is None or np.isnan(freedom) else freedom
     size = effective_sample_size(right, total, strata)
-    if np.isnan(size) or not freedom >= 1:  # nothing varies, or nothing tells how much
-        return binomial_interval(share * len(total), len(total), confidence, exact=True)
+    if np.isnan(size) or freedom < 1:
+        return binomial_interval(share * len(total), len(total), exact=True)
     size *= (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
     size = min(size, float(total.sum()))
-    return binomial_interval(min(share * size, size), size, confidence, exact=True)
+    return binomial_interval(min(share * size, size), size, exact=True)
 
 
 def variance_by_stratum(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> pd.Series:
@@ -415,22 +354,48 @@ def degrees_of_freedom(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -
     return float(variances.sum() ** 2 / weighted) if weighted > 0 else float("nan")
 
 
-def student_interval(
-    values: ArrayLike, sizes: ArrayLike, strata: ArrayLike, confidence: float = CONFIDENCE
-) -> Interval:
-    """Student's t interval of a ratio of totals, with `degrees_of_freedom`; not cut at 0 and 1.
-
-    Parameters
-    ----------
-    values, sizes, strata
-        As for `variance_by_stratum`.
-    confidence : float
-        0 to 1.
-    """
+def student_interval(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> Interval:
+    """Student's t interval of a ratio of totals (see `variance_by_stratum`); not cut at 0 and 1."""
     ratio = float(np.sum(values) / np.sum(sizes))
     freedom = degrees_of_freedom(values, sizes, strata)
     if np.isnan(freedom):
         return Interval(ratio, ratio, ratio)
     spread = np.sqrt(variance_by_stratum(values, sizes, strata).sum())
-    half = float(-special.stdtrit(freedom, (1 - confidence) / 2) * spread)
+    half = float(-special.stdtrit(freedom, (1 - CONFIDENCE) / 2) * spread)
     return Interval(ratio, ratio - half, ratio + half)
+
+
+def simulate_coverage(
+    shares: ArrayLike, sizes: Sequence[int], copies: int = 35, times: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """How often intervals hold the true share when few photos are drawn from many of known shares.
+
+    Parameters
+    ----------
+    shares : array_like, shape (photos,)
+        Share of copies right of each photo that may be drawn; their mean is the truth to be held.
+    sizes : sequence of int
+        Numbers of photos to draw, each at least 2.
+    copies, times, seed : int
+        Images of each photo; simulated hold-out sets for each size; same seed, same sets.
+
+    Returns
+    -------
+    DataFrame
+        By number of photos: the share of sets whose interval holds the truth, for ``images`` (Wilson's), ``photos``
+        (drawn anew, percentiles) and ``few`` (`clustered_interval`).
+    """
+    shares, rng = np.asarray(shares, float), np.random.default_rng(seed)
+    truth, rows = shares.mean(), {}
+    for n in sizes:
+        right = rng.binomial(copies, rng.choice(shares, (times, n)))
+        values = right @ group_weights(range(n), 1000).T / (n * copies)
+        low, high = np.quantile(values, [0.025, 0.975], axis=1)
+        images = [binomial_interval(k, n * copies) for k in right.sum(axis=1)]
+        few = [clustered_interval(k, np.full(n, copies)) for k in right]
+        rows[n] = {
+            "images": np.mean([i.low <= truth <= i.high for i in images]),
+            "photos": np.mean((low <= truth) & (truth <= high)),
+            "few": np.mean([i.low <= truth <= i.high for i in few]),
+        }
+    return pd.DataFrame(rows.values(), index=pd.Index(rows, name="photos"))

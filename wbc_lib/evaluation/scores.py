@@ -1,6 +1,9 @@
-"""Scores of predictions, and what can be read off a history of epochs. Pure functions."""
+"""Scores of predictions, and what can be read off a history of epochs. Pure functions.
 
-from collections.abc import Iterable
+Scores of confusion matrices take any number of them at once, (..., 4, 5): a bootstrap scores thousands.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -8,6 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES, N_OUTPUTS
+
+#: From confusion matrices (..., 4, 5) to scores (...).
+Statistic = Callable[[NDArray], NDArray]
 
 
 def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -23,53 +29,106 @@ def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> ND
     ndarray of int, shape (4, 5)
         Rows: true class. Columns: predicted class, and last the predictions of the class that is none.
     """
-    matrix = np.zeros((len(CLASSES), N_OUTPUTS), np.int64)
-    # Column -1 is the last: predictions of the class that is none.
-    np.add.at(matrix, (np.asarray(labels) - 1, np.asarray(predicted) - 1), 1)
-    return matrix
+    from sklearn.metrics import confusion_matrix  # half a second to load, and many chapters count nothing
+
+    return np.roll(confusion_matrix(labels, predicted, labels=range(N_OUTPUTS))[1:], -1, axis=1)
 
 
 def report(matrix: NDArray[np.integer]) -> pd.DataFrame:
     """Precision, recall and F1 of each class from a confusion matrix, as the paper's Figure 3 lists them.
 
-    Parameters
-    ----------
-    matrix : ndarray of int, shape (4, 4) or (4, 5)
-        As `confusion` gives it.
-
     Returns
     -------
     DataFrame
-        A row per class: ``precision``, ``recall``, ``f1`` (0 to 1; 0 where nothing was predicted) and ``support``.
+        A row per class: ``precision``, ``recall``, ``f1`` (0 to 1; 0 where they are undefined) and ``support``.
     """
-    right, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)[: len(CLASSES)]
-    columns = {
-        "precision": right / np.maximum(predicted, 1),
-        "recall": right / np.maximum(support, 1),
-        "f1": 2 * right / np.maximum(support + predicted, 1),
-        "support": support,
-    }
-    return pd.DataFrame(columns, index=pd.Index(CLASSES, name="cell"))
+    columns = {"precision": precisions(matrix), "recall": recalls(matrix), "f1": f1_scores(matrix)}
+    table = pd.DataFrame(columns, index=pd.Index(CLASSES, name="cell")).fillna(0.0)
+    return table.assign(support=matrix.sum(axis=1))
 
 
-def accuracy(matrix: NDArray[np.integer]) -> float:
-    """Share of the examples on the diagonal."""
-    return float(np.trace(matrix) / matrix.sum())
+def accuracy(matrices: NDArray) -> NDArray[np.float64]:
+    """Share on the diagonal of confusion matrices (..., 4, 5), shape (...); NaN for an empty one."""
+    return _share(np.trace(matrices, axis1=-2, axis2=-1), matrices.sum(axis=(-2, -1)))
+
+
+def recalls(matrices: NDArray) -> NDArray[np.float64]:
+    """Recall of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
+    return _share(_diagonal(matrices), matrices.sum(axis=-1))
+
+
+def precisions(matrices: NDArray) -> NDArray[np.float64]:
+    """Precision of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN where it is never predicted."""
+    return _share(_diagonal(matrices), matrices.sum(axis=-2)[..., : len(CLASSES)])
+
+
+def f1_scores(matrices: NDArray) -> NDArray[np.float64]:
+    """F1 of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
+    present = matrices.sum(axis=-1)
+    both = present + matrices.sum(axis=-2)[..., : len(CLASSES)]
+    return np.where(present > 0, _share(2 * _diagonal(matrices), both), np.nan)
+
+
+def macro_f1(matrices: NDArray) -> NDArray[np.float64]:
+    """Mean F1 over the classes that are present in confusion matrices (..., 4, 5), shape (...)."""
+    f1 = f1_scores(matrices)
+    return _share(np.nansum(f1, axis=-1), (~np.isnan(f1)).sum(axis=-1))
+
+
+def of_class(statistic: Statistic, cell: str) -> Statistic:
+    """Narrow a statistic that has a value per class, such as `recalls`, to one class."""
+    column = CLASSES.index(cell)
+    return lambda matrices: statistic(matrices)[..., column]
+
+
+def _diagonal(matrices: NDArray) -> NDArray:
+    return np.diagonal(matrices, axis1=-2, axis2=-1)
+
+
+def _share(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)[()]
+
+
+def mix_distance(mix: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Total variation between mixes (..., classes): half the sum of absolute differences, 0 to 1, shape (...)."""
+    return np.abs(mix - other).sum(axis=-1) / 2
 
 
 def total_variation(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
-    """Distance between the true and the predicted mix of classes: half the sum of absolute differences, 0 to 1.
-
-    Equals the share of a batch that would have to be relabelled to make the counts right.
-    """
-    n = max(int(np.max(labels)), int(np.max(predicted))) + 1
-    counts = [np.bincount(x, minlength=n) / len(x) for x in (labels, predicted)]
-    return float(np.abs(counts[0] - counts[1]).sum() / 2)
+    """`mix_distance` of the true and the predicted classes: the share to be relabelled to make the counts right."""
+    mixes = (np.bincount(x, minlength=N_OUTPUTS) / len(x) for x in (labels, predicted))
+    return float(mix_distance(*mixes))
 
 
 def is_collapsed(predicted: NDArray[np.integer], share: float = 0.99) -> bool:
     """Whether nearly all examples are given one and the same class."""
     return bool(np.bincount(predicted).max() >= share * len(predicted))
+
+
+def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.bool_], accuracy: float = 0.99) -> float:
+    """The lowest confidence at and above which no fewer than `accuracy` are right; above 1 if there is none.
+
+    Parameters
+    ----------
+    confidence : ndarray of float, shape (examples,)
+        Probability of the likeliest class, 0 to 1.
+    right : ndarray of bool, shape (examples,)
+    accuracy : float
+        Wanted among the examples that are decided, 0 to 1 (El-Yaniv and Wiener 2010).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
+    running = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    is_last_of_ties = np.append(ordered[1:] < ordered[:-1], True)
+    enough = np.flatnonzero((running >= accuracy) & is_last_of_ties)
+    return float(ordered[enough[-1]]) if len(enough) else float(np.nextafter(1, 2))
+
+
+def automatic_share(probabilities: NDArray[np.floating], labels: NDArray[np.integer], accuracy: float = 0.99) -> float:
+    """Largest share of examples (rows of `probabilities`), surest first, to be decided at no less than `accuracy`."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    return float((confidence >= confidence_threshold(confidence, right, accuracy)).mean())
 
 
 @dataclass(frozen=True)
@@ -101,37 +160,9 @@ def peaks(history: pd.DataFrame) -> Peaks:
 
 
 def plateau_epoch(values: NDArray[np.floating] | pd.Series, within: float = 0.01, window: int = 3) -> int:
-    """First epoch (from 1) from which a smoothed curve stays within reach of its best value.
-
-    The curve is smoothed by a centred mean over `window` epochs; it has levelled off at the first epoch whose
-    smoothed value is within `within` of the highest one.
-    """
+    """First epoch (from 1) whose centred mean over `window` epochs is within reach of the highest such mean."""
     smooth = pd.Series(np.asarray(values, float)).rolling(window, center=True, min_periods=1).mean()
     return int(np.argmax(smooth.to_numpy() >= smooth.max() - within)) + 1
-
-
-def automatic_share(probabilities: NDArray[np.floating], labels: NDArray[np.integer], accuracy: float = 0.99) -> float:
-    """Largest share of examples, surest first, that could be decided at no less than `accuracy`.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float, shape (examples, outputs)
-        Rows sum to one.
-    labels : ndarray of int, shape (examples,)
-    accuracy : float
-        Wanted among the decided ones, 0 to 1.
-
-    Returns
-    -------
-    float
-        0 to 1. Examples of equal confidence are decided together or not at all.
-    """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    order = np.argsort(-confidence, kind="stable")
-    running = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    is_last_of_ties = np.append(confidence[order][1:] < confidence[order][:-1], True)
-    enough = np.flatnonzero((running >= accuracy) & is_last_of_ties)
-    return float((enough[-1] + 1) / len(order)) if len(enough) else 0.0
 
 
 def volatility(values: NDArray[np.floating] | pd.Series) -> float:

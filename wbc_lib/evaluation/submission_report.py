@@ -178,10 +178,9 @@ def _calibrate(submission: Submission) -> tuple[pd.DataFrame, pd.DataFrame]:
     predictions = calibration.Predictions(pictures.label.to_numpy(), logits, pictures.field.to_numpy())
     weights = calibration.draw_photos(predictions)
     summary = calibration.summarise(predictions, weights)
-    gap, error = summary["gap"], summary["error"]
-    assert isinstance(gap, Interval) and isinstance(error, Interval)
-    row = {"confidence": summary["confidence"], "accuracy": summary["accuracy"], "gap": gap.estimate}
-    row |= {"gap_low": gap.low, "gap_high": gap.high, "error": error.estimate, "loss": summary["loss"]}
+    gap = summary.gap
+    row = {"confidence": summary.confidence, "accuracy": summary.accuracy, "gap": gap.estimate}
+    row |= {"gap_low": gap.low, "gap_high": gap.high, "error": summary.error.estimate, "loss": summary.loss}
     return pd.DataFrame([row]), calibration.reliability(predictions, weights)
 
 

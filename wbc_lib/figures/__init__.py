@@ -1,7 +1,6 @@
 """Charts: they take data and return a figure. All of them are at hand as ``figures.draw_...``."""
 
 from wbc_lib.figures.attention import draw_covered, draw_panels, draw_randomised, draw_shares
-from wbc_lib.figures.certainty import draw_coverage, draw_intervals, draw_photos_and_cells, draw_strip, draw_variation
 from wbc_lib.figures.data import (
     draw_balance,
     draw_cells,
@@ -10,6 +9,19 @@ from wbc_lib.figures.data import (
     draw_photos,
     draw_reproductions,
     draw_side_by_side,
+)
+from wbc_lib.figures.evaluation import (
+    draw_counting_errors,
+    draw_coverage,
+    draw_coverage_of_photos,
+    draw_differential,
+    draw_intervals,
+    draw_photos_and_cells,
+    draw_reliability,
+    draw_risk_coverage,
+    draw_strip,
+    draw_temperatures,
+    draw_variation,
 )
 from wbc_lib.figures.provenance import (
     draw_confidence,
@@ -38,11 +50,3 @@ from wbc_lib.figures.style import (
     use_style,
 )
 from wbc_lib.figures.training import draw_confusion, draw_curves, draw_estimates, draw_multiples, draw_summary
-from wbc_lib.figures.trust import (
-    draw_counting_errors,
-    draw_coverage_of_photos,
-    draw_differential,
-    draw_reliability,
-    draw_risk_coverage,
-    draw_temperatures,
-)

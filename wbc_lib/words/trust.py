@@ -1,14 +1,12 @@
-"""What the tables of `trust` say, in sentences for readers. Pure functions."""
-
-from collections.abc import Mapping
+"""What the tables of `conformal` say, in sentences for readers. Pure functions."""
 
 import numpy as np
 import pandas as pd
 
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation.calibration import write_interval
-from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.evaluation.trust import BY_PHOTO, BY_VALIDATION, HELD_BACK
+from wbc_lib.evaluation.calibration import Summary
+from wbc_lib.evaluation.conformal import BY_PHOTO, BY_VALIDATION, HELD_BACK
+from wbc_lib.evaluation.intervals import Interval, format_interval
 from wbc_lib.figures.style import nice
 
 #: What may become of a promise: kept; missed or broken, as other photos might explain it or not; nothing to judge.
@@ -62,23 +60,23 @@ def tell_held_back(is_recorded: bool) -> str:
     )
 
 
-def tell_confidence(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+def tell_confidence(before: Summary, after: Summary) -> str:
     """What the network states and what it achieves, on photos it knows and on new ones.
 
     Parameters
     ----------
-    before, after : mapping
+    before, after : Summary
         On validation and on TEST, as `calibration.summarise` gives them.
     """
-    is_clear = after["gap"].low > 0 or after["gap"].high < 0
+    is_clear = after.gap.low > 0 or after.gap.high < 0
     outside = f"{'more' if is_clear else 'no more'} than other photos could explain"
     return (
-        f"On validation the network states {before['confidence']:.1%} on average and is right in "
-        f"{before['accuracy']:.1%}: a gap of {write_interval(before['gap'], signed=True)} points. On TEST it states "
-        f"{after['confidence']:.1%} and is right in {after['accuracy']:.1%}: a gap of "
-        f"{write_interval(after['gap'], signed=True)} points, {outside}. From known photos to new ones the accuracy "
-        f"changes by {100 * (after['accuracy'] - before['accuracy']):+.1f} points, the confidence by "
-        f"{100 * (after['confidence'] - before['confidence']):+.1f}."
+        f"On validation the network states {before.confidence:.1%} on average and is right in "
+        f"{before.accuracy:.1%}: a gap of {format_interval(before.gap, signed=True)} points. On TEST it states "
+        f"{after.confidence:.1%} and is right in {after.accuracy:.1%}: a gap of "
+        f"{format_interval(after.gap, signed=True)} points, {outside}. From known photos to new ones the accuracy "
+        f"changes by {100 * (after.accuracy - before.accuracy):+.1f} points, the confidence by "
+        f"{100 * (after.confidence - before.confidence):+.1f}."
     )
 
 
@@ -88,7 +86,7 @@ def tell_temperature(cooled: pd.DataFrame, needed: Interval) -> str:
     Parameters
     ----------
     cooled : DataFrame
-        As `trust.tabulate_temperatures` gives it.
+        As `conformal.tabulate_temperatures` gives it.
     needed : Interval
         The temperature that TEST would need.
     """
@@ -115,7 +113,7 @@ def tell_decisions(decided: pd.DataFrame, wanted: float, on_validation: float) -
     Parameters
     ----------
     decided : DataFrame
-        As `trust.tabulate_decisions` gives it.
+        As `conformal.tabulate_decisions` gives it.
     wanted : float
         Accuracy asked for, 0 to 1.
     on_validation : float
@@ -124,10 +122,10 @@ def tell_decisions(decided: pd.DataFrame, wanted: float, on_validation: float) -
     right, other = decided.right[BY_VALIDATION], decided.loc[BY_PHOTO]
     told = (
         f"On validation {on_validation:.0%} of the images could be decided with {wanted:.0%} right. The same "
-        f"thresholds decide {write_interval(decided.decided[BY_VALIDATION])} of TEST"
+        f"thresholds decide {format_interval(decided.decided[BY_VALIDATION])} of TEST"
     )
     fate = judge(right, wanted)
-    told += "." if fate == IDLE else f", and {write_interval(right)} of these are right: {_FATES[fate]}."
+    told += "." if fate == IDLE else f", and {format_interval(right)} of these are right: {_FATES[fate]}."
     if right.estimate < 1:
         told += (
             f" Of the images that nobody looks at, one in {1 / (1 - right.estimate):.0f} is wrong, where one in "
@@ -143,8 +141,8 @@ def tell_decisions(decided: pd.DataFrame, wanted: float, on_validation: float) -
         else "no nearer"
     )
     return (
-        f"{told} Thresholds cross-fitted by photo decide {write_interval(other.decided)}, with "
-        f"{write_interval(other.right)} right: {outcome}."
+        f"{told} Thresholds cross-fitted by photo decide {format_interval(other.decided)}, with "
+        f"{format_interval(other.right)} right: {outcome}."
     )
 
 
@@ -154,7 +152,7 @@ def tell_sets(sets: pd.DataFrame, alpha: float, of_photos: pd.DataFrame) -> str:
     Parameters
     ----------
     sets : DataFrame
-        As `trust.tabulate_sets` gives it.
+        As `conformal.tabulate_sets` gives it.
     alpha : float
         Share of sets that may miss the truth, 0 to 1.
     of_photos : DataFrame
@@ -164,9 +162,9 @@ def tell_sets(sets: pd.DataFrame, alpha: float, of_photos: pd.DataFrame) -> str:
     of_class = known[list(CLASSES)].astype(float)
     lost = int((of_photos["mean"] < _HARDLY).sum())
     return (
-        f"With limits from validation, LAC sets hold the truth in {write_interval(known.coverage)}, where "
+        f"With limits from validation, LAC sets hold the truth in {format_interval(known.coverage)}, where "
         f"{1 - alpha:.0%} was promised: {_FATES[judge(known.coverage, 1 - alpha)]}. With limits cross-fitted by photo "
-        f"it is {write_interval(other.coverage)}, with {other['size']:.2f} classes in a set on average, in place of "
+        f"it is {format_interval(other.coverage)}, with {other['size']:.2f} classes in a set on average, in place of "
         f"{known['size']:.2f}. The class served worst is {nice(of_class.idxmin()).lower()}: {of_class.min():.0%} with "
         f"limits from validation. A share over images hides how it comes about: of the {len(of_photos)} photos, {lost} "
         f"{'has' if lost == 1 else 'have'} hardly a copy covered (below a tenth)."
@@ -199,7 +197,7 @@ def tell_meaning(cooled: pd.DataFrame, decided: pd.DataFrame, sets: pd.DataFrame
     Parameters
     ----------
     cooled, decided, sets : DataFrame
-        As `trust.tabulate_temperatures`, `trust.tabulate_decisions` and `trust.tabulate_sets` give them.
+        As `conformal.tabulate_temperatures`, `conformal.tabulate_decisions` and `conformal.tabulate_sets` give them.
     wanted, alpha : float
         As the last two were given them.
     """
@@ -232,6 +230,6 @@ def tell_meaning(cooled: pd.DataFrame, decided: pd.DataFrame, sets: pd.DataFrame
         return told
     return (
         f"{told} Arranged on a validation held back by photo, as anybody can arrange it, the gap on TEST is "
-        f"{write_interval(gap[HELD_BACK], signed=True)} points, {write_interval(right[HELD_BACK])} of what is decided "
-        f"is right, and {write_interval(held[HELD_BACK])} of the sets hold the truth."
+        f"{format_interval(gap[HELD_BACK], signed=True)} points, {format_interval(right[HELD_BACK])} of what is "
+        f"decided is right, and {format_interval(held[HELD_BACK])} of the sets hold the truth."
     )

@@ -1,4 +1,4 @@
-"""Validation at random and by photo set against each other: whose images and whose photos make the figures."""
+"""What the runs of the suite "leakage" say, in sentences for readers. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,55 +6,12 @@ import numpy as np
 import pandas as pd
 
 from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import crossvalidation
 from wbc_lib.training.runs import Run
 
-#: The row of `recall_by_class` that holds all classes together.
-ALL = "All"
 _CHANCE = 1 / len(CLASSES)
 _AT_RANDOM, _BY_PHOTO = "final", "final+by-photo"
 _COVERED, _COVERED_BY_PHOTO = "final+painted", "final+painted+by-photo"
-
-
-def recall_by_class(runs: Sequence[Run], part: str, photo_of: pd.Series) -> pd.DataFrame:
-    """Recall of each class, every image counting alike and every photo counting alike.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        At least one.
-    part : str
-        "validation" or "test".
-    photo_of : Series of int
-        By image, the number of its photo.
-
-    Returns
-    -------
-    DataFrame
-        A row per class and one for `ALL`; means over the runs of ``dataset`` (how many), ``share`` (of all images, 0 to
-        1), ``by_image`` (share of the images that are right) and ``by_photo`` (mean over photos of that share).
-    """
-    tables = []
-    for run in runs:
-        labels = run.labels(part)
-        single = pd.DataFrame(
-            {
-                "cell": np.array(CLASSES)[labels - 1],
-                "photo": photo_of.loc[run.names(part)].to_numpy(),
-                "right": run.predicted(part) == labels,
-            }
-        )
-        cases = pd.concat([single, single.assign(cell=ALL)])
-        photos = cases.groupby(["cell", "photo"]).right.mean().groupby("cell").agg(["size", "mean"])
-        images = cases.groupby("cell").right.agg(["size", "mean"])
-        columns = {
-            "photos": photos["size"],
-            "share": images["size"] / len(single),
-            "by_image": images["mean"],
-            "by_photo": photos["mean"],
-        }
-        tables.append(pd.DataFrame(columns))
-    mean = pd.concat(tables).groupby(level=0).mean()
-    return mean.reindex([c for c in (*CLASSES, ALL) if c in mean.index]).rename(index=str.capitalize)
 
 
 def tell_protocols(runs: Mapping[str, Sequence[Run]], photo_of: pd.Series) -> str:
@@ -67,10 +24,12 @@ def tell_protocols(runs: Mapping[str, Sequence[Run]], photo_of: pd.Series) -> st
     photo_of : Series of int
         By image, the number of its photo.
     """
-    at_random, by_photo = (recall_by_class(runs[n], "validation", photo_of) for n in (_AT_RANDOM, _BY_PHOTO))
-    before, after = at_random.loc[ALL], by_photo.loc[ALL]
-    test = recall_by_class(runs[_BY_PHOTO], "test", photo_of).loc[ALL]
-    worst = by_photo.drop(ALL).by_image.idxmin()
+    at_random, by_photo = (
+        crossvalidation.recall_by_class(runs[n], "validation", photo_of) for n in (_AT_RANDOM, _BY_PHOTO)
+    )
+    before, after = at_random.loc[crossvalidation.ALL], by_photo.loc[crossvalidation.ALL]
+    test = crossvalidation.recall_by_class(runs[_BY_PHOTO], "test", photo_of).loc[crossvalidation.ALL]
+    worst = by_photo.drop(crossvalidation.ALL).by_image.idxmin()
     rare, usual = by_photo.loc[worst], test.by_image
     told = (
         f"Held back at random, {before.by_image:.1%} of the validation images are recognised; held back by photo, "

@@ -1,0 +1,296 @@
+"""Accuracy by image and by photo on TEST."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import holdout, intervals, scores
+from wbc_lib.evaluation.holdout import SCORES, SHARES, HoldOut
+from wbc_lib.training import paper
+
+
+@dataclass(frozen=True)
+class Scored:
+    """As much of a run as is scored: images, labels and predictions of TEST."""
+
+    images: np.ndarray
+    true: np.ndarray
+    guessed: np.ndarray
+
+    def names(self, part: str) -> np.ndarray:
+        assert part == "test"
+        return self.images
+
+    def labels(self, part: str) -> np.ndarray:
+        return self.true
+
+    def predicted(self, part: str) -> np.ndarray:
+        return self.guessed
+
+
+#: Photos 7 and 9 are neutrophils with three and two copies, 8 a monocyte with four.
+PHOTO = np.array([7, 7, 7, 8, 8, 8, 8, 9, 9])
+LABELS = np.array([1, 1, 1, 3, 3, 3, 3, 1, 1])
+NAMES = np.array([f"TEST/X/{i}.jpeg" for i in range(9)])
+TABLE = pd.DataFrame({"image": NAMES[::-1], "photo": PHOTO[::-1]})
+FIRST = Scored(NAMES, LABELS, np.array([1, 1, 1, 1, 1, 1, 3, 0, 2]))
+SECOND = Scored(NAMES, LABELS, np.array([1, 1, 2, 1, 1, 3, 3, 1, 2]))
+FOUND = holdout.count_by_photo([FIRST, SECOND], TABLE)
+
+
+def test_every_photo_has_its_own_matrix_in_every_run():
+    assert FOUND.photos.tolist() == [7, 8, 9]
+    for i, run in enumerate((FIRST, SECOND)):
+        for j, photo in enumerate((7, 8, 9)):
+            own = photo == PHOTO
+            np.testing.assert_array_equal(FOUND.counts[i, j], scores.confusion(LABELS[own], run.guessed[own]))
+    assert FOUND.copies.tolist() == [3, 4, 2]
+    assert FOUND.right.tolist() == [2.5, 1.5, 0.5]
+    assert FOUND.cells.tolist() == ["NEUTROPHIL", "MONOCYTE", "NEUTROPHIL"]
+    np.testing.assert_allclose(FOUND.right_by_run, [[1, 1 / 4, 0], [2 / 3, 2 / 4, 1 / 2]])
+    np.testing.assert_array_equal(FOUND.of_run(1).counts[0], FOUND.counts[1])
+
+
+def test_a_photo_is_described_by_what_it_costs():
+    table = holdout.tabulate_photos(FOUND)
+    assert table.cell.tolist() == ["NEUTROPHIL", "MONOCYTE", "NEUTROPHIL"]
+    np.testing.assert_allclose(table.right, [2.5 / 3, 1.5 / 4, 0.5 / 2])
+    # Photo 9 was taken once for none and twice for an eosinophil.
+    assert table.taken_for.tolist() == ["EOSINOPHIL", "NEUTROPHIL", "EOSINOPHIL"]
+    np.testing.assert_allclose(table.share, [3 / 9, 4 / 9, 2 / 9])
+    np.testing.assert_allclose(table.influence, [2 / 6 - 4.5 / 9, 3 / 5 - 4.5 / 9, 4 / 7 - 4.5 / 9])
+    assert holdout.most_influential(table, 2).index.tolist() == [7, 8]
+
+
+def test_a_photo_that_is_all_right_is_taken_for_nothing():
+    perfect = Scored(NAMES, LABELS, LABELS)
+    found = holdout.count_by_photo([perfect], TABLE)
+    assert holdout.tabulate_photos(found).taken_for.tolist() == ["", "", ""]
+
+
+def test_the_classes_of_test_are_counted():
+    table = holdout.tabulate_classes(FOUND)
+    assert table.index.tolist() == ["Neutrophil", "Monocyte"]
+    assert table.loc["Neutrophil"].tolist() == [2, 5, 2, 3, 3 / 9]
+    assert table.loc["Monocyte"].tolist() == [1, 4, 4, 4, 4 / 9]
+
+
+HOLD_OUTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(0, 4)), min_size=2, max_size=40).map(
+    lambda rows: tuple(np.array(column) for column in zip(*rows, strict=True))
+)
+
+
+@given(HOLD_OUTS)
+def test_leaving_out_each_photo_is_scoring_the_rest(examples):
+    photo, label, guess = examples
+    label = label[np.unique(photo, return_index=True)[1]][np.unique(photo, return_inverse=True)[1]]  # one per photo
+    names = np.array([str(i) for i in range(len(photo))])
+    found = holdout.count_by_photo([Scored(names, label, guess)], pd.DataFrame({"image": names, "photo": photo}))
+    if len(found.photos) < 2:
+        return
+    table = holdout.leave_each_out(found)
+    rest = {p: (label[photo != p] == guess[photo != p]).mean() for p in found.photos}
+    assert table.lowest.accuracy == pytest.approx(min(rest.values()))
+    assert table.highest.accuracy == pytest.approx(max(rest.values()))
+    assert rest[table.without_lowest.accuracy] == pytest.approx(min(rest.values()))
+    assert rest[table.without_highest.accuracy] == pytest.approx(max(rest.values()))
+    influence = holdout.tabulate_photos(found).influence
+    np.testing.assert_allclose([rest[p] - (label == guess).mean() for p in found.photos], influence, atol=1e-12)
+
+
+def test_recall_without_the_only_photo_of_a_class_is_not_asked_for():
+    table = holdout.leave_each_out(FOUND)
+    assert table.loc["recall, monocyte", ["lowest", "highest"]].tolist() == [1.5 / 4, 1.5 / 4]
+    assert table.loc["recall, neutrophil", ["lowest", "highest"]].tolist() == [0.5 / 2, 2.5 / 3]
+    assert table.loc["recall, neutrophil", ["without_lowest", "without_highest"]].tolist() == [7, 9]
+    assert "recall, lymphocyte" not in table.index
+
+
+def test_copies_vote_over_all_runs():
+    # Photo 8: five votes for neutrophil against three; photo 9: two for eosinophil, one each for neutrophil and none.
+    assert FOUND.votes.tolist() == ["NEUTROPHIL", "NEUTROPHIL", "EOSINOPHIL"]
+
+
+def test_photos_are_drawn_within_their_classes_or_regardless_of_them():
+    within, plain = FOUND.weights(resamples=400), FOUND.weights(by_class=False, resamples=400)
+    assert (within[:, 1] == 1).all() and (within[:, [0, 2]].sum(axis=1) == 2).all()
+    assert (plain.sum(axis=1) == 3).all() and plain[:, 1].max() > 1
+
+
+def test_runs_on_other_images_or_untraced_ones_are_refused():
+    other = Scored(NAMES[::-1], LABELS, LABELS)
+    with pytest.raises(ValueError, match="different images"):
+        holdout.count_by_photo([FIRST, other], TABLE)
+    with pytest.raises(ValueError, match="lacks images"):
+        holdout.count_by_photo([FIRST], TABLE.iloc[1:])
+
+
+def make_holdout(copies: dict[str, list[int]], right: dict[str, list[int]], runs: int = 1) -> HoldOut:
+    """Photos of each class with so many copies, so many of them right; wrong ones go to the next class."""
+    counts = []
+    for row, cell in enumerate(CLASSES):
+        for n, k in zip(copies.get(cell, []), right.get(cell, []), strict=True):
+            own = np.zeros((4, 5), int)
+            own[row, row], own[row, (row + 1) % 4] = k, n - k
+            counts.append(own)
+    return HoldOut(np.arange(len(counts)) + 10, np.stack([np.stack(counts)] * runs))
+
+
+#: The published TEST: 48, 13, 4 and 6 photos, their copies as even as they can be.
+SIZES = {
+    cell: [total // n + (i < total % n) for i in range(n)]
+    for cell, total, n in zip(CLASSES, (624, 623, 620, 620), (48, 13, 4, 6), strict=True)
+}
+#: Of every third photo no copy is right.
+PUBLISHED = make_holdout(SIZES, {cell: [n * (i % 3 > 0) for i, n in enumerate(sizes)] for cell, sizes in SIZES.items()})
+SMALL = make_holdout(
+    {"NEUTROPHIL": [4, 4, 4], "EOSINOPHIL": [3, 5], "MONOCYTE": [6], "LYMPHOCYTE": [2, 2]},
+    {"NEUTROPHIL": [4, 0, 2], "EOSINOPHIL": [3, 1], "MONOCYTE": [3], "LYMPHOCYTE": [2, 2]},
+)
+
+
+def test_errors_in_whole_photos_make_the_paper_as_unsure_as_it_can_be_and_spread_evenly_as_sure():
+    judged = holdout.bound_matrix(paper.FIGURE_3_MATRIX, PUBLISHED, 2000)
+    widths = {way: table.high - table.low for way, table in judged.items()}
+    for score in SHARES[:4]:  # the lymphocytes' one error leaves nothing to spread or fill
+        assert widths["errors spread evenly"][score] < widths["images one by one"][score]
+        assert widths["images one by one"][score] < widths["errors in whole photos"][score] / 3
+    for table in judged.values():
+        assert table.estimate.accuracy == pytest.approx(scores.accuracy(paper.FIGURE_3_MATRIX))
+    np.testing.assert_allclose(
+        judged["images one by one"].loc["accuracy", ["low", "high"]].astype(float),
+        proportion_confint(np.trace(paper.FIGURE_3_MATRIX), 2487, method="wilson"),
+    )
+
+
+def test_at_our_design_effect_the_paper_is_wilsons_interval_of_so_many_images():
+    judged = holdout.bound_matrix(paper.FIGURE_3_MATRIX, PUBLISHED, 100)["as clustered as ours"]
+    size = holdout.effective_sizes(PUBLISHED)["recall, monocyte"]
+    share = 481 / 620
+    np.testing.assert_allclose(
+        judged.loc["recall, monocyte"].astype(float),
+        [share, *proportion_confint(share * size, size, method="wilson")],
+    )
+
+
+def test_a_matrix_of_other_images_is_judged_by_images_alone():
+    assert holdout.distribute(paper.FIGURE_3_MATRIX, SMALL, packed=True) is None
+    assert list(holdout.bound_matrix(paper.FIGURE_3_MATRIX, SMALL)) == ["images one by one"]
+
+
+@st.composite
+def matrices_of_small(draw):
+    rows = []
+    for cell in CLASSES:
+        n = int(SMALL.copies[SMALL.cells == cell].sum())
+        cuts = sorted(draw(st.lists(st.integers(0, n), min_size=4, max_size=4)))
+        rows.append(np.diff([0, *cuts, n]))
+    return np.array(rows)
+
+
+@given(matrices_of_small(), st.booleans())
+def test_dealt_predictions_add_up_to_the_matrix_and_to_each_photos_copies(matrix, packed):
+    dealt = holdout.distribute(matrix, SMALL, packed=packed)
+    np.testing.assert_array_equal(dealt.sum(axis=0), matrix)
+    np.testing.assert_array_equal(dealt.sum(axis=(1, 2)), SMALL.copies)
+    np.testing.assert_array_equal(np.array(CLASSES)[dealt.sum(axis=2).argmax(axis=1)], SMALL.cells)
+    right = np.trace(dealt, axis1=1, axis2=2)
+    for cell in CLASSES:
+        own = SMALL.cells == cell
+        if packed:
+            mixed = (right[own] > 0) & (right[own] < SMALL.copies[own])
+            assert mixed.sum() <= 1
+        else:
+            share = right[own].sum() / SMALL.copies[own].sum()
+            assert (np.abs(right[own] - share * SMALL.copies[own]) <= 1.5).all()
+
+
+def test_each_way_of_reckoning_is_the_one_it_says():
+    found = holdout.compute_intervals(SMALL, list(SCORES), 3000)
+    assert list(found) == [
+        "images one by one", "photos within classes", "photos regardless of class", "allowing for few photos",
+    ]  # fmt: skip
+    for way, by_class in (("photos within classes", True), ("photos regardless of class", False)):
+        weights = SMALL.weights(by_class=by_class, resamples=3000)
+        for score, statistic in SCORES.items():
+            expected = intervals.bootstrap(SMALL.mean, weights, statistic)
+            np.testing.assert_allclose(found[way].loc[score].astype(float), list(vars(expected).values()))
+    naive = found["images one by one"]
+    np.testing.assert_allclose(
+        naive.loc["accuracy"].iloc[1:].astype(float), proportion_confint(17, 30, method="wilson")
+    )
+    np.testing.assert_allclose(
+        naive.loc["recall, eosinophil"].iloc[1:].astype(float), proportion_confint(4, 8, method="wilson")
+    )
+    # The score of a class's precision varies only by what each class's images are given.
+    assert naive.loc["macro-F1", "low"] < naive.loc["macro-F1", "estimate"] < naive.loc["macro-F1", "high"]
+    few = found["allowing for few photos"]
+    assert list(few.index) == SHARES
+    own = intervals.clustered_interval([4, 0, 2], [4, 4, 4])
+    np.testing.assert_allclose(few.loc["recall, neutrophil"].astype(float), list(vars(own).values()))
+    whole = intervals.clustered_interval(SMALL.right, SMALL.copies, SMALL.cells)
+    np.testing.assert_allclose(few.loc["accuracy"].astype(float), list(vars(whole).values()))
+
+
+def test_effective_sizes_are_those_of_each_class_and_of_all_within_classes():
+    sizes = holdout.effective_sizes(SMALL)
+    assert sizes["recall, neutrophil"] == pytest.approx(3)  # 12 images at 4 times the binomial variance
+    within = intervals.clustered_variance(SMALL.right, SMALL.copies, np.repeat([0, 1, 2, 3], [3, 2, 1, 2]))
+    assert sizes.accuracy == pytest.approx(17 / 30 * 13 / 30 / within)
+    assert np.isnan(sizes["recall, lymphocyte"])  # all right
+
+
+def test_several_runs_are_scored_by_their_mean_and_each_image_counts_once():
+    twice = HoldOut(SMALL.photos, np.concatenate([SMALL.counts, SMALL.counts]))
+    for way, table in holdout.compute_intervals(twice, SHARES, 500).items():
+        pd.testing.assert_frame_equal(table, holdout.compute_intervals(SMALL, SHARES, 500)[way])
+
+
+def test_variation_between_seeds_images_and_photos_is_each_what_it_is():
+    other = make_holdout(
+        {c: SMALL.copies[SMALL.cells == c].tolist() for c in CLASSES},
+        {"NEUTROPHIL": [4, 2, 2], "EOSINOPHIL": [3, 3], "MONOCYTE": [3], "LYMPHOCYTE": [2, 2]},
+    )
+    both = HoldOut(SMALL.photos, np.concatenate([SMALL.counts, other.counts]))
+    table = holdout.compare_variation(both)
+    assert table.seeds["accuracy"] == pytest.approx(100 * np.std([17 / 30, 21 / 30], ddof=1))
+    assert table.images["recall, monocyte"] == pytest.approx(100 * np.sqrt(0.25 / 6), rel=0.05)
+    assert table.photos["recall, monocyte"] == pytest.approx(0, abs=1e-12)  # one photo: always the same one is drawn
+    neutrophils = np.array([4, 1, 2])  # mean of the runs, four copies each
+    assert table.photos["recall, neutrophil"] == pytest.approx(100 * neutrophils.std() / 4 / np.sqrt(3), rel=0.05)
+    assert holdout.compare_variation(SMALL).seeds.isna().all()
+
+
+def test_six_photos_of_six_are_worth_what_the_exact_bound_says():
+    perfect = make_holdout(SIZES, SIZES)
+    worth = holdout.bound_class(perfect, "LYMPHOCYTE")
+    assert (worth.photos_right, worth.photos, worth.others_taken, worth.others) == (6, 6, 0, 65)
+    assert worth.recall_by_photo == pytest.approx(0.05 ** (1 / 6))
+    assert worth.false_by_photo == pytest.approx(1 - 0.05 ** (1 / 65))
+    assert worth.recall_by_image == pytest.approx(0.05 ** (1 / 620))
+    caught, false = 620 * worth.recall_by_photo, (2487 - 620) * worth.false_by_photo
+    assert worth.precision_by_photo == pytest.approx(caught / (caught + false))
+
+
+def test_photos_are_counted_by_what_most_of_their_copies_are_given():
+    worth = holdout.bound_class(SMALL, "EOSINOPHIL")
+    # Of two eosinophils one is recognised; of the others one neutrophil, with no copy right, is taken for one.
+    assert (worth.photos_right, worth.photos, worth.others_taken, worth.others) == (1, 2, 1, 6)
+    assert worth.recall_by_photo == pytest.approx(stats.beta.ppf(0.05, 1, 2))
+    assert worth.false_by_photo == pytest.approx(stats.beta.ppf(0.95, 2, 5))
+
+
+def test_parts_are_scored_each_for_itself():
+    parts = holdout.compare_parts(SMALL, [11], 200)  # the neutrophil with no copy right
+    assert parts.photos.tolist() == [8, 7, 1, 2]
+    assert parts.images.tolist() == [30, 26, 4, 8]
+    np.testing.assert_allclose(parts.accuracy, [17 / 30, 17 / 26, 0, 6 / 8])
+    assert (parts.low <= parts.accuracy).all() and (parts.accuracy <= parts.high).all()
+    assert holdout.compare_parts(SMALL, [], 50).index.tolist() == ["all of TEST", "without them"]

@@ -1,0 +1,209 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from tests.made_predictions import make
+from wbc_lib import figures
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import calibration, conformal, counting
+from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.figures import evaluation
+
+INTERVALS = pd.DataFrame(
+    {"estimate": [0.8, 0.9], "low": [0.7, 0.85], "high": [0.9, 0.95]}, index=["accuracy", "recall, monocyte"]
+)
+PHOTOS = pd.DataFrame(
+    {
+        "cell": ["NEUTROPHIL"] * 3 + ["MONOCYTE", "LYMPHOCYTE"],
+        "copies": [10, 10, 10, 50, 20],
+        "share": [0.1, 0.1, 0.1, 0.5, 0.2],
+        "right": [1.0, 1.0, 0.4, 0.06, 1.0],
+    },
+    index=pd.Index([3, 5, 8, 110, 120], name="photo"),
+)
+VARIATION = pd.DataFrame(
+    {"seeds": [0.4, 1.0], "images": [0.7, 1.3], "photos": [5.5, 3.1]}, index=["accuracy", "macro-F1"]
+)
+PICTURE = np.full((48, 64, 3), 200, np.uint8)
+
+
+PREDICTIONS = make()
+WEIGHTS = calibration.draw_photos(PREDICTIONS, 50)
+
+
+def drawn(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def texts(figure: Figure) -> list[str]:
+    return [t.get_text() for axis in figure.axes for t in axis.texts]
+
+
+def test_bars_reach_from_low_to_high_and_dots_sit_at_the_estimates():
+    other = INTERVALS.head(1) - 0.1
+    axis = evaluation.draw_intervals({"one": INTERVALS, "other": other}).axes[0]
+    spans = [[segment[:, 0].tolist() for segment in lines.get_segments()] for lines in axis.collections]
+    assert spans[0] == [[0.7, 0.9], [0.85, 0.95]]
+    assert spans[1] == [pytest.approx([0.6, 0.8])]
+    dots = [line.get_xdata().tolist() for line in axis.lines if line.get_marker() == "o"]
+    assert dots == [[0.8, 0.9], pytest.approx([0.7])]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["Accuracy", "Recall, monocyte"]
+
+
+def test_a_series_that_lacks_a_score_leaves_its_place_empty():
+    axis = evaluation.draw_intervals({"all": INTERVALS, "some": INTERVALS.tail(1)}).axes[0]
+    at = [segment[0, 1] for segment in axis.collections[1].get_segments()]
+    assert len(at) == 1 and round(at[0]) == 1
+
+
+def test_every_photo_is_a_dot_in_its_classs_row_with_its_share_as_area():
+    axis = evaluation.draw_strip(PHOTOS, {110, 5}).axes[0]
+    assert len(axis.collections) == len(CLASSES)
+    for row, (cell, dots) in enumerate(zip(CLASSES, axis.collections, strict=True)):
+        own = PHOTOS[PHOTOS.cell == cell]
+        assert sorted(dots.get_offsets()[:, 0]) == pytest.approx(sorted(own.right))
+        assert (np.abs(dots.get_offsets()[:, 1] - row) < 0.5).all()
+    areas = {cell: dots.get_sizes() for cell, dots in zip(CLASSES, axis.collections, strict=True)}
+    assert areas["MONOCYTE"][0] == pytest.approx(5 * areas["NEUTROPHIL"][0])
+    assert sorted(texts(axis.figure)) == ["110", "5"]
+
+
+@given(st.lists(st.integers(0, 50), max_size=60), st.floats(0.02, 0.3))
+def test_dots_of_a_row_stay_in_it_and_equal_ones_lie_apart(hundredths, width):
+    values = np.sort(np.array(hundredths, float)) / 50
+    offsets = evaluation._fan(values, np.full(len(values), width))
+    assert (np.abs(offsets) <= 0.44 + 1e-9).all()
+    for value in np.unique(values):
+        own = offsets[values == value]
+        assert len(np.unique(own)) == len(own)
+        if len(own) == len(values):
+            assert own.mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_kind_of_variation_without_figures_has_no_bars():
+    axis = evaluation.draw_variation(VARIATION.assign(seeds=np.nan)).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["images", "photos"]
+    whole = evaluation.draw_variation(VARIATION).axes[0]
+    assert [bar.get_width() for bar in whole.patches] == [0.4, 1.0, 0.7, 1.3, 5.5, 3.1]
+    # A kind keeps its colour whether the others are shown or not.
+    assert axis.patches[-1].get_facecolor() == whole.patches[-1].get_facecolor()
+    assert [label.get_text() for label in whole.get_yticklabels()] == ["Accuracy", "Macro-F1"]
+
+
+def test_the_cell_beside_a_photo_is_what_its_box_holds():
+    picture = PICTURE.copy()
+    picture[10:20, 30:50] = 7
+    figure = evaluation.draw_photos_and_cells([("a", picture, (30, 10, 50, 20)), ("b", PICTURE, None)])
+    whole, close, bare, empty = figure.axes
+    np.testing.assert_array_equal(close.images[0].get_array(), picture[10:20, 30:50])
+    assert whole.patches[0].get_bbox().bounds == (30, 10, 20, 10)
+    assert bare.images and not bare.patches and not empty.images
+    assert [axis.get_title(loc="left") for axis in (whole, bare)] == ["a", "b"]
+
+
+def test_photos_that_are_not_here_are_said_not_to_be():
+    assert "not on this machine" in texts(evaluation.draw_photos_and_cells([]))[0]
+
+
+def test_coverage_is_drawn_by_number_of_photos_beside_what_was_promised():
+    table = pd.DataFrame({"images": [0.3, 0.4], "photos": [0.7, 0.9]}, index=pd.Index([4, 71], name="photos"))
+    axis = evaluation.draw_coverage(table, 0.95).axes[0]
+    curves = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
+    assert curves["images"] == [0.3, 0.4] and curves["photos"] == [0.7, 0.9]
+    assert [0.95, 0.95] in curves.values()
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["4", "71"]
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: evaluation.draw_intervals({"one": INTERVALS, "other": INTERVALS}),
+        lambda: evaluation.draw_strip(PHOTOS),
+        lambda: evaluation.draw_strip(PHOTOS.tail(1), [120]),
+        lambda: evaluation.draw_variation(VARIATION),
+        lambda: evaluation.draw_photos_and_cells([("a", PICTURE, (1, 1, 9, 9))] * 3),
+    ],
+)
+def test_figures_can_be_drawn_and_are_as_wide_as_the_text(figure):
+    made = figure()
+    assert made.get_size_inches()[0] == figures.WIDTH
+    assert drawn(made).startswith(b"\x89PNG")
+
+
+def values(axis, label: str) -> np.ndarray:
+    return next(line for line in axis.lines if line.get_label() == label).get_xydata()
+
+
+def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
+    mixes = {"a": np.full(4, 0.25), "b": counting.healthy_mix()}
+    errors = counting.summarise_errors(counting.simulate([(PREDICTIONS, PREDICTIONS)], mixes, (100, 1000), 10))
+    readers = counting.expected_errors(mixes, [100, 1000])
+    figure = evaluation.draw_counting_errors(errors, readers, {counting.COUNTING: "counted"})
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["a", "b"]
+    expected = 100 * errors.error.xs(("b", counting.COUNTING), level=("mix", "way"))
+    np.testing.assert_allclose(values(panels[1], "counted")[:, 1], expected)
+    np.testing.assert_allclose(values(panels[1], "faultless reader")[:, 1], 100 * readers["b"])
+    np.testing.assert_allclose(values(panels[1], "the same, 100 cells")[:, 1], 100 * readers["b"][100])
+    assert drawn(figure)
+
+
+def test_the_least_loss_of_each_curve_is_marked():
+    curve = calibration.losses_by_photo(PREDICTIONS).sum(axis=0) / len(PREDICTIONS)
+    figure = evaluation.draw_temperatures({"validation": curve}, Interval(1, 0.8, 1.5))
+    axis = figure.axes[0]
+    dots = [line.get_xydata() for line in axis.lines if line.get_marker() == "o"]
+    assert len(dots) == 1
+    assert dots[0][0, 0] == pytest.approx(calibration.fit_temperature(PREDICTIONS), rel=0.02)
+    assert dots[0][0, 1] == curve.min()
+    low, high = axis.get_ylim()
+    assert low < curve.min() < high
+    assert drawn(figure)
+
+
+def test_reliability_has_a_panel_for_each_and_a_bar_for_each_bin():
+    table = calibration.reliability(PREDICTIONS, WEIGHTS, 5)
+    figure = evaluation.draw_reliability({"known": table, "new": table})
+    assert [axis.get_title() for axis in figure.axes] == ["known", "new"]
+    points = figure.axes[1].lines[1].get_xydata()
+    np.testing.assert_allclose(points[:, 1], table.accuracy)
+    np.testing.assert_allclose(points[:, 0], table.confidence.clip(upper=0.9999))
+    assert len(figure.axes[1].collections[0].get_segments()) == 5
+    assert drawn(figure)
+
+
+def test_the_share_decided_runs_to_the_whole():
+    table = calibration.risk_coverage(PREDICTIONS, WEIGHTS, 10)
+    figure = evaluation.draw_risk_coverage({"TEST": table}, 0.9)
+    np.testing.assert_allclose(values(figure.axes[0], "TEST"), table[["share", "accuracy"]])
+    assert (values(figure.axes[0], "wanted")[:, 1] == 0.9).all()
+    assert drawn(figure)
+
+
+def test_every_photo_is_a_dot_in_its_class():
+    some = PREDICTIONS.take(PREDICTIONS.labels != 2)
+    table = conformal.mean_by_photo(some.right, some)
+    figure = evaluation.draw_coverage_of_photos({"one": table, "other": table.iloc[:1]}, 0.9)
+    dots = [[len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes]
+    assert dots == [[6, 0, 6, 6], [1, 0, 0, 0]]
+    assert drawn(figure)
+
+
+def test_ways_of_counting_are_beneath_each_other_from_the_first_down():
+    shares = counting.describe_reader(counting.healthy_mix())
+    table = pd.concat({"reader": shares, "network": 1.1 * shares}).swaplevel()
+    figure = evaluation.draw_differential(table, counting.REFERENCE, counting.healthy_mix())
+    assert [axis.get_title() for axis in figure.axes] == [cell.capitalize() for cell in CLASSES]
+    axis = figure.axes[1]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["reader", "network"]
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]
+    dots = next(line for line in axis.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(dots.get_xdata(), [0.025, 0.0275])
+    assert drawn(figure)

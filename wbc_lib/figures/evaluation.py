@@ -1,0 +1,346 @@
+"""Figures of what predictions are worth: intervals, calibration, conformal sets, counts. Data in, a Figure out."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation.calibration import TEMPERATURES
+from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, VALIDATION, new_figure, nice
+
+#: Ways of computing an interval; validation and TEST; ways of counting.
+_INTERVALS = ("#999999", "#0072B2", "#D55E00", "#009E73")
+_PARTS = (VALIDATION, TEST)
+_WAYS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7")
+#: Dots of the strip plot closer than this, in share right, are set beside each other.
+_BIN = 0.03
+#: Area, in points squared, of a dot that stood for all of TEST; height of a class's row in points.
+_AREA, _ROW = 2500, 68
+
+
+def draw_intervals(series: Mapping[str, pd.DataFrame], xlabel: str = "score") -> Figure:
+    """Show intervals of the same scores, computed in several ways, beneath each other.
+
+    Parameters
+    ----------
+    series : mapping of str to DataFrame
+        By way, up to four: a row per score with ``estimate``, ``low`` and ``high``, 0 to 1; some may lack a score.
+    xlabel : str
+    """
+    scores = list(dict.fromkeys(score for table in series.values() for score in table.index))
+    figure, axes = new_figure((0.16 * len(series) + 0.24) * len(scores) + 0.9)
+    axis = axes[0, 0]
+    step = 0.7 / len(series)
+    for i, ((name, table), colour) in enumerate(zip(series.items(), _INTERVALS, strict=False)):
+        at = np.array([scores.index(score) for score in table.index]) + (i - (len(series) - 1) / 2) * step
+        axis.hlines(at, table.low, table.high, color=colour, lw=3.2, label=name)
+        axis.plot(table.estimate, at, "o", color="white", mec=colour, ms=5)
+    axis.set_yticks(range(len(scores)), [_start(score) for score in scores])
+    axis.set(xlabel=xlabel, ylim=(len(scores) - 0.5, -0.5), xlim=(None, 1.005))
+    axis.grid(axis="y", visible=False)
+    for line in np.arange(0.5, len(scores) - 1):
+        axis.axhline(line, color="#E4E4E4", lw=0.8)
+    figure.legend(loc="outside lower center", ncols=min(2, len(series)), fontsize=8)
+    return figure
+
+
+def _start(score: str) -> str:
+    return score[0].upper() + score[1:]
+
+
+def draw_strip(photos: pd.DataFrame, named: Collection[int] = ()) -> Figure:
+    """Show every photo as a dot: how many of its copies are recognised; the area is its share of TEST.
+
+    Parameters
+    ----------
+    photos : DataFrame
+        Indexed by ``photo``: ``cell``, ``copies``, ``share`` (of TEST's images, 0 to 1) and ``right`` (of the copies,
+        0 to 1).
+    named : collection of int
+        Photos whose number is written beside their dot.
+    """
+    figure, axes = new_figure(4.6)
+    axis = axes[0, 0]
+    for row, cell in enumerate(CLASSES):
+        of_class = photos[photos.cell == cell].sort_values("right")
+        areas = _AREA * of_class.share
+        offsets = _fan(of_class.right.to_numpy(), np.sqrt(areas.to_numpy()) / _ROW)
+        axis.scatter(of_class.right, row + offsets, s=areas, color=CLASS_COLOURS[cell], alpha=0.75, lw=0.5, ec="white")
+        for (photo, right), offset, area in zip(of_class.right.items(), offsets, areas, strict=True):
+            if photo in named:
+                beside = (np.sqrt(area) / 2 + 2, 0)
+                axis.annotate(
+                    str(photo), (right, row + offset), beside, textcoords="offset points", va="center", fontsize=7
+                )
+    axis.set_yticks(range(len(CLASSES)), [nice(cell) for cell in CLASSES])
+    axis.set(xlabel="share of the photo's copies predicted right", xlim=(-0.04, 1.08), ylim=(len(CLASSES) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def _fan(values: NDArray[np.floating], widths: NDArray[np.floating]) -> NDArray[np.float64]:
+    # Offsets within a row's band, of ascending values: dots of nearly the same value are set beside each other.
+    offsets, start = np.zeros(len(values)), 0
+    while start < len(values):
+        stop = start + int(np.searchsorted(values[start:], values[start] + _BIN, side="right"))
+        if stop - start > 1:
+            reach = min(0.44, widths[start:stop].mean() * (stop - start - 1) / 2)
+            offsets[start:stop] = np.linspace(-reach, reach, stop - start)
+        start = stop
+    return offsets
+
+
+def draw_variation(table: pd.DataFrame) -> Figure:
+    """Show standard deviations of scores by what is varied, a group of bars per score.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row per score, a column per kind of variation, in points; NaN where there is none to show.
+    """
+    shown = table.dropna(axis="columns", how="all")
+    figure, axes = new_figure(0.17 * table.size + 0.9)
+    axis = axes[0, 0]
+    step = 0.8 / shown.shape[1]
+    colours = dict(zip(table.columns, ("#E69F00", "#999999", "#0072B2"), strict=True))
+    for i, (name, column) in enumerate(shown.items()):
+        at = np.arange(len(shown)) + (i - (shown.shape[1] - 1) / 2) * step
+        bars = axis.barh(at, column, height=0.9 * step, color=colours[name], label=name)
+        axis.bar_label(bars, [f"{value:.1f}" for value in column], padding=3, fontsize=8)
+    axis.set_yticks(range(len(shown)), [_start(score) for score in shown.index])
+    axis.set(xlabel="standard deviation, points", ylim=(len(shown) - 0.5, -0.5))
+    axis.margins(x=0.08)
+    axis.grid(axis="y", visible=False)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def draw_photos_and_cells(
+    pictures: Sequence[tuple[str, NDArray[np.uint8], tuple[int, int, int, int] | None]],
+) -> Figure:
+    """Show photos with the box of their white cell, and that cell enlarged beside each.
+
+    Parameters
+    ----------
+    pictures : sequence of (title, image, box)
+        Image: uint8 (height, width, RGB). Box: xmin, ymin, xmax, ymax in its pixels, ``None`` if it has none. Of no
+        pictures a sentence is drawn.
+    """
+    if not pictures:
+        figure, axes = new_figure(0.6)
+        axes[0, 0].set_axis_off()
+        axes[0, 0].text(0, 0.5, "The photos behind these results are not on this machine.", va="center")
+        return figure
+    rows = -(-len(pictures) // 2)
+    figure, axes = new_figure(1.75 * rows, rows, 4, width_ratios=[4, 3, 4, 3])
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for (title, image, box), (whole, close) in zip(pictures, axes.reshape(-1, 2), strict=False):
+        whole.imshow(image)
+        whole.set_title(title, loc="left", fontsize=8)
+        if box is not None:
+            xmin, ymin, xmax, ymax = box
+            size = (xmax - xmin, ymax - ymin)
+            whole.add_patch(Rectangle((xmin, ymin), *size, fill=False, lw=1.4, ec=BOX_COLOURS["WBC"]))
+            close.imshow(image[ymin:ymax, xmin:xmax], interpolation="bicubic")
+    return figure
+
+
+def draw_coverage(table: pd.DataFrame, promised: float) -> Figure:
+    """Show how often intervals hold the truth, by the number of photos they are made from.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Indexed by the number of photos, a column per way of computing them, 0 to 1.
+    promised : float
+        What the intervals claim, 0 to 1.
+    """
+    figure, axes = new_figure(2.6)
+    axis = axes[0, 0]
+    axis.axhline(promised, color=GREY, ls=":", lw=1)
+    axis.text(1.5, promised + 0.015, "promised", color=GREY, fontsize=8, ha="center")
+    for (name, column), colour in zip(table.items(), _INTERVALS, strict=False):
+        axis.plot(range(len(table)), column, "o-", color=colour, label=name)
+    axis.set_xticks(range(len(table)), [str(n) for n in table.index])
+    axis.set(xlabel="photos", ylabel="intervals that hold the truth", ylim=(0, 1.08))
+    axis.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def draw_reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Show accuracy against stated confidence, a panel per set of predictions; on the dotted line it is deserved.
+
+    Confidence is drawn on a scale that spreads what is nearly certain; beyond 99.99 % it is put at the edge.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        By title, as `calibration.reliability` gives it.
+    """
+    figure, axes = new_figure(2.9, 1, len(tables), sharey=True)
+    for axis, (title, table), colour in zip(axes[0], tables.items(), _PARTS, strict=False):
+        deserved = np.linspace(0.2, 0.9999, 2000)
+        at = np.minimum(table.confidence, 0.9999)
+        axis.plot(deserved, deserved, ls=":", color=GREY)
+        axis.vlines(at, table.low, table.high, color=colour, alpha=0.45, lw=2.5)
+        axis.plot(at, table.accuracy, "o-", color=colour, ms=4, lw=1, clip_on=False)
+        axis.set_xscale("logit")
+        axis.set(title=title, xlabel="stated confidence", xlim=(0.2, 0.99993), ylim=(0, 1.02))
+        axis.set_xticks([0.5, 0.9, 0.99, 0.999, 0.9999], ["50%", "90%", "99%", "99.9%", "99.99%"], fontsize=8)
+        axis.minorticks_off()
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0, 0].set_ylabel("share that is right")
+    return figure
+
+
+def draw_temperatures(losses: Mapping[str, NDArray[np.floating]], needed: Interval) -> Figure:
+    """Show the mean loss over the temperature, its minima, and where TEST's may lie.
+
+    Parameters
+    ----------
+    losses : mapping of str to ndarray of float, shape (temperatures,)
+        By name, at each of `calibration.TEMPERATURES`.
+    needed : Interval
+        Of the temperature that TEST needs.
+    """
+    figure, axes = new_figure(2.7)
+    axis = axes[0, 0]
+    axis.axvspan(needed.low, needed.high, color=GREY, alpha=0.15, lw=0, label="TEST's least, if photos were drawn anew")
+    for (name, curve), colour in zip(losses.items(), _PARTS, strict=False):
+        best = int(np.argmin(curve))
+        axis.plot(TEMPERATURES, curve, color=colour, label=name)
+        axis.plot(TEMPERATURES[best], curve[best], "o", color=colour)
+    axis.axvline(1, ls=":", color=GREY)
+    least = min(curve.min() for curve in losses.values())
+    most = max(np.interp(1, TEMPERATURES, curve) for curve in losses.values())
+    axis.set(xscale="log", xlim=(0.5, 8), ylim=(0.85 * least, 1.25 * most), xlabel="temperature", ylabel="mean loss")
+    axis.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1 (as trained)", "2", "4", "8"])
+    axis.minorticks_off()
+    axis.legend(fontsize=8)
+    return figure
+
+
+def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Figure:
+    """Show the accuracy among the surest images over the share that is decided, with its interval.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        By name, as `calibration.risk_coverage` gives it.
+    wanted : float
+        Accuracy that is asked for, 0 to 1: a line.
+    """
+    figure, axes = new_figure(2.9)
+    axis = axes[0, 0]
+    for (name, table), colour in zip(tables.items(), _PARTS, strict=False):
+        axis.plot(table.share, table.accuracy, color=colour, label=name)
+        axis.fill_between(table.share, table.low, table.high, color=colour, alpha=0.15, lw=0)
+    axis.axhline(wanted, ls=":", color=GREY, label="wanted")
+    floor = min(table.low.min() for table in tables.values())
+    axis.set(xlabel="share decided automatically, surest first", ylabel="accuracy among them")
+    axis.set(xlim=(0, 1.01), ylim=(max(0, floor - 0.02), 1.005))
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+def draw_coverage_of_photos(tables: Mapping[str, pd.DataFrame], promised: float) -> Figure:
+    """Show, for each photo, how many of its copies have a set that holds the true class, a panel per calibration.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        By title, as `conformal.mean_by_photo` gives it.
+    promised : float
+        Coverage that the sets promise, 0 to 1.
+    """
+    figure, axes = new_figure(2.9, 1, len(tables), sharey=True)
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        for column, cell in enumerate(CLASSES):
+            means = np.sort(table.loc[table.cell == cell, "mean"])
+            places = column + (np.linspace(-0.36, 0.36, len(means)) if len(means) > 1 else np.zeros(len(means)))
+            axis.plot(places, means, "o", color=CLASS_COLOURS[cell], ms=3.5, alpha=0.8)
+        axis.axhline(promised, ls=":", color=GREY)
+        axis.set_xticks(range(len(CLASSES)), [nice(cell)[:5] + "." for cell in CLASSES])
+        axis.set_title(title)
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0, 0].set(ylabel="copies whose set holds the truth", ylim=(-0.03, 1.03))
+    return figure
+
+
+def draw_differential(counts: pd.DataFrame, reference: Mapping[str, tuple[float, float]], mix: NDArray) -> Figure:
+    """Show what different counts say of the same blood, a panel per class.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        A row per class and way of counting, indexed by both: ``mean``, ``low`` and ``high``, shares 0 to 1.
+    reference : mapping of str to (float, float)
+        From and to, by class: shaded.
+    mix : ndarray of float, shape (4,)
+        The truth: a line.
+    """
+    ways = list(counts.index.get_level_values(1).unique())
+    figure, axes = new_figure(0.24 * len(ways) + 1.35, 1, len(CLASSES), sharey=True)
+    for axis, cell, truth in zip(axes[0], CLASSES, mix, strict=True):
+        shares = counts.loc[cell].loc[ways]
+        axis.axvspan(*reference[cell], color=CLASS_COLOURS[cell], alpha=0.15, lw=0)
+        axis.axvline(truth, color=CLASS_COLOURS[cell], lw=1)
+        axis.hlines(range(len(ways)), shares.low, shares.high, color=TEST, lw=1.5)
+        axis.plot(shares["mean"], range(len(ways)), "o", color=TEST, ms=4.5)
+        axis.set_title(nice(cell), color=CLASS_COLOURS[cell], fontweight="bold", fontsize=9)
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.margins(x=0.12)
+        axis.locator_params(axis="x", nbins=4)
+    axes[0, 0].set_yticks(range(len(ways)), ways)
+    axes[0, 0].set_ylim(len(ways) - 0.5, -0.5)
+    return figure
+
+
+def draw_counting_errors(errors: pd.DataFrame, readers: pd.DataFrame, ways: Mapping[str, str]) -> Figure:
+    """Show the error of the estimated mix over the number of cells counted, a panel per mix.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        As `counting.summarise_errors` gives it; shares of the cells, 0 to 1.
+    readers : DataFrame
+        As `counting.expected_errors` gives it; has a row for 100 cells.
+    ways : mapping of str to str
+        Ways of estimating to show, and what to call each; the first is shown with the middle 95 % of its errors.
+    """
+    columns = 3
+    rows = -(-(readers.shape[1] + 1) // columns)
+    figure, axes = new_figure(2.2 * rows, rows, columns, sharex=True, sharey=True)
+    for axis, mix in zip(axes.flat, readers, strict=False):
+        axis.plot(readers.index, 100 * readers[mix], color=GREY, ls="--", lw=1, label="faultless reader")
+        axis.axhline(100 * readers[mix][100], color=GREY, lw=1, ls=":", label="the same, 100 cells")
+        for i, ((way, name), colour) in enumerate(zip(ways.items(), _WAYS, strict=False)):
+            curve = errors.xs((mix, way), level=("mix", "way"))
+            axis.plot(curve.index, 100 * curve.error, "o-", color=colour, ms=3, lw=1.3, label=name)
+            if i == 0:
+                axis.fill_between(curve.index, 100 * curve.low, 100 * curve.high, color=colour, alpha=0.15, lw=0)
+        axis.set(xscale="log", yscale="log")
+        axis.set_title(mix, fontsize=9)
+        _plain_ticks(axis)
+    for axis in axes.flat[readers.shape[1] :]:
+        axis.set_axis_off()
+    axes.flat[readers.shape[1]].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", fontsize=8)
+    figure.supxlabel("cells counted", fontsize=9)
+    figure.supylabel("cells in the wrong pile, of 100", fontsize=9)
+    return figure
+
+
+def _plain_ticks(axis: Axes) -> None:
+    axis.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
+    axis.set_xticks([100, 1000, 10_000], ["100", "1,000", "10,000"], fontsize=8)
+    axis.minorticks_off()
