@@ -24,7 +24,7 @@ from wbc_lib.errors import KilledError
 from wbc_lib.training.runs import Store
 
 #: Seconds within which everything is to have ended.
-LIMIT = 5
+LIMIT = 10  # five on an idle machine
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 BOTH = pytest.mark.parametrize("number", CODES, ids=lambda n: n.name)
 
