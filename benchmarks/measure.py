@@ -4,7 +4,7 @@
 
 Ways of doing one thing take turns, A B C A B C, so that whatever else the machine does meets all of them alike; every
 turn is a process of its own. Leave the machine idle: all parts take about half an hour on two cores. With ``--record``
-every value goes to ``record.json``, from which the book's page on speed is made; a figure that is not measured again
+every value goes to ``record.json``, which the book's page on reproducing it shows; a figure that is not measured again
 stays there.
 """
 
@@ -66,8 +66,8 @@ class Sizes:
     pages: tuple[str, ...] = ()  # of the book; all if none is named
 
 
-#: For a check that every part runs; the figures mean nothing. Its pages link to each other only.
-SMALL = Sizes(64, 32, 2, 2, pages=("book/runs", "book/glossary", "book/references"))
+#: For a check that every part runs; the figures mean nothing. The first page is made here, and none links to others.
+SMALL = Sizes(64, 32, 2, 2, pages=("book/small", "book/glossary", "book/references"))
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,7 @@ def build_book(folder: str, data: str, state: str, pages: Sequence[str] = ()) ->
         shutil.copytree(ROOT, root, ignore=left_out)
         (root / "results").symlink_to(paths.results().resolve(), target_is_directory=True)
         if pages:
-            lines = ["format: jb-book", f"root: {pages[0]}", "chapters:", *(f"  - file: {page}" for page in pages[1:])]
-            (root / "_toc.yml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            _cut_down(root, pages)
     elif state == "changed":
         listed = (root / "_toc.yml").read_text(encoding="utf-8")
         chapters = [p for p in sorted((root / "book").glob("*.ipynb")) if f"book/{p.stem}\n" in listed]
@@ -222,6 +221,23 @@ def build_book(folder: str, data: str, state: str, pages: Sequence[str] = ()) ->
     started = time.perf_counter()
     subprocess.run(command, cwd=root, env=environment, check=True, stdout=sys.stderr)
     return {"seconds": time.perf_counter() - started}
+
+
+def _cut_down(root: Path, pages: Sequence[str]) -> None:
+    # A book of these pages alone, the first of them written here: it opens the study and says nothing.
+    import nbformat
+    import yaml
+
+    lines = ["format: jb-book", f"root: {pages[0]}", "chapters:", *(f"  - file: {page}" for page in pages[1:])]
+    (root / "_toc.yml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    config["sphinx"]["config"]["moved_pages"] = {}
+    (root / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    given = nbformat.v4.new_code_cell('DATA = ""\nPROFILE = "quick"', metadata={"tags": ["parameters"]})
+    opened = "from wbc_lib.book.chapter import open_chapter\n\nstudy = open_chapter(DATA, PROFILE)"
+    cells = [nbformat.v4.new_markdown_cell("# Small"), given, nbformat.v4.new_code_cell(opened)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / f"{pages[0]}.ipynb")
 
 
 def import_module(module: str) -> Figures:

@@ -1,4 +1,4 @@
-"""The commands for many machines, as the page on speed gives them."""
+"""The commands for many machines, as the page on reproducing gives them."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from wbc_lib.training.runs import Store
 
 def commands() -> list[list[str]]:
     """The command lines for many machines, each as its words."""
-    cells = json.loads((paths.BOOK / "speed.ipynb").read_text())["cells"]
+    cells = json.loads((paths.BOOK / "reproduce.ipynb").read_text())["cells"]
     text = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
     lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).replace("\\\n", " ")
     found = re.findall(r"(?:\.venv/bin/)?\b(wbc train|dask scheduler|dask worker)\b([^\n\"&|#]*)", lines)
@@ -50,7 +50,7 @@ def test_every_command_on_the_page_names_options_that_exist():
             assert context.params["profile"] == "paper" and context.params["threads"] == 2
             assert train.parse_seeds(context.params["seeds"]) == tuple(range(3000))
             assert context.params["names"] == ["final+fold-{1..5}"]
-    assert seen == set(known) and len(commands()) >= 9
+    assert seen == set(known) and len(commands()) == 7
 
 
 @pytest.mark.slow

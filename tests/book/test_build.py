@@ -88,7 +88,17 @@ def find_violations(tab, rules: tuple[str, ...] = ()) -> list[tuple[str, str]]:
 
 
 #: A page of each kind: prose, tables, what answers to a hand, a list.
-KINDS = ["index", "8-results", "b3-certainty", "explore", "gallery", "try-a-cell", "runs", "glossary", "references"]
+KINDS = [
+    "index",
+    "8-results",
+    "b3-certainty",
+    "explore",
+    "gallery",
+    "try-a-cell",
+    "reproduce",
+    "glossary",
+    "references",
+]
 
 
 def find_violations_on(pages: list[str], site: Path, browser) -> list[tuple[str, ...]]:

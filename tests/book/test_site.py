@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -269,3 +270,43 @@ def test_what_is_gone_from_a_page_is_named(small_site, gone, said):
 def test_a_page_or_picture_that_is_missing_or_empty_is_named(small_site, name, damage):
     damage(small_site / name)
     assert len(site.find_faults(small_site, ["a"], small_site)) == 1
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """Write redirects among two pages that are there; returns the folder of the pages."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "new.html").write_text('<h1 id="top">New</h1><h2 id="a-place">A place</h2>')
+
+    def write(pages: dict[str, str]) -> Path:
+        builder = SimpleNamespace(get_target_uri=lambda page: f"{page}.html")
+        config, env = SimpleNamespace(moved_pages=pages), SimpleNamespace(found_docs={"book/new", "book/other"})
+        site.write_redirects(SimpleNamespace(config=config, env=env, builder=builder, outdir=tmp_path), None)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("new", "asked", "reached"),
+    [
+        ("book/new", "old.html", "new.html"),
+        ("book/new#a-place", "old.html", "new.html#a-place"),
+        ("book/new#a-place", "old.html#run-1", "new.html#run-1"),
+    ],
+)
+@pytest.mark.parametrize("scripts", [True, False])
+def test_an_old_address_leads_to_the_new_one_and_to_the_place_on_it(browser, moved, new, asked, reached, scripts):
+    folder = moved({"book/old": new}) / "book"
+    tab = browser.new_context(java_script_enabled=scripts).new_page()
+    tab.goto(f"{folder.as_uri()}/{asked}")
+    tab.wait_for_url("**/new.html*")
+    alone = new.replace("book/new", "new.html")  # without scripts nothing knows what was asked for
+    assert tab.url.rpartition("/")[2] == (reached if scripts else alone)
+    tab.close()
+
+
+@pytest.mark.parametrize("pages", [{"book/old": "book/gone"}, {"book/new": "book/new"}, {"book/old": "book/new#gone"}])
+def test_an_old_address_that_leads_nowhere_stops_the_build(moved, pages):
+    with pytest.raises(Exception, match="which is not so"):
+        moved(pages)

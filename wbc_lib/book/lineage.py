@@ -26,7 +26,7 @@ from wbc_lib.training.runs import Run, Store
 #: Type of the output in which a cell names the runs and files that it read.
 MIME = "application/vnd.wbc.read+json"
 #: The page that lists every run, beside the chapters, and what its anchors begin with.
-PAGE, ANCHOR = "runs.html", "run-"
+PAGE, ANCHOR = "reproduce.html", "run-"
 _NOTE = '<details class="wbc-trace">'
 _FOLD = Template(
     _NOTE

@@ -235,19 +235,30 @@ def _called(node: ast.AST) -> str:
 
 
 def write_redirects(app: Any, error: Exception | None) -> None:
-    """Let old addresses of pages, ``moved_pages`` in ``_config.yml``, lead to new ones; for ``build-finished``."""
+    """Let old addresses of pages, ``moved_pages`` in ``_config.yml``, lead to new ones; for ``build-finished``.
+
+    A new address may name a place on its page, after a ``#``. A place that the old address named goes first.
+    """
     from sphinx.errors import ConfigError
 
     for old, new in {} if error else app.config.moved_pages.items():
-        if new not in app.env.found_docs or old in app.env.found_docs:
+        page, _, place = new.partition("#")
+        made = Path(app.outdir) / f"{page}.html"
+        is_there = page in app.env.found_docs and old not in app.env.found_docs
+        if not is_there or (place and f'id="{place}"' not in made.read_text(encoding="utf-8")):
             raise ConfigError(f"moved_pages of _config.yml says that {old} is now {new}, which is not so.")
-        target = posixpath.relpath(app.builder.get_target_uri(new), posixpath.dirname(old) or ".")
-        page = (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{old} has moved</title>'
-            f'<meta http-equiv="refresh" content="0; url={target}"><meta name="robots" content="noindex"></head>'
-            f'<body><p>This page has moved <a href="{target}">to another address</a>.</p></body></html>\n'
-        )
-        paths.write_text(Path(app.outdir) / f"{old}.html", page)
+        target = posixpath.relpath(app.builder.get_target_uri(page), posixpath.dirname(old) or ".")
+        named = f"#{place}" if place else ""
+        paths.write_text(Path(app.outdir) / f"{old}.html", _REDIRECT.format(old=old, target=target, named=named))
+
+
+#: The script goes first, since it alone knows which place on the page was asked for.
+_REDIRECT = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{old} has moved</title>'
+    "<script>location.replace('{target}' + (location.hash || '{named}'))</script>"
+    '<meta http-equiv="refresh" content="0; url={target}{named}"><meta name="robots" content="noindex"></head>'
+    '<body><p>This page has moved <a href="{target}{named}">to another address</a>.</p></body></html>\n'
+)
 
 
 def setup(app: Any) -> dict[str, Any]:
