@@ -57,6 +57,12 @@ def test_bars_reach_from_low_to_high_and_dots_sit_at_the_estimates():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["Accuracy", "Recall, monocyte"]
 
 
+def test_differences_may_be_of_any_size_and_a_line_marks_where_there_is_none():
+    axis = evaluation.draw_intervals({"by image": 100 * INTERVALS}, "points", are_differences=True).axes[0]
+    assert axis.get_xlim()[1] > 95
+    assert [line.get_xdata() for line in axis.lines if line.get_marker() != "o"][0] == [0, 0]
+
+
 def test_a_series_that_lacks_a_score_leaves_its_place_empty():
     axis = evaluation.draw_intervals({"all": INTERVALS, "some": INTERVALS.tail(1)}).axes[0]
     at = [segment[0, 1] for segment in axis.collections[1].get_segments()]

@@ -58,16 +58,18 @@ class Evidence:
         return comparison.compare(self.photos[one], self.photos[other])
 
 
-def gather(study: Study, also: Iterable[str] = ()) -> Evidence:
+def gather(study: Study, names: Iterable[str] = EXPERIMENTS, also: Iterable[str] = ()) -> Evidence:
     """Read every run that a claim needs; what is not recorded and cannot be trained stays empty.
 
     Parameters
     ----------
     study : Study
+    names : iterable of str
+        Experiments; by default all, which takes long where they have to be trained.
     also : iterable of str
         Variations of experiments to read as well, if they are recorded.
     """
-    runs: dict[str, list[Run]] = {name: study.runs(name, optional=True) for name in EXPERIMENTS}
+    runs: dict[str, list[Run]] = {name: study.runs(name, optional=True) for name in names}
     runs |= {name: study.recorded(name) for name in (*_VARIATIONS, *also)}
     photos = sorted(study.provenance.photo.unique())
     groups = pd.Series(overlaps.group(photos, study.pairs), photos)

@@ -25,7 +25,9 @@ _BIN = 0.03
 _AREA, _ROW = 2500, 68
 
 
-def draw_intervals(series: Mapping[str, pd.DataFrame], xlabel: str = "score") -> Figure:
+def draw_intervals(
+    series: Mapping[str, pd.DataFrame], xlabel: str = "score", *, are_differences: bool = False
+) -> Figure:
     """Show intervals of the same scores, computed in several ways, beneath each other.
 
     Parameters
@@ -33,6 +35,8 @@ def draw_intervals(series: Mapping[str, pd.DataFrame], xlabel: str = "score") ->
     series : mapping of str to DataFrame
         By way, up to four: a row per score with ``estimate``, ``low`` and ``high``, 0 to 1; some may lack a score.
     xlabel : str
+    are_differences : bool
+        Whether they are differences, of any size: a line marks where there is none.
     """
     scores = list(dict.fromkeys(score for table in series.values() for score in table.index))
     figure, axes = new_figure((0.16 * len(series) + 0.24) * len(scores) + 0.9)
@@ -43,7 +47,11 @@ def draw_intervals(series: Mapping[str, pd.DataFrame], xlabel: str = "score") ->
         axis.hlines(at, table.low, table.high, color=colour, lw=3.2, label=name)
         axis.plot(table.estimate, at, "o", color="white", mec=colour, ms=5)
     axis.set_yticks(range(len(scores)), [_start(score) for score in scores])
-    axis.set(xlabel=xlabel, ylim=(len(scores) - 0.5, -0.5), xlim=(None, 1.005))
+    axis.set(xlabel=xlabel, ylim=(len(scores) - 0.5, -0.5))
+    if are_differences:
+        axis.axvline(0, color=GREY, lw=1)
+    else:
+        axis.set_xlim(None, 1.005)
     axis.grid(axis="y", visible=False)
     for line in np.arange(0.5, len(scores) - 1):
         axis.axhline(line, color="#E4E4E4", lw=0.8)
