@@ -29,6 +29,7 @@ lint: $(VENV)/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
 	@$(BIN)/nbstripout --verify book/*.ipynb
 
 format: $(VENV)/ready
@@ -42,7 +43,7 @@ lock:
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
 
 clean:
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # The environment is ready once this file is newer than what it was made from.
 $(VENV)/ready: requirements.lock pyproject.toml

@@ -228,10 +228,10 @@ def _hash_surroundings(study: Study) -> str:
         digest.update((paths.ROOT / name).read_bytes())
     for folder in dict.fromkeys([*folders, *study.store.roots]):
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name = path.relative_to(folder)
+            within = path.relative_to(folder)
             # Temporary files and the state of unfinished trainings have hidden names.
-            if not any(part.startswith((".", "__pycache__")) for part in name.parts):
-                digest.update(f"{name.as_posix()} {hash_file(path)}\n".encode())
+            if not any(part.startswith((".", "__pycache__")) for part in within.parts):
+                digest.update(f"{within.as_posix()} {hash_file(path)}\n".encode())
     return digest.hexdigest()
 
 

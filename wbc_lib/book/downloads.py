@@ -195,7 +195,7 @@ def as_download(chapter: Notebook, address: Address | None) -> Notebook:
     """
     source = _INSTALL.format(url=address.url) if address else _EXPLAIN
     metadata = {"tags": [SETUP, "remove-cell"], "jupyter": {"source_hidden": True}, "cellView": "form"}
-    first = {"cell_type": "code", "id": SETUP, "metadata": metadata, "source": source}
+    first: dict[str, Any] = {"cell_type": "code", "id": SETUP, "metadata": metadata, "source": source}
     first |= {"execution_count": None, "outputs": []}
     download = copy.deepcopy(chapter)
     rest = [cell for cell in download["cells"] if SETUP not in cell["metadata"].get("tags", [])]

@@ -102,7 +102,8 @@ def link_terms(app: Any, doctree: nodes.document, docname: str) -> None:
     if docname == PAGE or PAGE not in app.env.found_docs:
         return
     terms = {t: d for t, d in read_definitions(app.env.get_doctree(PAGE)).items() if t not in NOT_LINKED}
-    pattern, linked = compile_terms(list(terms)), set()
+    pattern = compile_terms(list(terms))
+    linked: set[str] = set()
     page = app.builder.get_relative_uri(docname, PAGE)
     for text in _find_prose(doctree):
         pieces = split_text(text.astext(), pattern, terms, linked)

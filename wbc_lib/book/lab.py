@@ -138,8 +138,7 @@ def write_kernel(folder: Path) -> Path:
     target = folder / "kernels" / "python3" / "kernel.json"
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     described = {"argv": command, "display_name": "Python 3 (white blood cells)", "language": "python"}
-    described["metadata"] = {"debugger": True}
-    paths.write_text(target, json.dumps(described, indent=1))
+    paths.write_text(target, json.dumps(described | {"metadata": {"debugger": True}}, indent=1))
     return target
 
 

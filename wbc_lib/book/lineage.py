@@ -83,6 +83,7 @@ def watch(shell: InteractiveShell, store: Store) -> WatchedStore:
     watched = WatchedStore(store)
     folders = (paths.results().resolve(), paths.ROOT / "results", paths.ROOT / "benchmarks")
     files: list[str] = []
+    n_runs = 0
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str | os.PathLike):
@@ -100,7 +101,6 @@ def watch(shell: InteractiveShell, store: Store) -> WatchedStore:
         n_runs = len(watched.read)
         files.clear()
 
-    n_runs = 0
     sys.addaudithook(note)
     shell.events.register("post_run_cell", report)
     return watched

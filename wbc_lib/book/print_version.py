@@ -48,7 +48,7 @@ def write(site: Path, pages: Sequence[str], title: str, kept: Path) -> Path:
     slugs = {page: page.rsplit("/", 1)[-1] for page in pages}
     sections = [_take_over(site, page, slugs, kept / f"{slug}.html") for page, slug in slugs.items()]
     contents = "".join(
-        f'<li><a href="#{slug}">{_TITLE.search(section).group(1)}</a></li>'
+        f'<li><a href="#{slug}">{_TITLE.findall(section)[0]}</a></li>'
         for slug, section in zip(slugs.values(), sections, strict=True)
     )
     basis = _BASIS.search(sections[0])
@@ -78,7 +78,7 @@ def _take_over(site: Path, page: str, slugs: dict[str, str], kept: Path) -> str:
         section = kept.read_text(encoding="utf-8")
         if section.startswith(names):
             return section
-    article = BeautifulSoup(source.read_text(encoding="utf-8"), "html.parser").select_one("article.bd-article")
+    (article,) = BeautifulSoup(source.read_text(encoding="utf-8"), "html.parser").select("article.bd-article")
     _strip(article)
     _move(article, page, slugs)
     section = f'{names}<section class="page" id="{slugs[page]}">{article.decode_contents()}</section>'
@@ -108,16 +108,17 @@ def _move(article: Tag, page: str, slugs: dict[str, str]) -> None:
             if name in part.attrs:
                 del part[name]
     for part in article.find_all(src=True):
-        part["src"] = _resolve(folder, part["src"])
+        part["src"] = _resolve(folder, str(part["src"]))
     for link in article.find_all("a", href=True):
-        target, _, anchor = link["href"].partition("#")
+        address = str(link["href"])
+        target, _, anchor = address.partition("#")
         if re.match(r"[a-z]+:", target):
             continue
         page_of = _resolve(folder, target).removesuffix(".html") if target else page
         if page_of in slugs:
             link["href"] = f"#{slugs[page_of]}--{anchor}" if anchor else f"#{slugs[page_of]}"
         elif target:
-            link["href"] = _resolve(folder, link["href"])
+            link["href"] = _resolve(folder, address)
 
 
 def _resolve(folder: str, target: str) -> str:

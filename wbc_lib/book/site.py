@@ -176,7 +176,7 @@ def _find_faults_on(path: Path, source: Path) -> Iterator[str]:
     if article is None:
         yield "it is no page of the book."
         return
-    pictures = [image["src"] for image in article.find_all("img", src=True)]
+    pictures = [str(image["src"]) for image in article.find_all("img", src=True)]
     for picture in (p for p in pictures if not re.match(r"[a-z]+:|//", p)):
         file = path.parent / picture.partition("?")[0]
         if not file.is_file() or not file.stat().st_size:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def collect(evidence: Evidence) -> list[Claim]:
     return sorted(claims, key=lambda claim: order.get(claim.experiment, len(order)))
 
 
-def _about(name: str, text: str, kind: str, **others: object) -> Claim:
+def _about(name: str, text: str, kind: str, **others: Any) -> Claim:
     return replace(Claim(EXPERIMENTS[name].title, text, kind, chapter=_CHAPTERS[name]), **others)
 
 
@@ -120,7 +121,7 @@ def _courses(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
         text = f"{part} accuracy levels off near this epoch"
         return _about(name, text, "epoch", reported=epoch, measured=epochs)
 
-    def state(name: str, text: str, is_true: Callable[[Run], bool], **others: object) -> Claim:
+    def state(name: str, text: str, is_true: Callable[[Run], bool], **others: Any) -> Claim:
         return _about(name, text, "statement", measured=[is_true(run) for run in runs.get(name, ())], **others)
 
     def collapses(name: str) -> Claim:
@@ -219,7 +220,7 @@ def _orders(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
 
 def _conclusions(evidence: Evidence) -> list[Claim]:
     # What the paper concludes, on TEST. The rules of those that are not late stand in docs/rules.md.
-    def better(name: str, other: str, text: str, kind: str = "better", **others: object) -> Claim:
+    def better(name: str, other: str, text: str, kind: str = "better", **others: Any) -> Claim:
         compared = evidence.compare(name, other)
         return _about(name.partition("+")[0], text, kind, compared=compared, **others)
 
@@ -259,6 +260,7 @@ def _peak_gap(peaks: scores.Peaks) -> float:
 
 def _holdout(runs: Sequence[Run]) -> list[Claim]:
     reported = paper.REPORTED["final"]
+    assert reported.validation and reported.test  # the paper gives both
     matrices = [scores.confusion(run.labels("test"), run.predicted("test")) for run in runs]
     reports = [scores.report(matrix) for matrix in matrices]
     shares = [matrix / matrix.sum(axis=1, keepdims=True) for matrix in matrices]
@@ -328,15 +330,15 @@ def tabulate_on_test(evidence: Evidence, names: Sequence[str], other: str) -> pd
         Indexed by name: ``image`` and ``photo`` (accuracies, 0 to 1), ``by_image``, ``by_photo`` and, without photo
         110, ``without_110`` (by image): paired differences in points, as `Interval`, ``None`` for the other itself.
     """
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name in names:
         if name not in evidence.photos:
             continue
         scored = evidence.photos[name]
         rows[name] = {"image": scored.by_image, "photo": scored.by_photo}
         if name != other and (compared := evidence.compare(name, other)):
-            parts = (evidence.photos[n].without(DOUBTFUL_PHOTO) for n in (name, other))
-            differences = (compared.by_image, comparison.compare(*parts).by_image, compared.by_photo)
-            rows[name] |= dict(zip(("by_image", "without_110", "by_photo"), differences, strict=True))
+            one, two = (evidence.photos[n].without(DOUBTFUL_PHOTO) for n in (name, other))
+            rows[name] |= {"by_image": compared.by_image, "without_110": comparison.compare(one, two).by_image}
+            rows[name] |= {"by_photo": compared.by_photo}
     columns = ["image", "photo", "by_image", "without_110", "by_photo"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -9,9 +9,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE, LABELS
+from wbc_lib.data.images import shrink
 from wbc_lib.data.phantoms import draw_photo
 from wbc_lib.figures.style import CLASS_COLOURS, nice
 from wbc_lib.prediction.picture import ACCURACY, choose_threshold, find_run
@@ -69,7 +69,7 @@ def describe(run: Run) -> dict[str, Any]:
 def draw_example(cell: str) -> bytes:
     """Draw a phantom of a class, as a JPEG of 320x240 like the data set's: never a patient's cell."""
     drawn = draw_photo((cell,), np.random.default_rng([0, LABELS[cell]]))
-    small: NDArray[np.uint8] = cv2.resize(drawn.image, IMAGE_SIZE, interpolation=cv2.INTER_AREA)
+    small = shrink(drawn.image, IMAGE_SIZE[::-1])
     _, encoded = cv2.imencode(".jpeg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return encoded.tobytes()
 

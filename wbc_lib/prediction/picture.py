@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from wbc_lib import paths
 from wbc_lib.attention import gradcam
@@ -171,12 +172,14 @@ def classify(
     model = gradcam.rebuild(run)
     shape = tuple(run.record["config"]["input_shape"])
     for start in range(0, len(pictures), _BATCH):
-        some = pictures[start : start + _BATCH]
-        read = [_try_to_read(path, shape) for path in some]
-        said = iter(_ask(model, run, [p for p in read if not isinstance(p, BadDataError)], with_attention))
-        for done, (path, picture) in enumerate(zip(some, read, strict=True), start + 1):
-            is_bad = isinstance(picture, BadDataError)
-            yield picture if is_bad else replace(next(said), path=path, threshold=threshold)
+        batch = pictures[start : start + _BATCH]
+        read = [_try_to_read(path, shape) for path in batch]
+        predictions = _ask(model, run, [p for p in read if not isinstance(p, BadDataError)], with_attention)
+        for done, (path, picture) in enumerate(zip(batch, read, strict=True), start + 1):
+            if isinstance(picture, BadDataError):
+                yield picture
+            else:
+                yield replace(next(predictions), path=path, threshold=threshold)
             if on_progress:
                 on_progress(done, len(pictures))
 
@@ -197,15 +200,15 @@ def _ask(
         return
     pixels = np.stack(pictures)
     logits = predict(model, pixels)
-    probabilities = Predictions(np.empty(0), logits.astype(float), np.empty(0)).probabilities
-    maps: Sequence[NDArray[np.float64] | None] = [None] * len(pixels)
-    if with_attention:
-        convolutions = len(gradcam.read_network(run).convolutions)
-        found, _ = gradcam.compute_maps(model, pixels, logits.argmax(axis=1))
-        maps = gradcam.upsample(found, pixels.shape[1:3], convolutions)
+    probabilities = softmax(logits.astype(float), axis=1)
+    if not with_attention:
+        yield from (Prediction(Path(), *both, 0.0) for both in zip(pixels, probabilities, strict=True))
+        return
+    coarse, _ = gradcam.compute_maps(model, pixels, logits.argmax(axis=1))
+    maps = gradcam.upsample(coarse, pixels.shape[1:3], len(gradcam.read_network(run).convolutions))
+    maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
     for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
-        highest = 0 if attention is None else attention.max()
-        yield Prediction(Path(), picture, each, 0.0, attention / highest if highest else attention)
+        yield Prediction(Path(), picture, each, 0.0, attention)
 
 
 def draw_map(prediction: Prediction) -> Figure:

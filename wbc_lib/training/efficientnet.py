@@ -68,14 +68,14 @@ def load_imagenet(model: keras.Model) -> None:
     """
     values = read_state(find_weights())
     for layer in model.layers:
-        kernel = values.get(f"{layer.name}.weight")
+        weights = f"{layer.name}.weight"
         if isinstance(layer, layers.DepthwiseConv2D):
-            layer.set_weights([kernel.transpose(2, 3, 0, 1)])
+            layer.set_weights([values[weights].transpose(2, 3, 0, 1)])
         elif isinstance(layer, layers.Conv2D):
-            layer.set_weights([kernel.transpose(2, 3, 1, 0)])
+            layer.set_weights([values[weights].transpose(2, 3, 1, 0)])
         elif isinstance(layer, layers.BatchNormalization):
             rest = (values[f"{layer.name}.{part}"] for part in ("bias", "running_mean", "running_var"))
-            layer.set_weights([kernel, *rest])
+            layer.set_weights([values[weights], *rest])
 
 
 def find_weights() -> Path:
@@ -120,7 +120,7 @@ def read_state(path: Path) -> dict[str, NDArray]:
 class _Tensor:
     # Where a tensor's values are in the file, and their shape.
     def __init__(self, storage: tuple, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any):
-        _, self.dtype, self.key, *_ = storage
+        self.dtype, self.key = storage[1:3]
         self.offset, self.shape, self.strides = offset, shape, strides
 
     def read(self, file: Any, storages: dict[str, tuple[int, int]]) -> NDArray:
@@ -129,7 +129,7 @@ class _Tensor:
         values = np.fromfile(file, np.dtype(self.dtype).newbyteorder("<"), size)
         if self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) >= size:
             raise pickle.UnpicklingError("a tensor ends beyond what is stored")
-        strides = [s * values.itemsize for s in self.strides]
+        strides = tuple(s * values.itemsize for s in self.strides)
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides).copy()
 
 

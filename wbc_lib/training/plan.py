@@ -23,8 +23,8 @@ def _added(default: Any) -> Any:
 def _plain(part: Any) -> None:
     # Equal settings must have one key: 0 is 0.0, and a number from an array is a number.
     for f in dataclasses.fields(part):
-        value = getattr(part, f.name)
-        plain = tuple(int(v) for v in value) if isinstance(f.default, tuple) else type(f.default)(value)
+        value, default = getattr(part, f.name), getattr(type(part), f.name)
+        plain = tuple(int(v) for v in value) if isinstance(default, tuple) else type(default)(value)
         object.__setattr__(part, f.name, plain)
 
 
@@ -69,7 +69,7 @@ class Network:
     pool_after: str = _added("each")
     pool_dropout: float = _added(0.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _plain(self)
 
 
@@ -103,7 +103,7 @@ class Settings:
     photo_share: float = _added(1.0)
     passes: int = _added(1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _plain(self)
 
 
@@ -218,14 +218,12 @@ def vary(experiment: Experiment, **changes: Any) -> Experiment:
         If no part of an experiment has a field of that name.
     """
     for name, value in changes.items():
-        new = tuple(value) if isinstance(value, list) else value
-        for part in ("network", "settings"):
-            if name in {f.name for f in dataclasses.fields(getattr(experiment, part))}:
-                changed = dataclasses.replace(getattr(experiment, part), **{name: new})
-                experiment = dataclasses.replace(experiment, **{part: changed})
-                break
-        else:
-            if name not in {f.name for f in dataclasses.fields(Experiment)}:
-                raise UnknownNameError(f"An experiment has no setting {name!r}; see wbc_lib.training.experiments.")
-            experiment = dataclasses.replace(experiment, **{name: new})
+        change: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value}
+        if hasattr(experiment.network, name):
+            change = {"network": dataclasses.replace(experiment.network, **change)}
+        elif hasattr(experiment.settings, name):
+            change = {"settings": dataclasses.replace(experiment.settings, **change)}
+        elif name not in {f.name for f in dataclasses.fields(Experiment)}:
+            raise UnknownNameError(f"An experiment has no setting {name!r}; see wbc_lib.training.experiments.")
+        experiment = dataclasses.replace(experiment, **change)
     return experiment

@@ -186,7 +186,7 @@ class Store:
 
     def whole(self) -> list[Run]:
         """All whole runs, by name; damaged ones are left out (`damaged` tells them)."""
-        return [run for run, problem in self._examined() if problem is None]
+        return [run for run, _ in self._examined() if run]
 
     def damaged(self) -> list[str]:
         """A sentence for every damaged run, and for every folder that cannot be read."""
@@ -340,7 +340,8 @@ def _write_files(folder: Path, fitted: "Fitted", material: "Material", keep_weig
         test_names=material.test.names.astype("S"),
     )
     if keep_weights:
-        np.savez_compressed(folder / "weights.npz", **{f"w{i:03d}": w for i, w in enumerate(fitted.weights)})
+        weights: dict[str, Any] = {f"w{i:03d}": w for i, w in enumerate(fitted.weights)}
+        np.savez_compressed(folder / "weights.npz", **weights)
 
 
 def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, Any]:

@@ -278,4 +278,6 @@ def _draw(*, is_small: bool) -> DataSet:
     from wbc_lib.data import phantoms
 
     with progress.bar("Drawing phantoms") as on_progress:
-        return phantoms.cached(**({"scale": 0.1, "copies": 40} if is_small else {}), on_progress=on_progress)
+        if is_small:
+            return phantoms.cached(scale=0.1, copies=40, on_progress=on_progress)
+        return phantoms.cached(on_progress=on_progress)
