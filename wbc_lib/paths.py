@@ -7,7 +7,9 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -232,6 +234,19 @@ def read_array(path: Path) -> NDArray | None:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return None
+
+
+def keep_arrays(target: Path | None, make: Callable[[], dict[str, NDArray]]) -> dict[str, NDArray]:
+    """Read the arrays of an ``.npz``; where it is not there or is damaged they are made, and written if it is named."""
+    if target is None:
+        return make()
+    damage = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error
+    with suppress(*damage), np.load(target, allow_pickle=False) as kept:
+        return dict(kept)
+    arrays = make()
+    with written_whole(target) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    return arrays
 
 
 def write_text(target: Path, text: str) -> None:

@@ -1,10 +1,13 @@
 """From JPEG to array: decode, resize, move, normalise; the cached array of the whole data set."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,6 +39,8 @@ AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
 
 #: Called with how much is done, and how much there is to do.
 OnProgress = Callable[[int, int], None]
+#: Gives the outcome of a function for each task, in order: the built-in `map` does, and so does a cluster's.
+MapTasks = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -238,6 +243,22 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Do tasks on all cores, where nearly all of the work is OpenCV's, which runs beside Python; few wait at a time."""
+    n = os.cpu_count() or 1
+    waiting: deque[Future] = deque()
+    with one_thread(), ThreadPoolExecutor(n) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(function, task))
+                if len(waiting) > 2 * n:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress: OnProgress | None = None) -> Images:

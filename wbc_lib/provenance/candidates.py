@@ -5,100 +5,101 @@ is seen twice lands in one cell often enough, as each picture has 150 of them. O
 pictures of the same photo as OpenCV's FLANN, in a sixth of its time, and takes as long as faiss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from wbc_lib.data.images import OnProgress
+from wbc_lib.data.images import MapTasks, OnProgress
 from wbc_lib.provenance.features import Features, compare_by_root
 
 #: Neighbours of a feature that vote; numbers that stand for a descriptor (86 % of its variance); features in a cell.
 _NEIGHBOURS, _DIMENSIONS, _CELL = 6, 32, 1000
 _SAMPLE, _ROUNDS = 64, 4
-#: Features whose distances to a cell are in memory at once, and pictures whose descriptors are converted at once.
-_AT_ONCE, _CHUNK = 2048, 256
+#: Features that are looked for at once, pictures whose descriptors are converted at once, and votes before they are
+#: added up.
+_AT_ONCE, _CHUNK, _VOTES = 2048, 256, 8_000_000
+
+#: Features that are looked for, features to look among, and the number of the picture that each of both is of; of those
+#: looked for, twice the number, and one more if mirrored.
+_Task = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
 
 
 def rank_candidates(
-    pictures: Sequence[Features], n_best: int, on_progress: OnProgress | None = None
-) -> list[list[tuple[int, bool]]]:
-    """For each picture, the pictures with most votes for showing the same, and whether as a mirror shows it."""
+    pictures: Sequence[Features], n_best: int, map_tasks: MapTasks = map, on_progress: OnProgress | None = None
+) -> NDArray[np.int32]:
+    """For each picture, the pictures with most votes for showing the same.
+
+    Returns
+    -------
+    ndarray of int32, shape (pictures, `n_best`)
+        Twice the number of the other picture, and one more if this one shows it mirrored; most votes first, each other
+        picture once; -1 where there are no more.
+    """
+    best = np.full((len(pictures), n_best), -1, np.int32)
     if sum(map(len, pictures)) == 0:
-        return [[] for _ in pictures]
-    votes = _vote(pictures, on_progress)
-    return [_rank(votes, i, n_best) for i in range(len(pictures))]
+        return best
+    votes = _vote(pictures, map_tasks, on_progress)
+    for i in range(len(pictures)):
+        start, middle, end = votes.indptr[2 * i : 2 * i + 3]
+        coded = 2 * votes.indices[start:end] + (np.arange(start, end) >= middle)
+        coded = coded[np.argsort(-votes.data[start:end], kind="stable")]
+        _, first = np.unique(coded // 2, return_index=True)
+        ranked = coded[np.sort(first)][:n_best]
+        best[i, : len(ranked)] = ranked
+    return best
 
 
-def _rank(votes: sparse.csr_matrix, picture: int, n_best: int) -> list[tuple[int, bool]]:
-    both = [votes[[2 * picture + mirrored]] for mirrored in (0, 1)]
-    others = np.concatenate([row.indices for row in both])
-    gains = np.concatenate([row.data for row in both])
-    mirrored = np.repeat([False, True], [row.nnz for row in both])
-    best: dict[int, bool] = {}
-    for k in np.argsort(-gains, kind="stable"):
-        if others[k] != picture:
-            best.setdefault(int(others[k]), bool(mirrored[k]))
-        if len(best) == n_best:
-            break
-    return list(best.items())
-
-
-def _vote(pictures: Sequence[Features], on_progress: OnProgress | None) -> sparse.csr_matrix:
+def _vote(pictures: Sequence[Features], map_tasks: MapTasks, on_progress: OnProgress | None) -> sparse.csr_matrix:
     # Votes of picture i as it is (row 2 i) and mirrored (2 i + 1) for each picture as it is.
     rng = np.random.default_rng(0)
     owners = np.repeat(np.arange(len(pictures), dtype=np.int32), [len(p) for p in pictures])
     n_cells = max(1, len(owners) // _CELL)
     mean, axes = _principal_axes(pictures, rng)
-    plain, mirrored = (_project(pictures, mean, axes, mirrored=m) for m in (False, True))
-    centres = _find_centres(plain, n_cells, rng)
-    cell_of = [_assign(points, centres) for points in (plain, mirrored)]
-    orders = [np.argsort(cells, kind="stable") for cells in cell_of]
-    bounds = [np.searchsorted(c[o], np.arange(n_cells + 1)) for c, o in zip(cell_of, orders, strict=True)]
+    sides = [_project(pictures, mean, axes, mirrored=mirrored) for mirrored in (False, True)]
+    centres = _find_centres(sides[0], n_cells, rng)
+    cells = [_sort_into(points, centres) for points in sides]
     total = sparse.csr_matrix((2 * len(pictures), len(pictures)), dtype=np.float32)
     pending: list[tuple[NDArray, NDArray, NDArray]] = []
-    for cell in range(n_cells):
-        there = orders[0][bounds[0][cell] : bounds[0][cell + 1]]
-        for side, points in enumerate((plain, mirrored)):
-            asking = orders[side][bounds[side][cell] : bounds[side][cell + 1]]
-            for start in range(0, len(asking), _AT_ONCE):
-                pending.append(_vote_in_cell(points, asking[start : start + _AT_ONCE], plain, there, owners, side))
-        if len(pending) > 2000 or cell == n_cells - 1:
+    # A list of what each task is of, so that it is known what there is to do; the tasks themselves are made one by one.
+    parts = [
+        (cell, side, asking[start : start + _AT_ONCE])
+        for cell in range(n_cells)
+        for side in (0, 1)
+        if len(cells[0][cell]) > 1
+        for asking in [cells[side][cell]]
+        for start in range(0, len(asking), _AT_ONCE)
+    ]
+
+    def make_tasks() -> Iterator[_Task]:
+        for cell, side, asking in parts:
+            there = cells[0][cell]
+            yield sides[side][asking], sides[0][there], 2 * owners[asking] + side, owners[there]
+
+    for done, votes in enumerate(map_tasks(_vote_in_cell, make_tasks()), start=1):
+        pending.append(votes)
+        if done == len(parts) or sum(len(gains) for *_, gains in pending) > _VOTES:
             rows, columns, gains = (np.concatenate(part) for part in zip(*pending, strict=True))
             total = total + sparse.csr_matrix((gains, (rows, columns)), shape=total.shape)
             pending = []
         if on_progress:
-            on_progress(cell + 1, n_cells)
+            on_progress(done, len(parts))
     return total
 
 
-def _vote_in_cell(
-    points: NDArray[np.float32],
-    asking: NDArray[np.intp],
-    plain: NDArray[np.float32],
-    there: NDArray[np.intp],
-    owners: NDArray[np.int32],
-    side: int,
-) -> tuple[NDArray, NDArray, NDArray]:
+def _vote_in_cell(task: _Task) -> tuple[NDArray, NDArray, NDArray]:
     # Each neighbour's picture gets the distance by which it is nearer than the last; a picture is voted for once.
+    asking, there, rows, owners = task
     n = min(_NEIGHBOURS + 1, len(there))
-    if n < 2:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    base, query = plain[there], points[asking]
-    distances = (base**2).sum(axis=1) - 2 * query @ base.T
-    nearest = np.argpartition(distances, n - 1, axis=1)[:, :n]
-    distances = np.take_along_axis(distances, nearest, axis=1)
-    order = np.argsort(distances, axis=1, kind="stable")
-    nearest, distances = (np.take_along_axis(a, order, axis=1) for a in (nearest, distances))
-    gains, voted = distances[:, -1:] - distances[:, :-1], owners[there[nearest[:, :-1]]]
+    distances, nearest = cv2.batchDistance(asking, there, cv2.CV_32F, normType=cv2.NORM_L2SQR, K=n)
+    gains, voted = distances[:, -1:] - distances[:, :-1], owners[nearest[:, :-1]]
     for j in range(1, n - 1):
         gains[(voted[:, :j] == voted[:, j : j + 1]).any(axis=1), j] = 0
-    mine = owners[asking]
-    gains[voted == mine[:, None]] = 0
-    rows = np.broadcast_to((2 * mine + side)[:, None], voted.shape)
+    gains[voted == rows[:, None] // 2] = 0
     counts = gains > 0
-    return rows[counts], voted[counts], gains[counts]
+    return np.broadcast_to(rows[:, None], voted.shape)[counts], voted[counts], gains[counts]
 
 
 def _principal_axes(
@@ -128,6 +129,13 @@ def _find_centres(points: NDArray[np.float32], n: int, rng: np.random.Generator)
         sums = np.stack([np.bincount(cells, sample[:, d], n) for d in range(sample.shape[1])], axis=1)
         centres[counts > 0] = sums[counts > 0] / counts[counts > 0, None]
     return centres
+
+
+def _sort_into(points: NDArray[np.float32], centres: NDArray[np.float32]) -> list[NDArray[np.intp]]:
+    # The points of each cell.
+    cells = _assign(points, centres)
+    order = np.argsort(cells, kind="stable")
+    return np.split(order, np.searchsorted(cells[order], np.arange(1, len(centres))))
 
 
 def _assign(points: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -1,6 +1,5 @@
 """Local features of pictures of any size and origin, and whether two pictures show the same thing by an affine map."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -92,22 +91,18 @@ def find_link(first: Features, second: Features, *, mirrored: bool) -> Link | No
     """Find the map from one picture to another, near a similarity; None if fewer than `MIN_INLIERS` agree on one."""
     if min(len(first), len(second)) < MIN_INLIERS:
         return None
-    likeness = compare_by_root(first.descriptors, mirrored=mirrored) @ compare_by_root(second.descriptors).T
-    nearest = np.argpartition(-likeness, 1, axis=1)[:, :2]
-    distances = np.sqrt(np.maximum(2 - 2 * np.take_along_axis(likeness, nearest, axis=1), 0))
-    is_second = distances[:, 0] > distances[:, 1]
-    best = np.where(is_second, nearest[:, 1], nearest[:, 0])
-    shortest = distances.min(axis=1)
-    is_match = shortest < _RATIO * distances.max(axis=1)
+    ours, theirs = compare_by_root(first.descriptors, mirrored=mirrored), compare_by_root(second.descriptors)
+    distances, nearest = cv2.batchDistance(ours, theirs, cv2.CV_32F, normType=cv2.NORM_L2, K=2)
+    is_match = distances[:, 0] < _RATIO * distances[:, 1]
     if is_match.sum() < MIN_INLIERS:
         return None
-    start, end = first.points[is_match], second.points[best[is_match]]
+    start, end = first.points[is_match], second.points[nearest[is_match, 0]]
     cv2.setRNGSeed(0)
     affine, inside = cv2.estimateAffine2D(start, end, ransacReprojThreshold=_TOLERANCE, maxIters=1000, confidence=0.995)
     if affine is None:
         return None
     is_inlier = inside.ravel().astype(bool)
-    inliers = len(np.unique(end[is_inlier], axis=0))  # several features may have been matched to one
+    inliers = len(np.unique(end[is_inlier].view(np.complex64)))  # several features may have been matched to one
     stretches = np.linalg.svd(affine[:, :2], compute_uv=False)
     if inliers < MIN_INLIERS or stretches[1] < 1 / _MAX_SCALE or stretches[0] > _MAX_SCALE:
         return None
@@ -117,7 +112,9 @@ def find_link(first: Features, second: Features, *, mirrored: bool) -> Link | No
     there, back = _count_inside(first, second, affine), _count_inside(second, first, inverse)
     found_again = inliers / max(min(there, back), inliers)
     constant, by_share, by_distance = _LOG_ODDS
-    log_odds = constant + by_share * np.log(found_again) + by_distance * float(np.median(shortest[is_match][is_inlier]))
+    log_odds = (
+        constant + by_share * np.log(found_again) + by_distance * float(np.median(distances[is_match, 0][is_inlier]))
+    )
     whole = affine * first.scale / second.scale
     whole[:, 2] = affine[:, 2] / second.scale
     return Link(whole, inliers, float(log_odds))
@@ -127,12 +124,6 @@ def find_best_link(first: Features, second: Features) -> Link | None:
     """Find the map as the picture is and mirrored; the one with more inliers."""
     links = [find_link(first, second, mirrored=mirrored) for mirrored in (False, True)]
     return max(filter(None, links), key=lambda link: link.inliers, default=None)
-
-
-def find_links(task: tuple[Sequence[Features], Sequence[tuple[int, int, bool]]]) -> list[Link | None]:
-    """Find the maps of several pairs: of pictures, and which of them, and whether the first is mirrored."""
-    pictures, pairs = task
-    return [find_link(pictures[i], pictures[j], mirrored=mirrored) for i, j, mirrored in pairs]
 
 
 def _count_inside(first: Features, second: Features, affine: NDArray[np.float64]) -> int:

@@ -4,54 +4,39 @@ Exact copies are told by their bytes. For the others, features vote for the pict
 (`candidates`), and an affine map between the likeliest decides (`features`). Pictures joined by maps are made into
 groups, the surest maps first; before two groups become one, several pairs between them are looked at, so that one map
 by chance, or two photos of one field of view, do not join what is apart. Groups that maps join nevertheless overlap:
-they share a field of view.
+they share a field of view (`clusters`).
 """
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data.images import OnProgress, one_thread
-from wbc_lib.data.picture_files import PictureFile
-from wbc_lib.data.pictures import decode_picture
-from wbc_lib.errors import BadDataError, printable
+from wbc_lib.data.images import MapTasks, OnProgress, map_in_threads
+from wbc_lib.errors import BadDataError
 from wbc_lib.provenance.candidates import rank_candidates
 from wbc_lib.provenance.clusters import Clusters
-from wbc_lib.provenance.features import (
-    Features,
-    Link,
-    describe,
-    find_best_link,
-    find_links,
-)
+from wbc_lib.provenance.descriptions import Described, Picture, describe_all, name_kept
+from wbc_lib.provenance.features import Link, find_best_link, find_link
 
-#: Raise it whenever the same picture may get other features than before, so that cached features are made anew.
-METHOD = 1
 #: Fewest features to say anything of a picture.
 MIN_FEATURES = 20
 
 #: Candidates of each picture that are ranked; of these so many are compared at once, and then so many of those that are
 #: still in another group: a picture with dozens of siblings would else never be compared with one that overlaps.
 _CANDIDATES, _FIRST, _THEN = 80, 6, 10
-#: Pictures described, and pairs compared, in a piece of work.
-_CHUNK, _FITS = 64, 256
+#: Pairs compared in a piece of work.
+_FITS = 256
 
-#: Gives the outcome of a function for each task, in order: the built-in `map` does, and so does a cluster's.
-MapTasks = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-Picture = PictureFile | Path | str | NDArray[np.uint8]
 #: Called with what is being done, how much of it is done, and how much there is to do.
 OnStage = Callable[[str, int, int], None]
+#: Pictures, and which of them to compare: the first's number, whether it is mirrored, the second's number.
+_Task = tuple[list[Described], list[tuple[int, bool, int]]]
 
 
 @dataclass(frozen=True)
@@ -66,12 +51,12 @@ class Siblings:
         ``copy_of`` (row of the first picture with the same bytes; -1 if none) and ``problem`` (a sentence; "" if none).
     links : dict
         The maps found between two rows, the smaller one first.
-    features : list of Features
+    described : list of Described
     """
 
     table: pd.DataFrame
     links: dict[tuple[int, int], Link] = field(repr=False)
-    features: list[Features] = field(repr=False)
+    described: list[Described] = field(repr=False)
 
     @property
     def cannot_tell(self) -> NDArray[np.bool_]:
@@ -81,20 +66,8 @@ class Siblings:
     def link(self, picture: int, other: int) -> Link | None:
         """The map from the other picture to this one; looked for if it was not needed before."""
         if self.table.copy_of[picture] == other or self.table.copy_of[other] == picture:
-            return Link(np.eye(2, 3), len(self.features[picture]), float("inf"))
-        return find_best_link(self.features[other], self.features[picture])
-
-
-def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-    """Do tasks on all cores; nearly all of the work is OpenCV's, which runs beside Python."""
-    with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        waiting = [pool.submit(function, task) for task in tasks]
-        try:
-            for i in range(len(waiting)):
-                outcome, waiting[i] = waiting[i].result(), None  # type: ignore[call-overload]
-                yield outcome
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            return Link(np.eye(2, 3), self.table.features[picture], float("inf"))
+        return find_best_link(self.described[other].features, self.described[picture].features)
 
 
 def find_groups(pictures: Sequence[Picture], *, together: bool = False) -> NDArray[np.int64]:
@@ -136,26 +109,34 @@ def find_siblings(
     ----------
     pictures : sequence of PictureFile, path or ndarray of uint8
     map_tasks : callable
+        Does the work: in threads, or on a cluster (`training.cluster.map_on`).
     cache : Path, optional
-        Folder that keeps features, so that an interrupted search goes on where it stopped.
+        Folder that keeps what was done, so that an interrupted search goes on where it stopped.
     on_stage : callable, optional
     """
     stage = on_stage or (lambda *_: None)
-    features, hashes, problems = _describe_all(pictures, map_tasks, cache, partial(stage, "Reading"))
+    described = describe_all(pictures, map_tasks, cache, partial(stage, "Reading"))
     first_of: dict[str, int] = {}
-    copy_of = np.array([first_of.setdefault(h, i) if h else i for i, h in enumerate(hashes)], int)
-    counts = np.array([len(f) for f in features], int)
+    copy_of = np.array([first_of.setdefault(d.content, i) if d.content else i for i, d in enumerate(described)], int)
+    counts = np.array([len(d.features) for d in described], int)
     # Copies, and what nothing can be told of, are left out of the search.
-    rows = np.flatnonzero((copy_of == np.arange(len(features))) & (counts >= MIN_FEATURES))
-    searched = [features[i] for i in rows]
-    candidates = rank_candidates(searched, _CANDIDATES, partial(stage, "Searching"))
-    clusters = Clusters(searched)
+    rows = np.flatnonzero((copy_of == np.arange(len(described))) & (counts >= MIN_FEATURES))
+    searched = [described[i] for i in rows]
+    features = [d.features for d in searched]
+
+    def rank() -> dict[str, NDArray]:
+        return {"ranked": rank_candidates(features, _CANDIDATES, map_tasks, partial(stage, "Searching"))}
+
+    kept = paths.keep_arrays(name_kept(cache, "candidates", [d.content for d in searched]), rank)
+    clusters = Clusters(features)
     for n in (_FIRST, _THEN):
-        chosen = _choose_pairs(candidates, clusters, n)
-        _compare(searched, chosen, clusters, map_tasks, partial(stage, "Comparing"))
+        pairs = _choose_pairs(kept["ranked"], clusters, n)
+        for done, (pair, link) in enumerate(_compare(searched, pairs, map_tasks, cache), start=1):
+            clusters.add(*pair, link)
+            stage("Comparing", done, len(pairs))
         clusters.join()
     clusters.join(small=True)
-    group, fields = np.arange(len(features)), np.arange(len(features))
+    group, fields = np.arange(len(described)), np.arange(len(described))
     group[rows] = rows[[clusters.root(i) for i in range(len(rows))]]
     fields[rows] = rows[clusters.fields()]
     table = pd.DataFrame(
@@ -163,155 +144,70 @@ def find_siblings(
             "group": pd.factorize(group[copy_of])[0],
             "field": pd.factorize(fields[copy_of])[0],
             "features": counts,
-            "copy_of": np.where(copy_of == np.arange(len(features)), -1, copy_of),
-            "problem": problems,
+            "copy_of": np.where(copy_of == np.arange(len(described)), -1, copy_of),
+            "problem": [d.problem for d in described],
         }
     )
     links = {(int(rows[i]), int(rows[j])): link for (i, j), link in clusters.links.items() if link}
-    return Siblings(table, links, features)
+    return Siblings(table, links, described)
 
 
 def find_sources(
     pictures: Siblings, sources: Siblings, on_progress: OnProgress | None = None
 ) -> list[tuple[int, Link | None]]:
     """For each picture, which of the originals at hand it was made from (-1 if of none), and the map to it."""
-    originals = sources.features
-    both = [*originals, *pictures.features]
-    ranked = rank_candidates(both, _CANDIDATES)
+    originals = [d.features for d in sources.described]
+    ranked = rank_candidates([*originals, *(d.features for d in pictures.described)], _CANDIDATES, map_in_threads)
     outcomes: list[tuple[int, Link | None]] = []
-    for i, features in enumerate(pictures.features):
+    for i, described in enumerate(pictures.described):
         best: tuple[int, Link | None] = (-1, None)
-        for j, mirrored in [c for c in ranked[len(originals) + i] if c[0] < len(originals)][:_FIRST]:
-            (link,) = find_links(([originals[j], features], [(0, 1, mirrored)]))
+        codes = ranked[len(originals) + i]
+        for code in codes[(codes >= 0) & (codes < 2 * len(originals))][:_FIRST].tolist():
+            link = find_link(originals[code // 2], described.features, mirrored=bool(code % 2))
             if link and (best[1] is None or link.log_odds > best[1].log_odds):
-                best = (j, link)
+                best = (code // 2, link)
         outcomes.append(best)
         if on_progress:
-            on_progress(i + 1, len(pictures.features))
+            on_progress(i + 1, len(pictures.described))
     return outcomes
 
 
-def _describe_all(
-    pictures: Sequence[Picture], map_tasks: MapTasks, cache: Path | None, on_progress: OnProgress
-) -> tuple[list[Features], list[str], list[str]]:
-    chunks = [list(pictures[i : i + _CHUNK]) for i in range(0, len(pictures), _CHUNK)]
-    features: list[Features] = []
-    hashes: list[str] = []
-    problems: list[str] = []
-    for part in map_tasks(partial(_describe_chunk, cache=cache), chunks):
-        for of_picture, content_hash, problem in part:
-            features.append(of_picture)
-            hashes.append(content_hash)
-            problems.append(problem)
-        on_progress(len(features), len(pictures))
-    return features, hashes, problems
-
-
-def _describe_chunk(pictures: list[Picture], cache: Path | None) -> list[tuple[Features, str, str]]:
-    # Features, hash of the content, and what is wrong, of each picture.
-    contents = [_read(picture) for picture in pictures]
-    hashes = [_hash(content) for content, _ in contents]
-    joined = hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
-    kept = cache / f"{joined}-method{METHOD}-opencv{cv2.__version__}.npz" if cache else None
-    if kept and kept.exists() and (again := _load(kept, len(pictures))):
-        found = again
-    else:
-        found = [_describe(content, name) for content, name in contents]
-        if kept:
-            _save(kept, found)
-    return [
-        (features, content_hash, problem or (str(content) if isinstance(content, BadDataError) else ""))
-        for (features, problem), content_hash, (content, _) in zip(found, hashes, contents, strict=True)
-    ]
-
-
-def _read(picture: Picture) -> tuple[bytes | NDArray[np.uint8] | BadDataError, str]:
-    if isinstance(picture, np.ndarray):
-        return picture, "an array"
-    file = picture if isinstance(picture, PictureFile) else PictureFile(Path(picture), str(picture))
-    try:
-        return file.read(), printable(file.name)
-    except BadDataError as error:
-        return error, printable(file.name)
-
-
-def _hash(content: bytes | NDArray[np.uint8] | BadDataError) -> str:
-    if isinstance(content, BadDataError):
-        return ""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha256(str(content.shape).encode() + np.ascontiguousarray(content).tobytes()).hexdigest()
-
-
-def _describe(content: bytes | NDArray[np.uint8] | BadDataError, name: str) -> tuple[Features, str]:
-    nothing = Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), (0, 0), 1.0)
-    if isinstance(content, BadDataError):
-        return nothing, ""
-    try:
-        return describe(content if isinstance(content, np.ndarray) else decode_picture(content, name)), ""
-    except BadDataError as error:
-        return nothing, str(error)
-
-
-def _save(target: Path, found: Sequence[tuple[Features, str]]) -> None:
-    features = [f for f, _ in found]
-    with paths.written_whole(target) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            counts=[len(f) for f in features],
-            points=np.concatenate([f.points for f in features]),
-            descriptors=np.concatenate([f.descriptors for f in features]),
-            sizes=[f.size for f in features],
-            scales=[f.scale for f in features],
-            problems=[problem for _, problem in found],
-        )
-
-
-def _load(path: Path, n: int) -> list[tuple[Features, str]] | None:
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            ends = np.cumsum(kept["counts"])[:-1]
-            points, descriptors = np.split(kept["points"], ends), np.split(kept["descriptors"], ends)
-            sizes, scales, problems = kept["sizes"], kept["scales"], kept["problems"]
-    except (OSError, ValueError, KeyError, EOFError):
-        return None  # damaged: made anew
-    parts = zip(points, descriptors, sizes, scales, problems, strict=True)
-    found = [(Features(p, d, (int(s[0]), int(s[1])), float(k)), str(problem)) for p, d, s, k, problem in parts]
-    return found if len(found) == n else None
-
-
-def _choose_pairs(
-    candidates: list[list[tuple[int, bool]]], clusters: "Clusters", n: int
-) -> dict[tuple[int, int], bool]:
+def _choose_pairs(ranked: NDArray[np.int32], clusters: Clusters, n: int) -> list[tuple[int, bool, int]]:
     # The first candidates of each picture that are in another group; those compared before count, but not again.
+    roots = np.array([clusters.root(i) for i in range(len(ranked))], int)
     chosen: dict[tuple[int, int], bool] = {}
-    for i, ranked in enumerate(candidates):
-        others = [(j, mirrored) for j, mirrored in ranked if clusters.root(i) != clusters.root(j)]
-        chosen |= {(min(i, j), max(i, j)): mirrored for j, mirrored in others[:n]}
-    return {pair: mirrored for pair, mirrored in chosen.items() if pair not in clusters.links}
+    for i, codes in enumerate(ranked):
+        known = codes[codes >= 0]
+        for code in known[roots[known // 2] != roots[i]][:n].tolist():
+            chosen[min(i, code // 2), max(i, code // 2)] = bool(code % 2)
+    return [(i, mirrored, j) for (i, j), mirrored in sorted(chosen.items()) if (i, j) not in clusters.links]
 
 
 def _compare(
-    features: Sequence[Features],
-    pairs: dict[tuple[int, int], bool],
-    clusters: "Clusters",
-    map_tasks: MapTasks,
-    on_progress: OnProgress,
-) -> None:
-    ordered = sorted(pairs)
-    chunks = [ordered[i : i + _FITS] for i in range(0, len(ordered), _FITS)]
-    done = 0
-    for chunk, links in zip(chunks, map_tasks(find_links, (_task(features, c, pairs) for c in chunks)), strict=True):
-        for (i, j), link in zip(chunk, links, strict=True):
-            clusters.add(i, j, link)
-        done += len(chunk)
-        on_progress(done, len(ordered))
+    searched: Sequence[Described], pairs: Sequence[tuple[int, bool, int]], map_tasks: MapTasks, cache: Path | None
+) -> Iterator[tuple[tuple[int, int], Link | None]]:
+    chunks = [pairs[i : i + _FITS] for i in range(0, len(pairs), _FITS)]
+    tasks = (_make_task(searched, chunk) for chunk in chunks)
+    for chunk, links in zip(chunks, map_tasks(partial(_find_links, cache=cache), tasks), strict=True):
+        for (i, _, j), link in zip(chunk, links, strict=True):
+            yield (i, j), link
 
 
-def _task(
-    features: Sequence[Features], chunk: Sequence[tuple[int, int]], pairs: dict[tuple[int, int], bool]
-) -> tuple[list[Features], list[tuple[int, int, bool]]]:
+def _make_task(searched: Sequence[Described], pairs: Sequence[tuple[int, bool, int]]) -> _Task:
     # Only the pictures of these pairs, so that a task can be sent elsewhere.
-    members = sorted({i for pair in chunk for i in pair})
+    members = sorted({k for i, _, j in pairs for k in (i, j)})
     place = {picture: k for k, picture in enumerate(members)}
-    return [features[i] for i in members], [(place[i], place[j], pairs[i, j]) for i, j in chunk]
+    return [searched[k] for k in members], [(place[i], mirrored, place[j]) for i, mirrored, j in pairs]
+
+
+def _find_links(task: _Task, cache: Path | None) -> list[Link | None]:
+    pictures, pairs = task
+
+    def make() -> dict[str, NDArray]:
+        links = [find_link(pictures[i].features, pictures[j].features, mirrored=m) for i, m, j in pairs]
+        rows = [[*link.affine.ravel(), link.inliers, link.log_odds] if link else [0.0] * 8 for link in links]
+        return {"links": np.array(rows, float)}
+
+    contents = [(pictures[i].content, mirrored, pictures[j].content) for i, mirrored, j in pairs]
+    kept = paths.keep_arrays(name_kept(cache, "links", contents), make)["links"]
+    return [Link(row[:6].reshape(2, 3), int(row[6]), float(row[7])) if row[6] else None for row in kept]
