@@ -1,16 +1,24 @@
 """Measure how well `wbc leak` finds what was made from one source, against what near-duplicate finders use.
 
-    python benchmarks/leak.py --data DIR --pbc DIR [--only images,pbc,baselines] [--record]
+    python benchmarks/leak.py --data DIR --pbc DIR [--only pbc,images,growth,rivals] [--record]
 
 With ``--record`` the figures go to ``results/leak/record.json``, from which a chapter is made. Thresholds of the
-library were chosen on other sources of PBC than those measured here (the first half of a permutation), and on TRAIN.
+library were chosen on TRAIN and on other sources of PBC than those measured here (the first half of a permutation).
+
+It may be stopped at any time (``timeout 500 python benchmarks/leak.py ...``) and goes on where it stopped, in
+``_build/leak``. Seconds of all parts are added up. On a machine that does other work, too, the seconds of the processor
+are what can be compared.
 """
 
 import argparse
-import io
 import json
 import os
+import resource
+import shutil
+import signal
+import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -26,7 +34,49 @@ from wbc_lib.provenance import overlaps, trace
 from wbc_lib.provenance.siblings import find_siblings
 
 RECORD = paths.results() / "leak" / "record.json"
-SOURCES, COPIES, SAMPLE = 400, 5, 1500
+FOLDER = paths.BUILD / "leak"
+SOURCES, COPIES = 2000, 5
+#: Pictures of the comparison with other ways, and of the search at several sizes (multiples of what is cached at once).
+SAMPLE, SIZES = 1536, (1536, 3072, 6144)
+
+
+class Meter:
+    """Seconds by stage of the work, of the processor and of the clock, over all parts of a search."""
+
+    def __init__(self, name: str):
+        self.path = FOLDER / f"{name}.json"
+        kept = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.cpu, self.wall = Counter(kept.get("cpu", {})), Counter(kept.get("wall", {}))
+        self.loads, self.peak = kept.get("loads", []), kept.get("peak", 0)
+        self.stage, self.last = "Reading", (time.process_time(), time.perf_counter())
+
+    def __enter__(self) -> "Meter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self(self.stage)
+        self.loads.append(round(os.getloadavg()[1], 1))
+        self.peak = max(self.peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        kept = {"cpu": self.cpu, "wall": self.wall, "loads": self.loads, "peak": self.peak}
+        paths.write_text(self.path, json.dumps(kept))
+
+    def __call__(self, stage: str, *_: int) -> None:
+        """Count the time since the last call for the stage that was under way."""
+        now = time.process_time(), time.perf_counter()
+        self.cpu[self.stage] += now[0] - self.last[0]
+        self.wall[self.stage] += now[1] - self.last[1]
+        self.stage, self.last = stage, now
+
+    def tell(self) -> dict[str, object]:
+        """What is recorded."""
+        return {
+            "cpu_seconds": round(sum(self.cpu.values())),
+            "cpu_by_stage": {stage: round(seconds, 1) for stage, seconds in self.cpu.items()},
+            "wall_seconds": round(sum(self.wall.values())),
+            "parts": len(self.loads),
+            "load": float(np.mean(self.loads)),
+            "peak_gigabytes": round(self.peak / 1e9, 2),
+        }
 
 
 def count_pairs(groups: NDArray) -> int:
@@ -36,64 +86,84 @@ def count_pairs(groups: NDArray) -> int:
 
 
 def score_groups(groups: NDArray, truth: NDArray) -> dict[str, float]:
-    """Pairwise precision and recall of groups."""
+    """Pairwise precision and recall of groups, and the pairs that they are shares of."""
     right = count_pairs(pd.factorize(pd.MultiIndex.from_arrays([groups, truth]))[0])
-    return {"precision": right / max(count_pairs(groups), 1), "recall": right / count_pairs(truth)}
+    found, all_pairs = count_pairs(groups), count_pairs(truth)
+    return {"precision": right / max(found, 1), "recall": right / all_pairs, "found": found, "pairs": all_pairs}
 
 
-def timed(pictures: list) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Find the siblings of pictures; the table and how long it took."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = find_siblings(pictures)
-    used = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    return found.table, used | {"pictures": len(pictures), "cannot_tell": int(found.cannot_tell.sum())}
+def search(name: str, pictures: list[Path], cache: Path | None = None) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Find the siblings of pictures; the table and what it took."""
+    with Meter(name) as meter:
+        found = find_siblings(pictures, cache=cache or FOLDER / "cache", on_stage=meter)
+    return found.table, meter.tell() | {"pictures": len(pictures), "cannot_tell": int(found.cannot_tell.sum())}
 
 
-def name_leaks(table: pd.DataFrame, is_held_back: NDArray[np.bool_], column: str) -> float:
+def list_images(data_folder: str) -> tuple[pd.DataFrame, list[Path]]:
+    """The published images of TRAIN and TEST in a random order, with photo and field of view."""
+    data, traced = open_folder(data_folder), trace.read_recorded()
+    listed = traced[~traced.image.str.startswith("TEST_SIMPLE")].sample(frac=1, random_state=0, ignore_index=True)
+    fields = overlaps.group(list_photos(data), overlaps.read_recorded())
+    listed["field"] = fields.loc[listed.photo].to_numpy()
+    return listed, [data.image_path(image) for image in listed.image]
+
+
+def name_leaks(groups: NDArray, is_held_back: NDArray[np.bool_]) -> float:
     """Share of the images held back that share a number with one that is not."""
-    return float(table[column][is_held_back].isin(table[column][~is_held_back]).mean())
+    return float(np.isin(groups[is_held_back], groups[~is_held_back]).mean())
 
 
 def measure_images(data_folder: str) -> dict[str, object]:
     """All published images without their photos, and three ways of splitting them."""
-    data, traced = open_folder(data_folder), trace.read_recorded()
-    listed = traced[~traced.image.str.startswith("TEST_SIMPLE")].reset_index(drop=True)
-    fields = overlaps.group(list_photos(data), overlaps.read_recorded())
-    table, used = timed([data.image_path(image) for image in listed.image])
-    photo, field = listed.photo.to_numpy(), fields.loc[listed.photo].to_numpy()
+    listed, pictures = list_images(data_folder)
+    table, used = search("images", pictures)
+    photo, field = listed.photo.to_numpy(), listed.field.to_numpy()
+    group, together = table.group.to_numpy(), table.field.to_numpy()
     is_train = listed.image.str.startswith("TRAIN").to_numpy()
     labels = listed.image.str.split("/").str[1].map(CLASSES.index).to_numpy()
-    splits = {"TRAIN against TEST": (np.ones(len(listed), bool), ~is_train)}
     train = np.flatnonzero(is_train)
-    by_photo = split_by_group(labels[train], photo[train], 1, 5, 0).validation
-    for name, rows in (("random", split_at_random(len(train), 0.2, 0).validation), ("by photo", by_photo)):
-        held = np.zeros(len(listed), bool)
-        held[train[rows]] = True
-        splits[name] = (is_train, held)
+    held_back = {
+        "random": train[split_at_random(len(train), 0.2, 0).validation],
+        "by photo": train[split_by_group(labels[train], photo[train], 1, 5, 0).validation],
+        "TRAIN against TEST": np.flatnonzero(~is_train),
+    }
     leaks = {}
-    for name, (chosen, held) in splits.items():
-        part, back = table[chosen], held[chosen]
-        truly = pd.DataFrame({"photo": photo[chosen], "shared": field[chosen]})
-        leaks[name] = {
-            "held_back": int(back.sum()),
-            "siblings": name_leaks(part.reset_index(drop=True), back, "group"),
-            "with_overlaps": name_leaks(part.reset_index(drop=True), back, "field"),
-            "truly_siblings": name_leaks(truly, back, "photo"),
-            "truly_with_overlaps": name_leaks(truly, back, "shared"),
+    for name, rows in held_back.items():
+        is_held = np.isin(np.arange(len(listed)), rows)
+        chosen = np.ones(len(listed), bool) if name.endswith("TEST") else is_train
+        shares = {
+            key: name_leaks(numbers[chosen], is_held[chosen])
+            for key, numbers in {
+                "siblings": group,
+                "with_overlaps": together,
+                "truly_siblings": photo,
+                "truly_with_overlaps": field,
+            }.items()
         }
-    together = table.field.to_numpy()
+        leaks[name] = {"held_back": len(rows), **shares}
     return {
         **used,
-        "apart": score_groups(table.group.to_numpy(), photo),
+        "apart": score_groups(group, photo),
+        "apart_in_test": score_groups(group[~is_train], photo[~is_train]),
         "together": score_groups(together, field),
-        "groups": int(table.group.nunique()),
-        "photos": int(len(set(photo))),
+        "groups": len(set(group)),
+        "photos": len(set(photo)),
         "splits": leaks,
     }
 
 
-def make_copy(picture: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Turn, mirror, crop, brighten, scale and compress a picture, with Pillow."""
+def measure_growth(data_folder: str) -> dict[str, object]:
+    """Seconds of the processor that searching and comparing take at several sizes; reading takes the same a picture."""
+    _, pictures = list_images(data_folder)
+    rows = []
+    for size in SIZES:
+        _, used = search(f"growth-{size}", pictures[:size])
+        rows.append({"pictures": size, "cpu_by_stage": used["cpu_by_stage"]})
+    return {"sizes": rows}
+
+
+def make_copy(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Turn, mirror, crop, brighten and scale a picture, with Pillow."""
     moved = picture.rotate(rng.uniform(0, 360), Image.Resampling.BICUBIC)
     moved = ImageOps.mirror(moved) if rng.random() < 0.5 else moved
     share = rng.uniform(0.7, 1)
@@ -103,35 +173,35 @@ def make_copy(picture: Image.Image, rng: np.random.Generator) -> NDArray[np.uint
     moved = ImageEnhance.Brightness(moved).enhance(rng.uniform(0.7, 1.3))
     moved = ImageEnhance.Contrast(moved).enhance(rng.uniform(0.7, 1.3))
     scale = 2 ** rng.uniform(-1, 1)
-    moved = moved.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
-    coded = io.BytesIO()
-    moved.save(coded, "JPEG", quality=50)
-    return np.array(Image.open(coded))
+    return moved.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
 
 
-def make_pbc(folder: str) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
-    """Copies of sources of PBC that chose nothing."""
+def make_pbc(folder: str) -> tuple[list[Path], NDArray[np.int64]]:
+    """Write copies of sources of PBC that chose nothing, as JPEG of quality 50; the files and their sources."""
     files = sorted(Path(folder).glob("*/*.jpg"))
-    order = np.random.default_rng(7).permutation(len(files))
-    sources = order[len(files) // 2 :][:SOURCES]  # thresholds were chosen on the first half
-    rng = np.random.default_rng(11)
-    pictures = []
+    sources = np.random.default_rng(7).permutation(len(files))[len(files) // 2 :][:SOURCES]
+    place = FOLDER / "pbc"
+    place.mkdir(parents=True, exist_ok=True)
+    copies = [place / f"{source}-{copy}.jpg" for source in sources for copy in range(COPIES)]
     for source in sources:
-        original = Image.open(files[source]).convert("RGB")
-        pictures += [make_copy(original, rng) for _ in range(COPIES)]
-    return pictures, np.repeat(sources, COPIES)
+        mine = [place / f"{source}-{copy}.jpg" for copy in range(COPIES)]
+        if not mine[-1].exists():
+            rng = np.random.default_rng([11, int(source)])
+            with Image.open(files[source]) as opened:
+                original = opened.convert("RGB")
+            for path in mine:
+                with paths.written_whole(path) as temporary:
+                    make_copy(original, rng).save(temporary, "JPEG", quality=50)
+    return copies, np.repeat(sources, COPIES)
 
 
 def measure_pbc(folder: str) -> dict[str, object]:
     """Copies made from PBC."""
     pictures, truth = make_pbc(folder)
-    table, used = timed(pictures)
-    return {
-        **used,
-        "sources": SOURCES,
-        "apart": score_groups(table.group.to_numpy(), truth),
-        "together": score_groups(table.field.to_numpy(), truth),
-    }
+    table, used = search("pbc", pictures)
+    scores = {"apart": score_groups(table.group.to_numpy(), truth)}
+    scores["together"] = score_groups(table.field.to_numpy(), truth)
+    return {**used, "sources": SOURCES, **scores}
 
 
 def recall_at(likeness: NDArray[np.float32], truth: NDArray, precision: float) -> float:
@@ -170,19 +240,21 @@ def network_likeness(pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
     return values @ values.T
 
 
-def measure_baselines(data_folder: str, pbc: str) -> dict[str, object]:
-    """Share of pairs found at 99 % precision, on TRAIN images and on the copies of PBC."""
-    data, traced = open_folder(data_folder), trace.read_recorded()
-    train = traced[traced.image.str.startswith("TRAIN")]
-    chosen = train.iloc[np.sort(np.random.default_rng(0).permutation(len(train))[:SAMPLE])]
-    ours = [cv2.imread(str(data.image_path(image)), cv2.IMREAD_COLOR_RGB) for image in chosen.image]
-    sets = {"images": (ours, chosen.photo.to_numpy()), "pbc": make_pbc(pbc)}
+def measure_rivals(data_folder: str, pbc: str) -> dict[str, object]:
+    """Share of pairs found at 99 % precision by other ways, and what this one finds of the same pictures."""
+    listed, images = list_images(data_folder)
+    copies, source = make_pbc(pbc)
+    sets = {"images": (images[:SAMPLE], listed.photo.to_numpy()[:SAMPLE]), "pbc": (copies[:SAMPLE], source[:SAMPLE])}
     measured: dict[str, object] = {}
-    for name, (pictures, truth) in sets.items():
+    for name, (files, truth) in sets.items():
+        table, _ = search(f"rivals-{name}", files)
+        pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in files]
         measured[name] = {
             "pictures": len(pictures),
+            "pairs": count_pairs(truth),
             "hash": recall_at(hash_likeness(pictures), truth, 0.99),
             "network": recall_at(network_likeness(pictures), truth, 0.99),
+            "ours": score_groups(table.group.to_numpy(), truth),
         }
     return measured
 
@@ -192,20 +264,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--pbc", required=True)
-    parser.add_argument("--only", default="pbc,baselines,images")
+    parser.add_argument("--only", default="pbc,images,growth,rivals")
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--anew", action="store_true", help="forget what earlier parts have done")
     asked = parser.parse_args()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped; what had finished is kept."))
+    if asked.anew:
+        shutil.rmtree(FOLDER, ignore_errors=True)
     parts = {
         "images": lambda: measure_images(asked.data),
+        "growth": lambda: measure_growth(asked.data),
         "pbc": lambda: measure_pbc(asked.pbc),
-        "baselines": lambda: measure_baselines(asked.data, asked.pbc),
+        "rivals": lambda: measure_rivals(asked.data, asked.pbc),
     }
     for name in asked.only.split(","):
-        record[name] = parts[name]() | {"cores": os.cpu_count(), "opencv": cv2.__version__}
-        print(name, json.dumps(record[name], indent=1), flush=True)
+        if name not in parts:
+            parser.error(f"there is no part {name}; choose of {', '.join(parts)}")
+        measured = parts[name]() | {"cores": os.cpu_count(), "opencv": cv2.__version__}
+        print(name, json.dumps(measured, indent=1), flush=True)
         if asked.record:
-            paths.write_text(RECORD, json.dumps(record, indent=1) + "\n")
+            record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+            paths.write_text(RECORD, json.dumps(record | {name: measured}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
