@@ -16,7 +16,9 @@ from tests import browsing
 from wbc_lib import paths
 from wbc_lib.data import dataset, phantoms
 from wbc_lib.data.dataset import DataSet
+from wbc_lib.data.external import External
 
+EXTERNAL = Path(os.environ.get("WBC_TEST_EXTERNAL", paths.ROOT.parent / "shared" / "data" / "external"))
 REAL = Path(os.environ.get("WBC_TEST_PHOTOS", paths.ROOT.parent / "shared" / "data" / "blood-cells"))
 
 # The machine may be busy training: how long an example takes says nothing.
@@ -30,7 +32,7 @@ def _nothing_of_the_users_is_touched(tmp_path_factory: pytest.TempPathFactory) -
     patch = pytest.MonkeyPatch()
     patch.setenv("WBC_CACHE", str(folder / "cache"))
     patch.setenv("WBC_RESULTS", str(folder / "results"))
-    for name in ("WBC_DATA", "WBC_NEVER_TRAIN", "WBC_REPOSITORY", "WBC_WEIGHTS"):
+    for name in ("WBC_DATA", "WBC_EXTERNAL", "WBC_NEVER_TRAIN", "WBC_REPOSITORY", "WBC_WEIGHTS"):
         patch.delenv(name, raising=False)
     yield
     patch.undo()
@@ -78,6 +80,14 @@ def real_set() -> DataSet:
     if not REAL.is_dir():
         pytest.skip(f"the real photos are not at {REAL}")
     return dataset.open_folder(REAL)
+
+
+@pytest.fixture(scope="session")
+def external_set() -> External:
+    """The pictures from other microscopes, where they are."""
+    if not EXTERNAL.is_dir():
+        pytest.skip(f"the pictures from other microscopes are not at {EXTERNAL}")
+    return External(EXTERNAL)
 
 
 def photographed_again(photo: NDArray[np.uint8], shift: tuple[int, int], seed: int) -> NDArray[np.uint8]:

@@ -152,7 +152,7 @@ def _remedy(path: Path) -> str:
 
 def make_absolute() -> None:
     """Resolve the folders that the environment names: a chapter's kernel works in another folder than the command."""
-    for name in ("WBC_CACHE", "WBC_RESULTS", "WBC_WEIGHTS"):
+    for name in ("WBC_CACHE", "WBC_EXTERNAL", "WBC_RESULTS", "WBC_WEIGHTS"):
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
 

@@ -1,0 +1,83 @@
+import dataclasses
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wbc_lib.data import external
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.data.hashes import combine
+from wbc_lib.errors import BadDataError, DataNotFoundError, UnknownNameError
+
+
+def test_the_folder_is_the_one_that_is_named_or_that_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("WBC_EXTERNAL", raising=False)
+    with pytest.raises(DataNotFoundError, match="WBC_EXTERNAL"):
+        external.find()
+    with pytest.raises(DataNotFoundError, match="no folder"):
+        external.find(tmp_path / "nope")
+    monkeypatch.setenv("WBC_EXTERNAL", str(tmp_path))
+    assert external.find().root == tmp_path
+    with pytest.raises(DataNotFoundError, match="get them from https"):
+        external.list_pictures(external.find(), "pbc")
+    with pytest.raises(UnknownNameError, match="pbc, cellavision, tecom"):
+        external.list_pictures(external.find(), "nope")
+
+
+@pytest.mark.parametrize("name", external.SOURCES)
+def test_the_published_pictures_are_known_and_have_the_published_classes(external_set, name):
+    table = external.list_pictures(external_set, name)
+    counts = {
+        "pbc": {"": 1000} | dict.fromkeys(CLASSES, 1000),
+        "cellavision": {"NEUTROPHIL": 33, "LYMPHOCYTE": 37, "MONOCYTE": 15, "EOSINOPHIL": 12, "": 3},
+        "tecom": {"NEUTROPHIL": 176, "LYMPHOCYTE": 53, "MONOCYTE": 48, "EOSINOPHIL": 22, "": 1},
+    }
+    assert table.cell.value_counts().to_dict() == counts[name]
+    assert set(table.kind[table.cell == external.NO_CLASS]) <= {"basophil", "ig", "erythroblast", "platelet"}
+    assert table.held_back.mean() == (0.5 if name in ("cellavision", "tecom") else 0)
+    assert external_set.read(table.picture[0]).shape[2] == 3
+
+
+def test_the_masks_of_zheng_mark_a_nucleus(external_set):
+    picture = "zheng/cellavision/001.bmp"
+    nucleus = external.read_nucleus(external_set, picture)
+    pixels = external_set.read(picture)
+    assert nucleus.shape == pixels.shape[:2] and nucleus.any()
+    assert pixels[nucleus].mean() < pixels[~nucleus].mean()
+
+
+def test_half_is_held_back_by_names_alone_in_any_order():
+    names = [f"{i:03d}.bmp" for i in range(300)]
+    held_back = pd.Series(external.hold_back(names), names)
+    assert held_back.sum() == 150
+    backwards = pd.Series(external.hold_back(names[::-1]), names[::-1])
+    assert backwards[names].equals(held_back)
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    assert max(hashes[n] for n in names if held_back[n]) < min(hashes[n] for n in names if not held_back[n])
+
+
+def test_of_the_whole_barcelona_set_the_same_pictures_are_chosen_whatever_else_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(external, "_MOST", 2)
+    monkeypatch.setattr(external, "_MOST_OTHERS", 1)
+    for kind in ("neutrophil", "platelet"):
+        (tmp_path / "pbc" / kind).mkdir(parents=True)
+        for i in range(6):
+            (tmp_path / "pbc" / kind / f"{i}.jpg").write_bytes(f"{kind} {i % 5}".encode())
+    found = {
+        f"{kind}/{i}.jpg": hashlib.sha256(f"{kind} {i}".encode())
+        for kind in ("neutrophil", "platelet")
+        for i in range(5)
+    }
+    by_hash = sorted(found, key=lambda name: found[name].hexdigest())
+    wanted = sorted([n for n in by_hash if n[0] == "n"][:2] + [n for n in by_hash if n[0] == "p"][:1])
+    sha256 = combine({name: found[name].hexdigest() for name in wanted}).sha256
+    source = external.SOURCES["pbc"]
+    monkeypatch.setitem(external.SOURCES, "pbc", dataclasses.replace(source, sha256=sha256))
+    table = external.list_pictures(external.External(tmp_path), "pbc")
+    assert table.picture.tolist() == [f"pbc/{name}" for name in wanted]
+    assert table.cell.tolist() == ["NEUTROPHIL", "NEUTROPHIL", ""]
+    assert not np.any(table.held_back)
+    (tmp_path / "pbc" / wanted[0]).write_bytes(b"another")
+    with pytest.raises(BadDataError, match="is not the set"):
+        external.list_pictures(external.External(tmp_path), "pbc")

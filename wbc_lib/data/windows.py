@@ -1,0 +1,306 @@
+"""Bring a picture of a smear to the scale of the published photos: its white cells, its red cells, a window around one.
+
+Microscopes and cameras differ in how many pixels they give a red cell, and red cells hardly differ in size. So lengths
+are told in diameters of a red cell, and windows are cut by them.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_lib.data.images import one_thread
+
+#: Diameter of a red cell in the published photos, in pixels of 640x480; measured by `measure_red_cell`, a test says so.
+RED_CELL = 90.0
+#: What a published photo shows, in red cells: width and height.
+PHOTO_FIELD = (640 / RED_CELL, 480 / RED_CELL)
+
+# Red cells are looked for where a nucleus has this diameter in pixels; a picture is made neither larger nor this large.
+_NUCLEUS, _SIDE = 60, 2000
+# Diameters of red cells that are tried, in those of a nucleus, and the step from one to the next.
+_SMALLEST, _LARGEST, _STEP = 0.4, 1.5, 1.05
+# The least share of a circle's edge that must be there, and how many such circles make a measurement.
+_CIRCLE, _CIRCLES = 0.35, 2
+# A nucleus lies within these diameters of a red cell; what is nearer together than this is one nucleus in lobes.
+SMALLEST_NUCLEUS, _GAP = 0.5, 0.2
+# Of a disc's diameter, how far apart edges may be that tell its centre.
+_SPREAD = 0.06
+# A nucleus is more violet than what is usual in the picture by this, in levels of 255.
+_CONTRAST = 15
+# As dark as this are the corners that come in where a picture was turned.
+_BLACK = 12
+
+
+@dataclass(frozen=True)
+class RedCells:
+    """How large a picture's red cells are.
+
+    Attributes
+    ----------
+    diameter : float
+        In pixels of the picture.
+    circles : int
+        How many circles of that diameter were seen.
+    """
+
+    diameter: float
+    circles: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A white cell, told by its nucleus.
+
+    Attributes
+    ----------
+    x, y : float
+        Middle of the nucleus, in pixels of the picture.
+    box : tuple of int
+        Left, top, right and bottom of the nucleus, in pixels; the last two are the first beyond it.
+    nucleus : float
+        Area of the nucleus, in pixels.
+    """
+
+    x: float
+    y: float
+    box: tuple[int, int, int, int]
+    nucleus: float
+
+    def diameter(self, red_cell: float) -> float:
+        """Diameter of a disc with the nucleus' area, in red cells of so many pixels."""
+        return float(np.sqrt(4 * self.nucleus / np.pi) / red_cell)
+
+
+def find_nuclei(picture: NDArray[np.uint8], blur: float) -> NDArray[np.bool_]:
+    """Mark what is stained as nuclei are: blurred blue minus green, which hardly depends on the light.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (height, width, RGB)
+    blur : float
+        Standard deviation in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+    """
+    soft = cv2.GaussianBlur(picture, (0, 0), max(blur, 0.5)).astype(np.int16)
+    violet = soft[..., 2] - soft[..., 1]
+    seen = violet[~_is_outside(picture)]
+    if not seen.size:
+        return np.zeros(violet.shape, bool)
+    # Halfway to the strongest at least: where a nucleus is small, Otsu's threshold parts red cells from the background.
+    usual = float(np.median(seen))
+    return violet > max(_otsu(seen), (usual + float(seen.max())) / 2, usual + _CONTRAST)
+
+
+def measure_red_cell(picture: NDArray[np.uint8]) -> RedCells | None:
+    """Measure the diameter of a picture's red cells by circles: each piece of an edge votes for where a centre may be.
+
+    Cells that are cut by the picture's edge or by each other count too. White cells are left out.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (height, width, RGB)
+
+    Returns
+    -------
+    RedCells or None
+        ``None`` if there are fewer than three circles of one size.
+    """
+    with one_thread():
+        return _measure(picture)
+
+
+def find_cells(picture: NDArray[np.uint8], red_cell: float) -> list[Cell]:
+    """Find the white cells by their nuclei, the largest first.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (height, width, RGB)
+    red_cell : float
+        Diameter of a red cell in pixels.
+
+    Returns
+    -------
+    list of Cell
+        Empty if nothing is stained as a nucleus and as large as one.
+    """
+    mask = find_nuclei(picture, red_cell / 30).astype(np.uint8)
+    of_pixel = _join(mask, _GAP * red_cell)
+    areas = np.bincount(of_pixel.ravel())
+    areas[0] = 0
+    cells = []
+    for number in np.argsort(-areas, kind="stable"):
+        if areas[number] < np.pi / 4 * (SMALLEST_NUCLEUS * red_cell) ** 2:
+            break
+        rows, columns = np.nonzero(of_pixel == number)
+        box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+        cells.append(Cell(float(columns.mean()), float(rows.mean()), box, float(areas[number])))
+    return cells
+
+
+def background_colour(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour of what is brightest in green, in which all cells are dark: the light between them; RGB."""
+    pixels = picture[~_is_outside(picture)]
+    if not len(pixels):
+        pixels = picture.reshape(-1, 3)
+    bright = pixels[pixels[:, 1] > _otsu(pixels[:, 1])]
+    return np.median(bright if len(bright) else pixels, axis=0).astype(np.uint8)
+
+
+def cut_window(
+    picture: NDArray[np.uint8],
+    centre: tuple[float, float],
+    red_cell: float,
+    field: tuple[float, float],
+    shape: tuple[int, int],
+) -> NDArray[np.uint8]:
+    """Cut a window whose size is told in red cells, and fill with the background's colour what lies outside.
+
+    Black corners, which come in where a picture was turned, are outside too.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (height, width, RGB)
+    centre : tuple of float
+        Column and row.
+    red_cell : float
+        Diameter of a red cell in pixels of the picture.
+    field : tuple of float
+        Width and height of the window, in red cells.
+    shape : tuple of int
+        Height and width of the outcome in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (*shape, RGB)
+    """
+    colour = background_colour(picture)
+    outside = _is_outside(picture)
+    if outside.any():
+        picture = np.where(outside[..., None], colour, picture)
+    width, height = (max(1, round(side * red_cell)) for side in field)
+    left, top = (round(middle + 0.5 - side / 2) for middle, side in zip(centre, (width, height), strict=True))
+    window = np.empty((height, width, 3), np.uint8)
+    window[:] = colour
+    rows = slice(max(top, 0), max(min(top + height, picture.shape[0]), 0))
+    columns = slice(max(left, 0), max(min(left + width, picture.shape[1]), 0))
+    part = picture[rows, columns]
+    window[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]] = part
+    how = cv2.INTER_AREA if shape[0] <= height and shape[1] <= width else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(window, shape[::-1], interpolation=how), np.uint8)
+
+
+def _is_outside(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    # Black, and joined to an edge of the picture.
+    black = (picture.max(axis=2) < _BLACK).astype(np.uint8)
+    if not black.any():
+        return black.astype(bool)
+    _, parts = cv2.connectedComponents(black, connectivity=4)
+    at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    # A pixel more, which was mixed with black.
+    marked = np.isin(parts, at_edge[at_edge > 0]).astype(np.uint8)
+    return cv2.dilate(marked, np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def _otsu(values: NDArray) -> float:
+    # Otsu's threshold of whole numbers that need not be from 0 to 255.
+    lowest = int(values.min())
+    counts = np.bincount((values.astype(np.int64) - lowest).ravel()).astype(float)
+    below = np.cumsum(counts)
+    sums = np.cumsum(counts * np.arange(len(counts)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (sums[-1] * below / below[-1] - sums) ** 2 / (below * (below[-1] - below))
+    return float(lowest + np.nanargmax(np.where(np.isfinite(between), between, -1)))
+
+
+def _join(mask: NDArray[np.uint8], gap: float) -> NDArray[np.int32]:
+    # Numbers of the nuclei, 0 outside: lobes that lie near together count as one.
+    _, of_pixel = cv2.connectedComponents(cv2.dilate(mask, _disc(gap / 2)))
+    return np.where(mask, of_pixel, 0)
+
+
+def _disc(radius: float) -> NDArray[np.uint8]:
+    size = 2 * max(1, round(radius)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
+
+
+def _measure(picture: NDArray[np.uint8]) -> RedCells | None:
+    nucleus = _nucleus_diameter(picture)
+    if not nucleus:
+        return None
+    reduced = min(1.0, _NUCLEUS / nucleus, _SIDE / max(picture.shape[:2]))
+    small = np.asarray(cv2.resize(picture, None, fx=reduced, fy=reduced, interpolation=cv2.INTER_AREA), np.uint8)
+    points, inward = _edges(small, nucleus * reduced)
+    steps = round(np.log(_LARGEST / _SMALLEST) / np.log(_STEP))
+    diameters = nucleus * reduced * np.geomspace(_SMALLEST, _LARGEST, steps + 1)
+    votes = [_count_circles(points, inward, diameter / 2, small.shape[:2]) for diameter in diameters]
+    scores = np.array([score for score, _ in votes])
+    best = int(scores.argmax())
+    if votes[best][1] < _CIRCLES or best in (0, steps):
+        return None
+    before, at, after = scores[best - 1 : best + 2]
+    offset = (before - after) / (2 * (before - 2 * at + after))  # the summit of a parabola
+    return RedCells(float(diameters[best] * _STEP**offset / reduced), votes[best][1])
+
+
+def _nucleus_diameter(picture: NDArray[np.uint8]) -> float:
+    # Of a disc with the area of a typical nucleus; 0 if there is none.
+    mask = find_nuclei(picture, max(picture.shape) / 300).astype(np.uint8)
+    largest = cv2.connectedComponentsWithStats(mask)[2][1:, cv2.CC_STAT_AREA]
+    if not len(largest):
+        return 0.0
+    areas = np.bincount(_join(mask, _GAP * np.sqrt(4 * largest.max() / np.pi)).ravel())[1:]
+    return float(np.sqrt(4 * np.median(areas[areas > areas.max() / 4]) / np.pi))
+
+
+def _edges(small: NDArray[np.uint8], nucleus: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    # Points on edges, and at each the direction to the darker side; none in and near white cells, nor at the rim.
+    green = cv2.GaussianBlur(small, (0, 0), nucleus / 45)[..., 1].astype(np.float32)
+    gx, gy = cv2.Sobel(green, cv2.CV_32F, 1, 0), cv2.Sobel(green, cv2.CV_32F, 0, 1)
+    strength = cv2.magnitude(gx, gy)
+    strength[_near_nuclei(small, nucleus) | _is_outside(small)] = 0
+    for rim in (strength[:3], strength[-3:], strength[:, :3], strength[:, -3:]):
+        rim[:] = 0
+    rows, columns = np.nonzero(strength > max(float(np.quantile(strength, 0.8)), 8.0))
+    along = strength[rows, columns]
+    ux, uy = gx[rows, columns] / along, gy[rows, columns] / along
+    # Only where the edge is at its strongest.
+    ahead, behind = (
+        strength[np.rint(rows + sign * uy).astype(int), np.rint(columns + sign * ux).astype(int)] for sign in (1, -1)
+    )
+    kept = (along >= ahead) & (along >= behind)
+    points = np.column_stack([columns, rows])[kept].astype(np.float32)
+    return points, -np.column_stack([ux, uy])[kept].astype(np.float32)
+
+
+def _near_nuclei(small: NDArray[np.uint8], nucleus: float) -> NDArray[np.bool_]:
+    # Nuclei and as much around each as its cell may reach.
+    nuclei = find_nuclei(small, nucleus / 40).astype(np.uint8)
+    number, parts, stats, _ = cv2.connectedComponentsWithStats(nuclei)
+    near = np.zeros(nuclei.shape, np.uint8)
+    for part in range(1, number):
+        area = stats[part, cv2.CC_STAT_AREA]
+        if area > nucleus**2 / 40:
+            near |= cv2.dilate((parts == part).astype(np.uint8), _disc(0.6 * np.sqrt(area / np.pi) + 2))
+    return near.astype(bool)
+
+
+def _count_circles(
+    points: NDArray[np.float32], inward: NDArray[np.float32], radius: float, shape: tuple[int, int]
+) -> tuple[float, int]:
+    # How much of the edges circles of this radius explain, and how many circles there are.
+    margin = int(radius) + 1
+    centres = np.rint(points + radius * inward).astype(int) + margin
+    height, width = shape[0] + 2 * margin, shape[1] + 2 * margin
+    flat = np.bincount(centres[:, 1] * width + centres[:, 0], minlength=height * width)
+    spread = max(2 * _SPREAD * radius, 1.0)
+    votes = cv2.GaussianBlur(flat.reshape(height, width).astype(np.float32), (0, 0), spread)
+    share = votes * np.float32(2 * np.pi * spread**2 / (2 * np.pi * radius))
+    apart = 2 * int(1.2 * radius) + 1
+    is_peak = (share > _CIRCLE) & (share == cv2.dilate(share, np.ones((apart, apart), np.uint8)))
+    peaks = share[is_peak]
+    return float((peaks**2).sum() * radius), len(peaks)
