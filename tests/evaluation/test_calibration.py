@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 from tests.made_predictions import make
-from wbc_lib.evaluation import calibration, intervals, scores
+from wbc_lib.evaluation import calibration, intervals
 from wbc_lib.evaluation.calibration import Predictions
 
 
@@ -124,15 +124,6 @@ def test_temperatures_of_resamples_are_those_of_fits_to_images_repeated():
     interval = calibration.temperature_interval(predictions, weights)
     assert (interval.low, interval.high) == pytest.approx(np.quantile(fitted, [0.025, 0.975]), rel=0.02)
     assert interval.estimate == calibration.fit_temperature(predictions)
-
-
-@given(CONFIDENCES, st.sampled_from([0.5, 0.9, 0.99]))
-def test_the_threshold_decides_the_automatic_share(pairs, wanted):
-    predictions = state(pairs)
-    decided = predictions.confidence >= calibration.find_threshold(predictions, wanted)
-    reference = scores.automatic_share(predictions.probabilities, predictions.labels, wanted)
-    assert decided.mean() == pytest.approx(reference)
-    assert not decided.any() or predictions.right[decided].mean() >= wanted
 
 
 def test_risk_coverage_counts_like_a_loop():

@@ -71,17 +71,14 @@ def test_total_variation_is_the_share_to_relabel(pair):
 @given(
     st.lists(st.tuples(st.integers(26, 99), st.booleans()), min_size=1, max_size=30), st.sampled_from([0.5, 0.9, 0.99])
 )
-def test_the_automatic_share_is_the_largest_over_all_thresholds(pairs, wanted):
-    # Class 1 has the stated probability; the rest is spread evenly, so class 1 is always the likeliest.
-    p = np.array([n / 100 for n, _ in pairs])
-    probabilities = np.column_stack([p, *[(1 - p) / 4] * 4])
-    labels = np.where([right for _, right in pairs], 0, 1)
+def test_no_threshold_decides_more_at_the_accuracy_wanted(pairs, wanted):
+    p, right = np.array([n / 100 for n, _ in pairs]), np.array([is_right for _, is_right in pairs])
     shares = [0.0]
     for threshold in set(p):
         chosen = p >= threshold
-        if (labels[chosen] == 0).mean() >= wanted:
+        if right[chosen].mean() >= wanted:
             shares.append(chosen.mean())
-    assert scores.automatic_share(probabilities, labels, wanted) == pytest.approx(max(shares))
+    assert (p >= scores.confidence_threshold(p, right, wanted)).mean() == pytest.approx(max(shares))
 
 
 def history(accuracy: list[float], val_accuracy: list[float]) -> pd.DataFrame:

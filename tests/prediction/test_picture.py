@@ -61,10 +61,9 @@ def test_the_recorded_predictions_come_out_again_from_the_files(study, run, phan
 def test_the_threshold_decides_the_largest_share_of_validation_that_keeps_the_accuracy(run):
     for accuracy in (0.5, 0.7, 0.9, 0.99):
         threshold = prediction.choose_threshold(run, accuracy)
-        probabilities, labels = run.probabilities("validation"), run.labels("validation")
-        decided = probabilities.max(axis=1) >= threshold
-        assert decided.mean() == pytest.approx(scores.automatic_share(probabilities, labels, accuracy))
-        assert not decided.any() or (run.predicted("validation") == labels)[decided].mean() >= accuracy
+        confidence = run.probabilities("validation").max(axis=1)
+        right = run.predicted("validation") == run.labels("validation")
+        assert threshold == pytest.approx(scores.confidence_threshold(confidence, right, accuracy))
 
 
 def test_the_threshold_knows_nothing_of_test(run, monkeypatch):

@@ -125,12 +125,6 @@ def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.boo
     return float(ordered[enough[-1]]) if len(enough) else float(np.nextafter(1, 2))
 
 
-def automatic_share(probabilities: NDArray[np.floating], labels: NDArray[np.integer], accuracy: float = 0.99) -> float:
-    """Largest share of examples (rows of `probabilities`), surest first, to be decided at no less than `accuracy`."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    return float((confidence >= confidence_threshold(confidence, right, accuracy)).mean())
-
-
 @dataclass(frozen=True)
 class Peaks:
     """The best of a history.

@@ -118,7 +118,7 @@ def find_run(store: Store, data_sha256: str = PUBLISHED_SHA256) -> Run | None:
 def choose_threshold(run: Run, accuracy: float = ACCURACY) -> float:
     """The probability below which a network would rather abstain, chosen on its validation images.
 
-    At or above it `scores.automatic_share` of them are decided, and no fewer than `accuracy` of those are right.
+    At or above it as many of them are decided as can be, and no fewer than `accuracy` of those are right.
     They are copies of photos that it was trained on: on new photos expect fewer to be right.
 
     Returns
