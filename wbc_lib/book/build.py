@@ -31,6 +31,8 @@ _MEMORY = "most often for lack of memory; close other programs or build with --j
 #: Times that a kernel is started before it is given up.
 _STARTS = 3
 _CONFIG, _TOC = "_config.yml", "_toc.yml"
+#: Tables of the published data that the card of the data offers for download.
+_TABLES = (paths.LIBRARY / "data" / "splits.csv", paths.ROOT / "results" / "provenance" / "images.csv.gz")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ def _stage(study: Study) -> list[Chapter]:
     model = STAGING / "book" / browser.PLACE
     _write_if_changed(model, browser.export(study))
     wanted.add(model)
+    for table in _TABLES:
+        _write_if_changed(STAGING / "book" / "_static" / table.name, table.read_bytes())
+        wanted.add(STAGING / "book" / "_static" / table.name)
     parameters = {"DATA": study.named, "PROFILE": study.profile.name}
     chapters = []
     for page in pages:
