@@ -221,10 +221,13 @@ def test_what_is_recorded_in_the_project_is_not_measured(run, tiny_study, attent
 def test_nothing_is_measured_without_the_photos_or_the_weights(run, tiny_study, counted, monkeypatch):
     lent = dataclasses.replace(tiny_study, results_of="f" * 64)
     monkeypatch.setattr(Study, "runs", lambda self, name, optional: [run])
-    assert measure.read_or_measure(lent, "tiny") == []
+    with pytest.raises(RunError, match="not recorded"):
+        measure.read_or_measure(lent, "tiny")
     bare = dataclasses.replace(run, record={**run.record, "files": {}})
     monkeypatch.setattr(Study, "runs", lambda self, name, optional: [bare])
-    assert measure.read_or_measure(tiny_study, "tiny") == [] == counted
+    with pytest.raises(RunError, match="not recorded"):
+        measure.read_or_measure(tiny_study, "tiny")
+    assert counted == []
 
 
 def test_what_every_recorded_final_run_looks_at_is_recorded_too():

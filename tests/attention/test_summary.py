@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from wbc_lib.attention import gradcam, measure, occlusion, summary
 from wbc_lib.attention.measure import Attention
@@ -92,6 +93,17 @@ def test_the_interval_is_as_wide_as_the_photos_of_each_class_make_it():
     assert apart.width == pytest.approx(found.width / 2, rel=0.1)
 
 
+def test_a_class_of_few_photos_widens_the_interval_as_students_t_does():
+    # Four photos of two images each, the shares right 0, 1/2, 1, 1: of one class, Student's t with three degrees.
+    images = pd.DataFrame({"photo": np.repeat(np.arange(4), 2), "label": 1})
+    found = summary.average([0, 0, 0, 1, 1, 1, 1, 1], images)
+    expected = stats.t.interval(0.95, 3, 0.625, stats.sem([0, 0.5, 1, 1]))
+    assert (found.low, found.high) == pytest.approx(expected)
+    # Classes count alike: with a class of which every photo is right, half of the spread is left.
+    both = pd.concat([images, images.assign(label=2, photo=images.photo + 4)])
+    assert summary.average([0, 0, 0] + 13 * [1], both).width == pytest.approx(found.width / 2)
+
+
 def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():
     images = gathered(made_images(), made_images(1))
     images = images[(images.label != 2) | images.is_right | (images.photo == 1)]
@@ -101,6 +113,7 @@ def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():
         part = images[(images.label == CLASSES.index(cell) + 1) & (images.is_right == (kind == "right"))]
         photos = part.groupby("photo")
         assert row.share == pytest.approx(photos.share.mean().mean())
+        assert np.isnan(row.low) or 0 <= row.low <= row.high <= 1
         assert row.even == pytest.approx(photos.even.mean().mean())
         assert row.times == pytest.approx(row.share / row.even)
         assert (row.images, row.photos) == (len(part) / 2, part.photo.nunique())

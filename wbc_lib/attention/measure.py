@@ -302,6 +302,11 @@ def read_or_measure(study: Study, name: str = "final") -> list[Attention]:
     """What the runs of an experiment look at: as recorded, as measured before, or measured now (half a minute each).
 
     By seed; runs that are not measured, and cannot be since their weights or photos are not here, are left out.
+
+    Raises
+    ------
+    RunError
+        If no run is left.
     """
     measured = []
     cache = paths.cache() / "attention"
@@ -311,6 +316,8 @@ def read_or_measure(study: Study, name: str = "final") -> list[Attention]:
             attention = _measure_into(run, study.data, cache)
         if attention is not None:
             measured.append(attention)
+    if not measured:
+        raise RunError(f"What `{name}` looks at is not recorded, and no run of it is here whole; see `wbc train`.")
     return measured
 
 

@@ -14,7 +14,7 @@ from wbc_lib.attention.measure import Attention, choose, unflatten
 from wbc_lib.attention.occlusion import COVERS
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import INPUT_SHAPE, read_image
-from wbc_lib.evaluation.intervals import Interval, group_weights, percentiles
+from wbc_lib.evaluation.intervals import Interval, group_weights, percentiles, student_interval
 from wbc_lib.provenance import trace
 from wbc_lib.provenance.boxes import carry_boxes, cell_masks, white_cells
 from wbc_lib.training.plan import Network
@@ -27,7 +27,9 @@ _RESAMPLES = 10_000
 
 
 def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -> Interval:
-    """Average over images, classes counting alike, with the interval (95 %) of drawing photos anew within classes.
+    """Average over images, classes counting alike, with its interval (95 %) over photos within classes.
+
+    The interval is the wider of the bootstrap's and of Student's t, which allows for classes of few photos.
 
     Parameters
     ----------
@@ -50,7 +52,20 @@ def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -
         of_class = (photos.label == label).to_numpy()
         ratios.append((weights[:, of_class] @ photos.total[of_class]) / (weights[:, of_class] @ photos.n[of_class]))
     means = np.mean(ratios, axis=0)
-    return percentiles(float(means[0]), means[1:])
+    resampled = percentiles(float(means[0]), means[1:])
+    return max(resampled, _average_few(photos), key=lambda interval: interval.width)
+
+
+def _average_few(photos: pd.DataFrame) -> Interval:
+    # Each photo's part in the mean of its class, linearised; a class of one photo adds nothing to the variance.
+    classes = photos.groupby("label")
+    n, size = classes.n.transform("sum"), classes.n.transform("size")
+    mean = classes.total.transform("sum") / n
+    return student_interval((photos.total - mean * photos.n) / n + mean / size, 1 / size, photos.label)
+
+
+def _within_range(share: Interval) -> Interval:
+    return Interval(share.estimate, max(0.0, share.low), min(1.0, share.high))
 
 
 @lru_cache(maxsize=32)
@@ -87,7 +102,7 @@ def tabulate_shares(images: pd.DataFrame, n_runs: int) -> pd.DataFrame:
     rows = {}
     for (label, is_right), kind in images.groupby(["label", "is_right"]):
         photos = kind.groupby("photo")
-        share = average(kind.share, kind, equally=True)
+        share = _within_range(average(kind.share, kind, equally=True))
         means = {c: photos[c].mean().mean() for c in ("area", "even", "share_true", "by_position")}
         rows[CLASSES[label - 1], "right" if is_right else "wrong"] = {
             "images": len(kind) / n_runs,
@@ -155,7 +170,7 @@ def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int = 1) -> pd.Dat
     for cell, part in parts.items():
         for title, predicted in _predictions(part, fill).items():
             is_right = (predicted == part.label).astype(float)
-            accuracy, loss = average(is_right, part), average(part.is_right - is_right, part)
+            accuracy, loss = _within_range(average(is_right, part)), average(part.is_right - is_right, part)
             rows[cell, title] = {
                 "images": len(part) / n_runs,
                 "accuracy": accuracy.estimate,
