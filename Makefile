@@ -30,6 +30,8 @@ lint: $(VENV)/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
+	@$(BIN)/jupyter nbconvert --log-level ERROR --to python --output-dir _build/chapters book/*.ipynb
+	@$(BIN)/vulture
 	@$(BIN)/nbstripout --verify book/*.ipynb
 
 format: $(VENV)/ready

@@ -266,7 +266,7 @@ def _fit_keras(
     model = keras.Sequential([*stack, keras.layers.Dense(5, kernel_regularizer=penalty)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(experiment.settings.learning_rate), loss, metrics=["accuracy"])
-    timer = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
+    timer = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
     model.fit(inputs, labels, experiment.settings.batch_size, epochs, verbose=0, callbacks=[timer])
     return ends
 

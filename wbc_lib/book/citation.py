@@ -54,7 +54,7 @@ def _authors(citation: dict[str, Any]) -> list[str]:
     return [a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in citation["authors"]]
 
 
-def add_tags(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+def add_tags(app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
     """Add the tags to a page's head; for Sphinx' ``html-page-context``."""
     citation = read_citation()
     tags = [("title", citation["title"]), ("publication_date", str(citation["date-released"]).replace("-", "/"))]

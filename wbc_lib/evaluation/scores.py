@@ -133,24 +133,20 @@ class Peaks:
     ----------
     training, validation : float
         Highest accuracies over the epochs, 0 to 1.
-    validation_epoch : int
-        The epoch of the highest validation accuracy.
     gap : float
         Mean of training minus validation accuracy over the last fifth of the epochs.
     """
 
     training: float
     validation: float
-    validation_epoch: int
     gap: float
 
 
 def peaks(history: pd.DataFrame) -> Peaks:
     """Read the peaks, which the paper quotes, and the closing gap off a history."""
-    best = history.val_accuracy.idxmax()
     last = history.tail(max(1, len(history) // 5))
     gap = float((last.accuracy - last.val_accuracy).mean())
-    return Peaks(float(history.accuracy.max()), float(history.val_accuracy[best]), int(history.epoch[best]), gap)
+    return Peaks(float(history.accuracy.max()), float(history.val_accuracy.max()), gap)
 
 
 def plateau_epoch(values: NDArray[np.floating] | pd.Series, within: float = 0.01, window: int = 3) -> int:

@@ -7,8 +7,6 @@ import pandas as pd
 
 from wbc_lib.data.dataset import CLASSES
 
-CITATION = "Fischbach and Weinstein (2020)"
-
 
 @dataclass(frozen=True)
 class Reported:
