@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 from tests.made_predictions import make
@@ -13,20 +12,28 @@ from wbc_lib.evaluation import calibration, intervals
 from wbc_lib.evaluation.calibration import Predictions
 
 
-def repeat(predictions: Predictions, weights: NDArray) -> Predictions:
-    """Each photo's images as often as its weight says."""
-    _, member = np.unique(predictions.photos, return_inverse=True)
-    return predictions.take(np.repeat(np.arange(len(predictions)), weights[member]))
-
-
 def test_copies_that_stand_or_fall_together_make_a_wider_interval():
     predictions = make(n_photos=40, copies=10)
     alone = Predictions(predictions.labels, predictions.logits, np.arange(len(predictions)))
-    widths = []
-    for p in (predictions, alone):
-        found = calibration.summarise(p, calibration.draw_photos(p))
-        widths.append((found.gap.width, found.error.width))
-    assert (np.array(widths[0]) > 1.8 * np.array(widths[1])).all()
+    gaps = [calibration.summarise(p).gap.width for p in (predictions, alone)]
+    shares = [calibration.interval_of_share(p.right, p).width for p in (predictions, alone)]
+    assert gaps[0] > 1.8 * gaps[1] and shares[0] > 1.8 * shares[1]
+
+
+def test_intervals_are_those_of_the_sums_of_each_photo():
+    predictions = make(n_photos=20)
+    photos = np.unique(predictions.photos)
+    of_photo = [predictions.photos == photo for photo in photos]
+    labels = [predictions.labels[rows][0] for rows in of_photo]
+    sure = predictions.confidence > 0.8
+    sums = [[values[rows].sum() for rows in of_photo] for values in (predictions.right & sure, sure)]
+    assert calibration.interval_of_share(predictions.right & sure, predictions, sure) == intervals.clustered_interval(
+        *sums, labels
+    )
+    losses, sizes = zip(*[(predictions.losses[rows].sum(), rows.sum()) for rows in of_photo], strict=True)
+    found = calibration.interval_of_mean(predictions.losses, predictions)
+    assert vars(found) == pytest.approx(vars(intervals.student_interval(losses, sizes, labels)))
+    assert found.estimate == pytest.approx(predictions.losses.mean())
 
 
 CONFIDENCES = st.lists(st.tuples(st.integers(30, 99), st.booleans()), min_size=1, max_size=80)
@@ -51,31 +58,7 @@ def test_the_calibration_error_is_that_of_a_loop_over_bins(pairs, n_bins):
             stated = sum(confidence[i] for i in inside) / len(inside)
             kept = sum(right[i] for i in inside) / len(inside)
             total += len(inside) / len(confidence) * abs(stated - kept)
-    everything = np.ones((1, len(pairs)), int)
-    assert calibration.calibration_errors(predictions, everything, n_bins)[0] == pytest.approx(total)
-
-
-def test_errors_of_resamples_are_those_of_images_repeated():
-    predictions = make()
-    weights = calibration.draw_photos(predictions, 20)
-    bins = calibration.bin_by_confidence(predictions.confidence, 7)
-    _, member = np.unique(predictions.photos, return_inverse=True)
-    expected = []
-    for row in weights:
-        rows = np.repeat(np.arange(len(predictions)), row[member])
-        gap = predictions.confidence - predictions.right
-        expected.append(sum(abs(gap[rows][bins[rows] == b].sum()) for b in range(7)) / len(rows))
-    np.testing.assert_allclose(calibration.calibration_errors(predictions, weights, 7), expected)
-
-
-def test_as_many_photos_of_each_class_are_drawn_as_there_are():
-    predictions = make(n_photos=22)
-    photos, first = np.unique(predictions.photos, return_index=True)
-    weights = calibration.draw_photos(predictions, 50)
-    assert weights.shape == (50, len(photos))
-    for label in (1, 2, 3, 4):
-        own = predictions.labels[first] == label
-        np.testing.assert_array_equal(weights[:, own].sum(axis=1), own.sum())
+    assert calibration.calibration_error(predictions, n_bins) == pytest.approx(total)
 
 
 def test_losses_are_those_of_scikit_learn():
@@ -106,8 +89,7 @@ def test_labels_drawn_from_the_stated_probabilities_ask_for_no_change():
     labels = (rng.random((len(logits), 1)) < chances.cumsum(axis=1)).argmax(axis=1)
     predictions = Predictions(labels, logits, np.arange(len(logits)))
     assert calibration.fit_temperature(predictions) == pytest.approx(1, abs=0.03)
-    everything = np.ones((1, len(labels)), int)
-    assert calibration.calibration_errors(predictions, everything)[0] < 0.015
+    assert calibration.calibration_error(predictions) < 0.015
 
 
 @given(st.floats(0.2, 9))
@@ -117,33 +99,20 @@ def test_no_temperature_changes_what_is_likeliest(temperature):
     np.testing.assert_allclose(predictions.at(temperature).probabilities.sum(axis=1), 1)
 
 
-def test_temperatures_of_resamples_are_those_of_fits_to_images_repeated():
-    predictions = make()
-    weights = calibration.draw_photos(predictions, 40)
-    fitted = [calibration.fit_temperature(repeat(predictions, row)) for row in weights]
-    interval = calibration.temperature_interval(predictions, weights)
-    assert (interval.low, interval.high) == pytest.approx(np.quantile(fitted, [0.025, 0.975]), rel=0.02)
-    assert interval.estimate == calibration.fit_temperature(predictions)
-
-
 def test_risk_coverage_counts_like_a_loop():
     predictions = make()
-    weights = calibration.draw_photos(predictions, 200)
-    table = calibration.risk_coverage(predictions, weights, points=20)
+    table = calibration.risk_coverage(predictions, points=20)
+    assert len(table) <= 20
     assert table.share.iloc[0] == 1
-    assert table.accuracy.iloc[0] == predictions.right.mean()
     order = np.argsort(-predictions.confidence)
     for row in table.itertuples():
         surest = order[: round(row.share * len(order))]
         assert row.accuracy == pytest.approx(predictions.right[surest].mean())
-        decided = np.isin(np.arange(len(order)), surest)
-        found = intervals.ratio_interval(predictions.right & decided, decided, predictions.photos, weights)
-        assert (row.low, row.high) == pytest.approx((found.low, found.high))
 
 
 def test_reliability_counts_like_a_loop():
     predictions = make()
-    table = calibration.reliability(predictions, calibration.draw_photos(predictions), 6)
+    table = calibration.reliability(predictions, 6)
     order = np.argsort(predictions.confidence)
     for row, rows in zip(table.itertuples(), np.array_split(order, 6), strict=True):
         assert row.confidence == pytest.approx(predictions.confidence[rows].mean())
@@ -154,14 +123,13 @@ def test_reliability_counts_like_a_loop():
 
 def test_runs_put_together_are_summarised_by_their_means():
     runs = [make(seed=0), make(seed=0).at(3)]
-    weights = calibration.draw_photos(runs[0])
-    apart = [calibration.summarise(run, weights) for run in runs]
-    together = calibration.summarise(calibration.pool(runs), weights)
+    apart = [calibration.summarise(run) for run in runs]
+    together = calibration.summarise(calibration.pool(runs))
     for name in ("accuracy", "confidence", "loss"):
         assert getattr(together, name) == pytest.approx(np.mean([getattr(one, name) for one in apart]))
     assert together.gap.estimate == pytest.approx(np.mean([one.gap.estimate for one in apart]))
     assert together.gap.estimate == pytest.approx(together.confidence - together.accuracy)
-    same = calibration.summarise(calibration.pool(runs[:1] * 2), weights)
+    same = calibration.summarise(calibration.pool(runs[:1] * 2))
     assert vars(same.gap) == pytest.approx(vars(apart[0].gap))
 
 

@@ -8,7 +8,6 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from statsmodels.stats.proportion import proportion_confint
 
-from tests.made_predictions import make
 from wbc_lib.evaluation import intervals, scores
 
 EXAMPLES = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=60).map(
@@ -211,6 +210,19 @@ def test_the_interval_for_few_groups_is_the_one_computed_by_hand():
     np.testing.assert_allclose([stratified.low, stratified.high], proportion_confint(size / 2, size, method="beta"))
     perfect = intervals.clustered_interval([103] * 6, [103] * 6)
     np.testing.assert_allclose([perfect.low, perfect.high], [0.025 ** (1 / 6), 1])
+    # A stratum of four that carries the whole variance leaves three degrees of freedom, however many the others have.
+    right, strata = [10] * 40 + [10, 10, 10, 0], [0] * 40 + [1] * 4
+    few = intervals.clustered_interval(right, [10] * 44, strata)
+    n = intervals.effective_sample_size(right, [10] * 44, strata)
+    size = n * (stats.t.isf(0.025, 439) / stats.t.isf(0.025, 3)) ** 2
+    np.testing.assert_allclose(few.low, proportion_confint(size * 43 / 44, size, method="beta")[0])
+
+
+def test_groups_without_examples_do_not_count_and_nothing_at_all_is_unknown():
+    found = intervals.clustered_interval([3, 0, 3, 0], [3, 0, 3, 0])
+    np.testing.assert_allclose([found.low, found.high], [0.025 ** (1 / 2), 1])
+    assert intervals.clustered_interval([0, 0], [0, 0]) is intervals.UNKNOWN
+    assert intervals.format_interval(intervals.UNKNOWN) == "–"
 
 
 PAIRED = st.lists(
@@ -254,18 +266,6 @@ def test_images_drawn_one_by_one_vary_as_the_binomial_has_it_and_classes_keep_th
     np.testing.assert_allclose(recalls.var(axis=0), shares * (1 - shares) / [64, 25], rtol=0.05)
     # The paper's matrices have no fifth column, and means over runs are not whole.
     np.testing.assert_array_equal(intervals.draw_images(np.full((4, 4), 2.5), 3).sum(axis=2), 10)
-
-
-def test_a_ratio_is_the_bootstrap_of_an_accuracy_and_a_ratio_of_nothing_is_undefined():
-    predictions = make()
-    weights = intervals.group_weights(predictions.photos, 500)
-    ours = intervals.ratio_interval(predictions.right, 1, predictions.photos, weights)
-    counts = intervals.group_counts(predictions.labels, predictions.logits.argmax(axis=1), predictions.photos)
-    assert vars(ours) == pytest.approx(vars(intervals.bootstrap(counts, weights)))
-    nothing = np.zeros(len(predictions))
-    undefined = intervals.ratio_interval(nothing, nothing, predictions.photos, weights)
-    assert np.isnan([undefined.estimate, undefined.low, undefined.high]).all()
-    assert intervals.format_interval(undefined) == "–"
 
 
 def test_with_few_photos_only_the_interval_that_allows_for_it_keeps_its_promise():

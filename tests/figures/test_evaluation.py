@@ -11,7 +11,6 @@ from tests.made_predictions import make
 from wbc_lib import figures
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import calibration, conformal, counting
-from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.figures import evaluation
 
 INTERVALS = pd.DataFrame(
@@ -33,7 +32,6 @@ PICTURE = np.full((48, 64, 3), 200, np.uint8)
 
 
 PREDICTIONS = make()
-WEIGHTS = calibration.draw_photos(PREDICTIONS, 50)
 
 
 def drawn(figure: Figure) -> bytes:
@@ -161,23 +159,10 @@ def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
     assert drawn(figure)
 
 
-def test_the_least_loss_of_each_curve_is_marked():
-    curve = calibration.losses_by_photo(PREDICTIONS).sum(axis=0) / len(PREDICTIONS)
-    figure = evaluation.draw_temperatures({"validation": curve}, Interval(1, 0.8, 1.5))
-    axis = figure.axes[0]
-    dots = [line.get_xydata() for line in axis.lines if line.get_marker() == "o"]
-    assert len(dots) == 1
-    assert dots[0][0, 0] == pytest.approx(calibration.fit_temperature(PREDICTIONS), rel=0.02)
-    assert dots[0][0, 1] == curve.min()
-    low, high = axis.get_ylim()
-    assert low < curve.min() < high
-    assert drawn(figure)
-
-
 def test_reliability_has_a_panel_for_each_and_a_bar_for_each_bin():
-    table = calibration.reliability(PREDICTIONS, WEIGHTS, 5)
-    figure = evaluation.draw_reliability({"known": table, "new": table})
-    assert [axis.get_title() for axis in figure.axes] == ["known", "new"]
+    table = calibration.reliability(PREDICTIONS, 5)
+    figure = evaluation.draw_reliability({"known": table, "new": table, "others": table})
+    assert [axis.get_title() for axis in figure.axes] == ["known", "new", "others"]
     points = figure.axes[1].lines[1].get_xydata()
     np.testing.assert_allclose(points[:, 1], table.accuracy)
     np.testing.assert_allclose(points[:, 0], table.confidence.clip(upper=0.9999))
@@ -186,7 +171,7 @@ def test_reliability_has_a_panel_for_each_and_a_bar_for_each_bin():
 
 
 def test_the_share_decided_runs_to_the_whole():
-    table = calibration.risk_coverage(PREDICTIONS, WEIGHTS, 10)
+    table = calibration.risk_coverage(PREDICTIONS, 10)
     figure = evaluation.draw_risk_coverage({"TEST": table}, 0.9)
     np.testing.assert_allclose(values(figure.axes[0], "TEST"), table[["share", "accuracy"]])
     assert (values(figure.axes[0], "wanted")[:, 1] == 0.9).all()

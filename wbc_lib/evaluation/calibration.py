@@ -1,6 +1,7 @@
 """Whether a stated probability can be believed: calibration, temperature, and deciding only what is sure.
 
-Pure functions. Copies of one photo stand or fall together: every interval draws photos anew.
+Pure functions. Copies of one photo stand or fall together: intervals are over photos, drawn within classes, and allow
+for how few photos may carry the variance (`intervals.student_interval`, `intervals.clustered_interval`).
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 
-from wbc_lib.evaluation.intervals import CONFIDENCE, Interval, group_weights, percentiles, ratio_interval, sum_by_group
+from wbc_lib.evaluation.intervals import (
+    Interval,
+    clustered_interval,
+    student_interval,
+    sum_by_group,
+)
 from wbc_lib.evaluation.scores import confidence_threshold
 
 if TYPE_CHECKING:
@@ -85,10 +91,22 @@ def pool(several: Sequence[Predictions]) -> Predictions:
     return Predictions(*(np.concatenate([getattr(p, f) for p in several]) for f in ("labels", "logits", "photos")))
 
 
-def draw_photos(predictions: Predictions, resamples: int = 2000, seed: int = 0) -> NDArray[np.int32]:
-    """Draw as many photos of each class as it has, with replacement, shape (resamples, photos)."""
-    _, first = np.unique(predictions.photos, return_index=True)
-    return group_weights(predictions.photos, resamples, seed, strata=predictions.labels[first])
+def interval_of_mean(values: ArrayLike, predictions: Predictions) -> Interval:
+    """Mean of a value (images,), with Student's interval over photos."""
+    values = np.asarray(values, float)
+    sums = sum_by_group(np.column_stack([values, np.ones(len(values))]), predictions.photos)
+    return student_interval(*sums.T, _labels_of_photos(predictions))
+
+
+def interval_of_share(part: ArrayLike, predictions: Predictions, whole: ArrayLike | None = None) -> Interval:
+    """Share of the images of `whole` (images,), by default all, that are in `part` (images,), with its interval."""
+    part = np.asarray(part, float)
+    both = np.column_stack([part, np.ones(len(part)) if whole is None else np.asarray(whole, float)])
+    return clustered_interval(*sum_by_group(both, predictions.photos).T, _labels_of_photos(predictions))
+
+
+def _labels_of_photos(predictions: Predictions) -> NDArray[np.integer]:
+    return predictions.labels[np.unique(predictions.photos, return_index=True)[1]]
 
 
 # Calibration ----------------------------------------------------------------------------------------------------------
@@ -101,49 +119,30 @@ def bin_by_confidence(confidence: NDArray[np.floating], n_bins: int = N_BINS) ->
     return np.searchsorted(edges, confidence, side="right")
 
 
-def calibration_errors(
-    predictions: Predictions, weights: NDArray[np.integer], n_bins: int = N_BINS
-) -> NDArray[np.float64]:
+def calibration_error(predictions: Predictions, n_bins: int = N_BINS) -> float:
     """Expected calibration error: how far accuracy is from confidence, averaged over bins of equal mass, 0 to 1.
 
     Naeini et al. (2015), with the adaptive bins of Nixon et al. (2019). A sum of absolute values, it is above zero even
     for a model that is perfectly calibrated, the more so the fewer the images, or photos.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Of all photos; they settle the bins.
-    weights : ndarray of int, shape (resamples, photos)
-        As `draw_photos` gives it; a row of ones asks for the error of the predictions themselves.
-    n_bins : int
-
-    Returns
-    -------
-    ndarray of float, shape (resamples,)
     """
-    confidence = predictions.confidence
-    bins = bin_by_confidence(confidence, n_bins)
-    gaps = np.zeros((len(bins), bins.max() + 2))
-    gaps[np.arange(len(bins)), bins] = confidence - predictions.right
-    gaps[:, -1] = 1  # counts the images
-    sums = weights.astype(float) @ sum_by_group(gaps, predictions.photos)
-    return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
+    bins = bin_by_confidence(predictions.confidence, n_bins)
+    return float(np.abs(np.bincount(bins, predictions.confidence - predictions.right)).sum() / len(bins))
 
 
-def reliability(predictions: Predictions, weights: NDArray[np.integer], n_bins: int = N_BINS) -> pd.DataFrame:
+def reliability(predictions: Predictions, n_bins: int = N_BINS) -> pd.DataFrame:
     """What a reliability diagram shows: a row per bin of confidence.
 
     Returns
     -------
     DataFrame
-        ``confidence`` and ``accuracy`` (means, 0 to 1), ``low`` and ``high`` (the accuracy's interval, photos drawn
-        anew), ``images`` and ``photos``.
+        ``confidence`` and ``accuracy`` (means, 0 to 1), ``low`` and ``high`` of the accuracy's interval, ``images``
+        and ``photos``.
     """
     confidence, right, rows = predictions.confidence, predictions.right, []
     bins = bin_by_confidence(confidence, n_bins)
     for number in np.unique(bins):
         inside = bins == number
-        interval = ratio_interval(right & inside, inside, predictions.photos, weights)
+        interval = interval_of_share(right & inside, predictions, inside)
         ends = {"accuracy": interval.estimate, "low": interval.low, "high": interval.high}
         n_photos = len(np.unique(predictions.photos[inside]))
         rows.append({"confidence": confidence[inside].mean(), **ends, "images": inside.sum(), "photos": n_photos})
@@ -152,27 +151,27 @@ def reliability(predictions: Predictions, weights: NDArray[np.integer], n_bins: 
 
 @dataclass(frozen=True)
 class Summary:
-    """How far stated confidence can be believed: three means, and two intervals with photos drawn anew.
+    """How far stated confidence can be believed: means over images, 0 to 1.
 
-    `gap` is the mean confidence minus the accuracy, `error` the expected calibration error.
+    `gap` is the mean confidence minus the accuracy, `error` the expected calibration error, `loss` the mean negative
+    log-likelihood of the true class, in nats.
     """
 
     accuracy: float
     confidence: float
     gap: Interval
-    error: Interval
+    error: float
     loss: float
 
 
-def summarise(predictions: Predictions, weights: NDArray[np.integer]) -> Summary:
-    """Summarise the calibration of predictions; `weights` as `draw_photos` gives it."""
+def summarise(predictions: Predictions) -> Summary:
+    """Summarise the calibration of predictions."""
     confidence, right = predictions.confidence, predictions.right
-    error = calibration_errors(predictions, np.ones((1, weights.shape[1]), int))[0]
     return Summary(
         accuracy=float(right.mean()),
         confidence=float(confidence.mean()),
-        gap=ratio_interval(confidence - right, 1, predictions.photos, weights),
-        error=percentiles(float(error), calibration_errors(predictions, weights)),
+        gap=interval_of_mean(confidence - right, predictions),
+        error=calibration_error(predictions),
         loss=float(predictions.losses.mean()),
     )
 
@@ -207,11 +206,6 @@ def best_temperatures(predictions: Predictions, weights: NDArray[np.integer]) ->
     return TEMPERATURES[(weights.astype(float) @ losses_by_photo(predictions)).argmin(axis=1)]
 
 
-def temperature_interval(predictions: Predictions, weights: NDArray[np.integer]) -> Interval:
-    """`fit_temperature` with its interval, photos drawn anew, to the nearest of `TEMPERATURES`."""
-    return percentiles(fit_temperature(predictions), best_temperatures(predictions, weights))
-
-
 # Deciding some, referring the rest ------------------------------------------------------------------------------------
 
 
@@ -220,21 +214,17 @@ def find_threshold(predictions: Predictions, accuracy: float = 0.99) -> float:
     return confidence_threshold(predictions.confidence, predictions.right, accuracy)
 
 
-def risk_coverage(predictions: Predictions, weights: NDArray[np.integer], points: int = 100) -> pd.DataFrame:
+def risk_coverage(predictions: Predictions, points: int = 100) -> pd.DataFrame:
     """Accuracy among the surest images, for ever more of them (El-Yaniv and Wiener 2010).
 
     Returns
     -------
     DataFrame
-        A row per threshold: ``share`` of images at or above it, their ``accuracy``, and ``low`` and ``high``, the
-        accuracy's interval when photos are drawn anew. At most `points` rows; images of equal confidence go together.
+        A row per threshold: ``share`` of images at or above it and their ``accuracy``. At most `points` rows; images of
+        equal confidence go together.
     """
-    confidence = predictions.confidence
+    confidence, right = predictions.confidence, predictions.right
     chosen = np.unique(np.quantile(confidence, np.linspace(0, 1, points + 1)[:-1], method="higher"))
     decided = confidence[:, None] >= chosen
-    sums = [sum_by_group(v, predictions.photos) for v in (decided & predictions.right[:, None], decided)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = (weights.astype(float) @ sums[0]) / (weights.astype(float) @ sums[1])
-        low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    right, total = (s.sum(axis=0) for s in sums)
-    return pd.DataFrame({"share": total / len(confidence), "accuracy": right / total, "low": low, "high": high})
+    accuracy = (decided & right[:, None]).sum(axis=0) / decided.sum(axis=0)
+    return pd.DataFrame({"share": decided.mean(axis=0), "accuracy": accuracy})

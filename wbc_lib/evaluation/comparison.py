@@ -57,14 +57,12 @@ class PhotoScores:
     @property
     def accuracy(self) -> Interval:
         """Share of the images that are recognised, with the interval that few photos leave."""
-        parts = (self.right_copies, self.copies, self.labels)
-        return intervals.clustered_interval(*parts, freedom=intervals.degrees_of_freedom(*parts))
+        return intervals.clustered_interval(self.right_copies, self.copies, self.labels)
 
     @property
     def photo_accuracy(self) -> Interval:
         """Share of the photos that are recognised, copies averaged, with its interval."""
-        parts = (self.right, np.ones(len(self.right)), self.labels)
-        return intervals.clustered_interval(*parts, freedom=intervals.degrees_of_freedom(*parts))
+        return intervals.clustered_interval(self.right, np.ones(len(self.right)), self.labels)
 
     def only(self, chosen: NDArray[np.bool_]) -> "PhotoScores":
         """The photos that are chosen, shape (photos,)."""

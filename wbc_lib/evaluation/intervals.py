@@ -38,6 +38,10 @@ class Interval:
         return f"{self.estimate:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
+#: Of what is not there.
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
+
+
 def format_interval(interval: Interval, *, signed: bool = False) -> str:
     """An interval for readers: ``86.3% (73.7 to 95.0)``, signed ``+1.2 (-0.4 to +2.9)``, an undefined one a dash."""
     if np.isnan(interval.estimate):
@@ -191,20 +195,6 @@ def sum_by_group(values: NDArray, groups: ArrayLike) -> NDArray[np.float64]:
     return sums
 
 
-def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike, weights: NDArray[np.integer]) -> Interval:
-    """Percentile interval of a ratio of two sums over examples, groups drawn anew: a mean, a share, a coverage.
-
-    Takes what is summed above and below the line (examples,), the latter perhaps one number for all, the group of each
-    example, and weights as `group_weights` gives them. NaN where nothing is below the line.
-    """
-    above = np.asarray(part, float)
-    both = np.column_stack([above, np.broadcast_to(np.asarray(whole, float), above.shape)])
-    sums = sum_by_group(both, groups)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        estimate, values = (np.divide(*s.T) for s in (sums.sum(axis=0), weights.astype(float) @ sums))
-    return percentiles(float(estimate), values)
-
-
 def percentiles(estimate: float, values: NDArray[np.floating]) -> Interval:
     """The middle `CONFIDENCE` of resampled values, shape (resamples,); NaN are left out, and remain if all are."""
     known = values[~np.isnan(values)]
@@ -291,29 +281,32 @@ def effective_sample_size(right: ArrayLike, total: ArrayLike, strata: ArrayLike 
     return n / effect if effect else float("inf")
 
 
-def clustered_interval(
-    right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None, freedom: float | None = None
-) -> Interval:
+def clustered_interval(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> Interval:
     """Exact binomial interval at the effective sample size, for few groups (Korn and Graubard 1998).
 
     Where the bootstrap can only shuffle the groups at hand, this allows for how badly few groups tell their own spread:
-    by Student's t with groups minus strata degrees of freedom, or those given (see `degrees_of_freedom`).
+    by Student's t with `degrees_of_freedom`.
 
     Parameters
     ----------
     right, total, strata
-        As for `clustered_variance`.
+        As for `clustered_variance`; groups without examples are left out.
 
     Returns
     -------
     Interval
-        If all examples are right, or none, each group counts once.
+        If all examples are right, or none, each group counts once: Clopper and Pearson's. NaN without examples.
     """
     right, total = np.asarray(right, float), np.asarray(total, float)
+    counted = total > 0
+    if not counted.any():
+        return UNKNOWN
+    strata = np.zeros(len(total), int) if strata is None else np.asarray(strata)
+    right, total, strata = right[counted], total[counted], strata[counted]
     share, tail = float(right.sum() / total.sum()), (1 - CONFIDENCE) / 2
-    n_strata = 1 if strata is None else len(np.unique(strata))
-    # Where no stratum of several groups varies, it has no degrees of freedom to tell.
-    freedom = len(total) - n_strata if freedom is None or np.isnan(freedom) else freedom
+    freedom = degrees_of_freedom(right, total, strata)
+    if np.isnan(freedom):  # no stratum of several groups varies
+        freedom = len(total) - len(np.unique(strata))
     size = effective_sample_size(right, total, strata)
     if np.isnan(size) or freedom < 1:
         return binomial_interval(share * len(total), len(total), exact=True)
@@ -338,9 +331,12 @@ def variance_by_stratum(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) 
         By stratum; linearised (Cochran 1977, chapter 6).
     """
     values, sizes = np.asarray(values, float), np.asarray(sizes, float)
-    residuals = pd.Series(values - sizes * values.sum() / sizes.sum()).groupby(np.asarray(strata))
-    n = residuals.size()
-    return (n * residuals.var(ddof=1) / sizes.sum() ** 2)[n > 1]
+    residuals = values - sizes * values.sum() / sizes.sum()
+    names, member, n = np.unique(strata, return_inverse=True, return_counts=True)
+    several = n > 1
+    centred = residuals - (np.bincount(member, residuals) / n)[member]
+    variances = n[several] / (n[several] - 1) * np.bincount(member, centred**2)[several] / sizes.sum() ** 2
+    return pd.Series(variances, names[several])
 
 
 def degrees_of_freedom(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> float:

@@ -125,8 +125,7 @@ def estimate(scored: PhotoScores, *, by_photo: bool) -> tuple[tuple[Interval, st
     """An accuracy with its two intervals and their methods, the wider first; whole fields of view are drawn."""
     values, sizes = (scored.right, np.ones(len(scored.right))) if by_photo else (scored.right_copies, scored.copies)
     groups = scored.sum_by_group(values, sizes)
-    parts = groups["value"], groups["size"], groups.label
-    student = intervals.clustered_interval(*parts, freedom=intervals.degrees_of_freedom(*parts))
+    student = intervals.clustered_interval(groups["value"], groups["size"], groups.label)
     found = ((student, STUDENT), (comparison.bootstrap_groups(groups), BOOTSTRAP))
     first, second = sorted(found, key=lambda pair: -pair[0].width)
     return first, second
@@ -176,12 +175,11 @@ def _calibrate(submission: Submission) -> tuple[pd.DataFrame, pd.DataFrame]:
     logits = np.log(np.maximum(submission.answers, _LEAST))
     # Fields of view take the place of photos: they are what is drawn anew.
     predictions = calibration.Predictions(pictures.label.to_numpy(), logits, pictures.field.to_numpy())
-    weights = calibration.draw_photos(predictions)
-    summary = calibration.summarise(predictions, weights)
+    summary = calibration.summarise(predictions)
     gap = summary.gap
     row = {"confidence": summary.confidence, "accuracy": summary.accuracy, "gap": gap.estimate}
-    row |= {"gap_low": gap.low, "gap_high": gap.high, "error": summary.error.estimate, "loss": summary.loss}
-    return pd.DataFrame([row]), calibration.reliability(predictions, weights)
+    row |= {"gap_low": gap.low, "gap_high": gap.high, "error": summary.error, "loss": summary.loss}
+    return pd.DataFrame([row]), calibration.reliability(predictions)
 
 
 # For readers ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from wbc_lib.figures.evaluation import (
     draw_reliability,
     draw_risk_coverage,
     draw_strip,
-    draw_temperatures,
     draw_variation,
 )
 from wbc_lib.figures.provenance import (

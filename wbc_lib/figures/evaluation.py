@@ -11,13 +11,11 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation.calibration import TEMPERATURES
-from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, VALIDATION, new_figure, nice
 
-#: Ways of computing an interval; validation and TEST; ways of counting.
+#: Ways of computing an interval; validation, TEST and folds; ways of counting.
 _INTERVALS = ("#999999", "#0072B2", "#D55E00", "#009E73")
-_PARTS = (VALIDATION, TEST)
+_PARTS = (VALIDATION, TEST, "#D55E00")
 _WAYS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7")
 #: Dots of the strip plot closer than this, in share right, are set beside each other.
 _BIN = 0.03
@@ -201,43 +199,16 @@ def draw_reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.vlines(at, table.low, table.high, color=colour, alpha=0.45, lw=2.5)
         axis.plot(at, table.accuracy, "o-", color=colour, ms=4, lw=1, clip_on=False)
         axis.set_xscale("logit")
-        axis.set(title=title, xlabel="stated confidence", xlim=(0.2, 0.99993), ylim=(0, 1.02))
-        axis.set_xticks([0.5, 0.9, 0.99, 0.999, 0.9999], ["50%", "90%", "99%", "99.9%", "99.99%"], fontsize=8)
+        axis.set(title=title, xlabel="stated confidence, %", xlim=(0.2, 0.99993), ylim=(0, 1.02))
+        axis.set_xticks([0.5, 0.9, 0.99, 0.999, 0.9999], ["50", "90", "99", "99.9", "99.99"], fontsize=8)
         axis.minorticks_off()
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes[0, 0].set_ylabel("share that is right")
     return figure
 
 
-def draw_temperatures(losses: Mapping[str, NDArray[np.floating]], needed: Interval) -> Figure:
-    """Show the mean loss over the temperature, its minima, and where TEST's may lie.
-
-    Parameters
-    ----------
-    losses : mapping of str to ndarray of float, shape (temperatures,)
-        By name, at each of `calibration.TEMPERATURES`.
-    needed : Interval
-        Of the temperature that TEST needs.
-    """
-    figure, axes = new_figure(2.7)
-    axis = axes[0, 0]
-    axis.axvspan(needed.low, needed.high, color=GREY, alpha=0.15, lw=0, label="TEST's least, if photos were drawn anew")
-    for (name, curve), colour in zip(losses.items(), _PARTS, strict=False):
-        best = int(np.argmin(curve))
-        axis.plot(TEMPERATURES, curve, color=colour, label=name)
-        axis.plot(TEMPERATURES[best], curve[best], "o", color=colour)
-    axis.axvline(1, ls=":", color=GREY)
-    least = min(curve.min() for curve in losses.values())
-    most = max(np.interp(1, TEMPERATURES, curve) for curve in losses.values())
-    axis.set(xscale="log", xlim=(0.5, 8), ylim=(0.85 * least, 1.25 * most), xlabel="temperature", ylabel="mean loss")
-    axis.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1 (as trained)", "2", "4", "8"])
-    axis.minorticks_off()
-    axis.legend(fontsize=8)
-    return figure
-
-
 def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Figure:
-    """Show the accuracy among the surest images over the share that is decided, with its interval.
+    """Show the accuracy among the surest images over the share that is decided.
 
     Parameters
     ----------
@@ -250,9 +221,8 @@ def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Fig
     axis = axes[0, 0]
     for (name, table), colour in zip(tables.items(), _PARTS, strict=False):
         axis.plot(table.share, table.accuracy, color=colour, label=name)
-        axis.fill_between(table.share, table.low, table.high, color=colour, alpha=0.15, lw=0)
     axis.axhline(wanted, ls=":", color=GREY, label="wanted")
-    floor = min(table.low.min() for table in tables.values())
+    floor = min(table.accuracy.min() for table in tables.values())
     axis.set(xlabel="share decided automatically, surest first", ylabel="accuracy among them")
     axis.set(xlim=(0, 1.01), ylim=(max(0, floor - 0.02), 1.005))
     for ticks in (axis.xaxis, axis.yaxis):
