@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,22 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar while the body works; yields a callback for (done, total)."""
     with _notebook_bar(title) if is_live() else _terminal_bar(title) as on_progress:
         yield on_progress
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage of the body's work; yields a callback for (stage, done, total)."""
+    with ExitStack() as stack:
+        shown: dict[str, Callable[[int, int], None]] = {}
+
+        def on_stage(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                stack.close()
+                shown.clear()
+                shown[stage] = stack.enter_context(bar(stage))
+            shown[stage](done, total)
+
+        yield on_stage
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 import json
+import shutil
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from wbc_lib.cli.main import app
@@ -65,8 +68,21 @@ def test_leak_names_the_sibling_and_writes_table_and_page(parts, tmp_path):
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(0, 1), (1, 1), (2, 0)])
-def test_fail_above_decides_the_exit(parts, allowed, code):
-    assert run("leak", parts / "train", parts / "val", "--fail-above", allowed).exit_code == code
+def test_fail_above_decides_the_exit_and_says_why(parts, allowed, code):
+    outcome = run("leak", parts / "train", parts / "val", "--fail-above", allowed)
+    assert outcome.exit_code == code == ("2 pictures leak" in outcome.stderr)
+    assert "val: 1 of 4 pictures" in outcome.stdout
+
+
+def test_workers_of_a_scheduler_find_the_same(parts, tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+        there = run("leak", parts / "train", parts / "val", "--json", "--scheduler", cluster.scheduler_address)
+        assert cluster.scheduler.transition_counter
+    shutil.rmtree(tmp_path / "cache")
+    here = run("leak", parts / "train", parts / "val", "--json")
+    assert json.loads(there.stdout) == json.loads(here.stdout)
 
 
 def test_zips_and_a_table_are_parts_too(parts, tmp_path):
@@ -94,6 +110,44 @@ def test_group_gives_siblings_one_number_or_the_name_of_their_source(parts, tmp_
     name = parts.name
     assert named.group[f"{name}/val/even/2.png"] == named.group[f"{name}/train/even/2.png"] == "source-2.png"
     assert named.group[f"{name}/val/odd/blank.png"].startswith("unknown")
+
+
+def test_of_several_siblings_the_copy_bit_for_bit_is_named(parts, tmp_path):
+    (tmp_path / "a").mkdir()
+    for name, picture in (("1.png", draw(9)), ("2.png", turn(draw(9), 40)), ("3.png", turn(draw(9), 80))):
+        cv2.imwrite(str(tmp_path / "a" / name), picture)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    run("leak", tmp_path / "a", tmp_path / "b", "--csv", tmp_path / "leaks.csv")
+    rows = pd.read_csv(tmp_path / "leaks.csv")
+    assert [Path(name).name for name in rows.sibling] == [Path(name).name for name in rows.picture]
+    assert set(rows["transform"]) == {"1 0 0 0 1 0"}
+
+
+def test_a_table_may_name_classes_and_needs_no_parts_for_groups(parts, tmp_path):
+    listed = sorted(parts.rglob("*.png"))
+    pd.DataFrame({"Picture": listed, "class": "cell"}).to_csv(tmp_path / "all.csv", index=False)
+    assert run("group", tmp_path / "all.csv", "--csv", tmp_path / "groups.csv").exit_code == 0
+    groups = pd.read_csv(tmp_path / "groups.csv")
+    assert groups["class"].eq("cell").all() and groups.group.nunique() == len(listed) - 1
+
+
+def test_what_is_passed_over_in_a_folder_is_said(parts, tmp_path):
+    shutil.copy(parts / "val" / "even" / "2.png", tmp_path)
+    (tmp_path / "linked").symlink_to(parts / "train")
+    (tmp_path / "notes.gif").write_bytes(b"GIF89a")
+    outcome = run("leak", parts / "train", tmp_path)
+    assert outcome.exit_code == 0
+    assert "linked" in outcome.stderr and "notes.gif" in outcome.stderr
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "CMYK", "L", "P"])
+def test_colours_do_not_matter(parts, tmp_path, mode):
+    with Image.open(parts / "train" / "even" / "2.png") as opened:
+        picture = opened.convert("RGBA").rotate(15) if mode == "RGBA" else opened.convert(mode)
+        picture.save(tmp_path / ("2.jpg" if mode == "CMYK" else "2.png"))
+    outcome = run("leak", parts / "train", tmp_path)
+    assert outcome.exit_code == 0, outcome.output
+    assert f"{tmp_path.name}: 1 of 1 pictures" in outcome.stdout
 
 
 def _write(folder, name, content):

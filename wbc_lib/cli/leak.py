@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from wbc_lib.errors import UnknownNameError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from wbc_lib.data.images import MapTasks
     from wbc_lib.data.picture_files import PictureFile
     from wbc_lib.provenance.siblings import Siblings
 
@@ -20,6 +23,9 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="Write a table, a row fo
 Sources = Annotated[
     str | None,
     typer.Option(help="Folder or zip of the originals, where they are at hand: a group is then called by its source."),
+]
+Scheduler = Annotated[
+    str, typer.Option(help="Address of a running dask scheduler whose workers share this machine's folders.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _CSV_REMEDY, _HTML_REMEDY = "name another file with --csv", "name another file with --html"
@@ -43,27 +49,30 @@ def leak(
         bool, typer.Option("--count-overlaps", help="Let photos of one field of view count for --fail-above too.")
     ] = False,
     sources: Sources = None,
+    scheduler: Scheduler = "",
     as_json: AsJson = False,
 ) -> None:
     """Say how many pictures of one part were made from the same source as a picture of another part.
 
     Siblings are turned, mirrored, cropped, scaled, brightened or compressed copies of one picture; the originals need
     not be at hand. Overlaps are two photos of one field of view. Folders below a part are taken for classes. Pictures
-    with too few features are counted as "cannot tell", never as clean. Exits 1 if a picture cannot be read.
+    with too few features are counted as "cannot tell", never as clean. Exits 1 if a picture cannot be read. What was
+    interrupted goes on where it stopped.
     """
     from wbc_lib.cli.leak_page import write_page
     from wbc_lib.data.picture_files import list_parts
     from wbc_lib.provenance.leaks import count_leaks, list_leaks
 
-    files, problems = list_parts(parts)
-    names = list(dict.fromkeys(file.part for file in files))
+    listed = list_parts(parts)
+    names = list(dict.fromkeys(file.part for file in listed.files))
     if len(names) < 2:
         raise UnknownNameError(
-            f"There is but one part, {names[0]}, and a leak needs two; name another folder, or use `wbc group`."
+            f"There is but one part, {names[0]}, and a leak needs two; name another folder, or the folders within this "
+            "one, or use `wbc group`."
         )
     _require_places(csv, html)
-    found, source_names = _search(files, sources)
-    table = list_leaks(files, found)
+    found, source_names = _search(listed.files, sources, scheduler)
+    table = list_leaks(listed.files, found)
     if source_names is not None:
         table["source"] = source_names
     counts = count_leaks(table)
@@ -71,8 +80,8 @@ def leak(
         _write_csv(table.drop(columns="row_of_sibling"), csv)
     if html:
         with paths.place(html, _HTML_REMEDY):
-            write_page(html, files, table, counts)
-    problems += [problem for problem in found.table.problem if problem]
+            write_page(html, listed.files, table, counts)
+    problems = listed.problems + [problem for problem in found.table.problem if problem]
     if as_json:
         report = {"counts": counts.to_dict("records"), "problems": problems}
         report["leaks"] = json.loads(
@@ -81,16 +90,25 @@ def leak(
         progress.write_out(json.dumps(report, indent=1))
     else:
         progress.print_tables(counts.to_dict("records"))
-    _say_problems(problems)
+        for part, verdicts in table.groupby("split", sort=False).verdict:
+            n = int((verdicts == "sibling").sum())
+            progress.write_out(f"{part}: {n:,} of {len(verdicts):,} pictures have a sibling in another part.")
     n_leaks = int(table.verdict.isin(["sibling", "overlap"] if count_overlaps else ["sibling"]).sum())
-    if problems or fail_above is not None and n_leaks > fail_above:
-        raise typer.Exit(1)
+    if fail_above is not None and n_leaks > fail_above:
+        problems.append(f"{n_leaks:,} pictures leak, and {fail_above:,} may (--fail-above).")
+    _end(problems, listed.notes)
 
 
 def group(
-    places: Annotated[list[str], typer.Argument(help="Folders or zips of pictures.", show_default=False)],
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders or zips of pictures, or one table (.csv) with the column picture.", show_default=False
+        ),
+    ],
     csv: Csv = None,
     sources: Sources = None,
+    scheduler: Scheduler = "",
     as_json: AsJson = False,
 ) -> None:
     """Give each picture the number of its source, as groups for a clean split.
@@ -102,10 +120,10 @@ def group(
 
     from wbc_lib.data.picture_files import list_parts
 
-    files, problems = list_parts(places)
+    listed = list_parts(places, needs_parts=False)
     _require_places(csv, None)
-    found, source_names = _search(files, sources)
-    table = pd.DataFrame({"picture": [f.name for f in files], "class": [f.cell for f in files]})
+    found, source_names = _search(listed.files, sources, scheduler)
+    table = pd.DataFrame({"picture": [f.name for f in listed.files], "class": [f.cell for f in listed.files]})
     table["group"], table["field"] = found.table.group, found.table.field
     if source_names is not None:
         table["group"] = [name or f"unknown-{number}" for name, number in zip(source_names, table.group, strict=True)]
@@ -118,34 +136,36 @@ def group(
         "fields": int(table.field.nunique()),
         "cannot tell": int(table.cannot_tell.sum()),
     }
-    problems += [problem for problem in found.table.problem if problem]
+    problems = listed.problems + [problem for problem in found.table.problem if problem]
     if as_json:
         progress.write_out(
             json.dumps(summary | {"groups_of": table.to_dict("records"), "problems": problems}, indent=1)
         )
     else:
         progress.print_tables([summary])
-    _say_problems(problems)
-    if problems:
-        raise typer.Exit(1)
+    _end(problems, listed.notes)
 
 
-def _search(files: Sequence["PictureFile"], sources: str | None) -> tuple["Siblings", list[str] | None]:
+def _search(files: Sequence["PictureFile"], sources: str | None, scheduler: str) -> tuple["Siblings", list[str] | None]:
+    from wbc_lib.data.images import map_in_threads
     from wbc_lib.data.picture_files import list_parts
     from wbc_lib.provenance.siblings import find_siblings, find_sources
 
-    originals = list_parts([sources])[0] if sources else []
-    cache = paths.cache() / "siblings"
-    with progress.bar("Pictures") as on_progress:
+    originals = list_parts([sources], needs_parts=False).files if sources else []
+    with ExitStack() as stack:
+        map_tasks: MapTasks = map_in_threads
+        if scheduler:
+            from wbc_lib.training import cluster
 
-        def on_stage(_: str, done: int, total: int) -> None:
-            on_progress(done, total)
-
-        found = find_siblings(files, cache=cache, on_stage=on_stage)
+            map_tasks = cluster.map_on(stack.enter_context(cluster.connect(cluster.Cluster(scheduler=scheduler))))
+        on_stage = stack.enter_context(progress.bars())
+        search = partial(find_siblings, map_tasks=map_tasks, cache=paths.cache() / "siblings", on_stage=on_stage)
+        found = search(files)
         if not originals:
             return found, None
-        matches = find_sources(found, find_siblings(originals, cache=cache), on_progress)
-    return found, [originals[row].name.split("/", 1)[1] if row >= 0 else "" for row, _ in matches]
+        matches = find_sources(found, search(originals), partial(on_stage, "Matching"))
+    names = [original.name.removeprefix(f"{original.part}/") for original in originals]
+    return found, [names[row] if row >= 0 else "" for row, _ in matches]
 
 
 def _require_places(csv: Path | None, html: Path | None) -> None:
@@ -160,6 +180,8 @@ def _write_csv(table: "pd.DataFrame", target: Path) -> None:
         paths.write_text(target, table.to_csv(index=False, lineterminator="\n"))
 
 
-def _say_problems(problems: Sequence[str]) -> None:
-    for problem in problems:
-        typer.echo(problem, err=True)
+def _end(problems: Sequence[str], notes: Sequence[str]) -> None:
+    for sentence in (*notes, *problems):
+        typer.echo(sentence, err=True)
+    if problems:
+        raise typer.Exit(1)

@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,18 +245,24 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
+def map_ahead(
+    submit: Callable[[Callable[[Any], Any], Any], Any], n: int, function: Callable[[Any], Any], tasks: Iterable[Any]
+) -> Iterator[Any]:
+    """Hand tasks to `submit`, which gives futures, `n` of them ahead of the outcomes; these come in order."""
+    waiting: deque[Any] = deque()
+    for task in tasks:
+        waiting.append(submit(function, task))
+        if len(waiting) > n:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
 def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-    """Do tasks on all cores, where nearly all of the work is OpenCV's, which runs beside Python; few wait at a time."""
-    n = os.cpu_count() or 1
-    waiting: deque[Future] = deque()
-    with one_thread(), ThreadPoolExecutor(n) as pool:
+    """Do tasks on all cores, where nearly all of the work is OpenCV's, which runs beside Python."""
+    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            for task in tasks:
-                waiting.append(pool.submit(function, task))
-                if len(waiting) > 2 * n:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from map_ahead(pool.submit, 2 * (os.cpu_count() or 1), function, tasks)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -28,7 +28,7 @@ class PictureFile:
     part : str
         Such as "train".
     cell : str
-        Its class: the folder it lies in, below what was named; "" if it lies in none.
+        Its class: the folder it lies in, below what was named, "" if in none; or what a table calls its ``class``.
     member : str
         Its name within the zip; "" if it is no member of one.
     """
@@ -54,29 +54,36 @@ class PictureFile:
             ) from error
 
 
-def list_parts(places: Sequence[str]) -> tuple[list[PictureFile], list[str]]:
+@dataclass(frozen=True)
+class Listed:
+    """What places lead to."""
+
+    files: list[PictureFile]
+    problems: list[str]  # a sentence for each folder that cannot be listed
+    notes: list[str]  # a sentence on what was passed over in each place
+
+
+def list_parts(places: Sequence[str], *, needs_parts: bool = True) -> Listed:
     """List the pictures of several folders or zips, each of which is a part, or of one table.
 
-    Returns
-    -------
-    tuple of list of PictureFile and list of str
-        The pictures, and a sentence for each folder that cannot be listed.
+    Parameters
+    ----------
+    places : sequence of str
+    needs_parts : bool
+        Whether a table must have the column ``split``.
 
     Raises
     ------
     BadDataError
         If a place is neither folder, zip nor table, or holds no picture, or a table is not as it should be.
     """
+    listed = Listed([], [], [])
     if len(places) == 1 and places[0].lower().endswith(".csv"):
-        return _read_table(Path(places[0])), []
-    names = _name_parts(places)
-    files: list[PictureFile] = []
-    problems: list[str] = []
-    for place, part in zip(places, names, strict=True):
-        listed, troubles = _list_place(Path(place), part)
-        files += listed
-        problems += troubles
-    return files, problems
+        listed.files.extend(_read_table(Path(places[0]), needs_parts))
+        return listed
+    for place, part in zip(places, _name_parts(places), strict=True):
+        _list_place(Path(place), part, listed)
+    return listed
 
 
 def _name_parts(places: Sequence[str]) -> list[str]:
@@ -92,27 +99,26 @@ def _name_parts(places: Sequence[str]) -> list[str]:
     return [str(way) for way in ways]
 
 
-def _list_place(place: Path, part: str) -> tuple[list[PictureFile], list[str]]:
+def _list_place(place: Path, part: str, listed: Listed) -> None:
     shown = printable(place)
     if not place.exists():
         raise BadDataError(f"{shown}: there is no such file or folder; name a folder, a zip, or a table (.csv).")
     if place.is_dir():
         found = find_pictures([str(place)])
         files = [_make(path, path.relative_to(place).as_posix(), part) for path in found.pictures]
-        problems = [] if not files else found.problems
-        if not files:
-            raise BadDataError(f"{shown}: holds no picture ({', '.join(ENDINGS)}); name the folder that does.")
-        return files, problems
-    if not zipfile.is_zipfile(place):
+        listed.problems.extend(found.problems if files else [])
+        listed.notes.extend(filter(None, [found.describe_passed_over()]))
+    elif zipfile.is_zipfile(place):
+        try:
+            with zipfile.ZipFile(place) as opened:
+                files = [_make(place, name, part, name) for name in sorted(opened.namelist()) if _is_picture(name)]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise BadDataError(f"{shown}: cannot be read ({error}); {_COPY}.") from error
+    else:
         raise BadDataError(f"{shown}: is neither a folder nor a zip nor a table (.csv); name one of these.")
-    try:
-        with zipfile.ZipFile(place) as opened:
-            members = sorted(n for n in opened.namelist() if _is_picture(n))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BadDataError(f"{shown}: cannot be read ({error}); {_COPY}.") from error
-    if not members:
-        raise BadDataError(f"{shown}: holds no picture ({', '.join(ENDINGS)}); name the zip that does.")
-    return [_make(place, member, part, member) for member in members], []
+    if not files:
+        raise BadDataError(f"{shown}: holds no picture ({', '.join(ENDINGS)}); name what does.")
+    listed.files.extend(files)
 
 
 def _is_picture(member: str) -> bool:
@@ -125,7 +131,7 @@ def _make(path: Path, way: str, part: str, member: str = "") -> PictureFile:
     return PictureFile(path, f"{part}/{way}", part, parent, member)
 
 
-def _read_table(path: Path) -> list[PictureFile]:
+def _read_table(path: Path, needs_parts: bool) -> list[PictureFile]:
     shown = printable(path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -134,11 +140,12 @@ def _read_table(path: Path) -> list[PictureFile]:
     except (OSError, ValueError) as error:
         raise BadDataError(f"{shown}: is no table that can be read; save it as CSV in UTF-8.") from error
     table.columns = [str(c).strip().lower() for c in table.columns]
-    if lacking := [c for c in ("picture", "split") if c not in table]:
-        raise BadDataError(f"{shown}: lacks the column {' and '.join(lacking)}; its first row must name both.")
+    needed = ["picture", "split"] if needs_parts else ["picture"]
+    if lacking := [c for c in needed if c not in table]:
+        raise BadDataError(f"{shown}: lacks the column {' and '.join(lacking)}; name it in the first row.")
     if not len(table):
         raise BadDataError(f"{shown}: names no picture; write one in each row.")
-    for column in ("picture", "split"):
+    for column in needed:
         empty = table.index[table[column].str.strip() == ""]
         if len(empty):
             raise BadDataError(f"{shown}: row {empty[0] + 2} has no {column}; fill it in, or take the row out.")
@@ -147,9 +154,10 @@ def _read_table(path: Path) -> list[PictureFile]:
         name = printable(table.picture[double[0]])
         raise BadDataError(f"{shown}: row {double[0] + 2} names {name} a second time; take one of the rows out.")
     files = []
-    for row, (name, part) in enumerate(zip(table.picture, table.split, strict=True), start=2):
-        at = path.parent / name
-        if not at.is_file():
+    for row, values in enumerate(table.to_dict("records"), start=2):
+        name = values["picture"]
+        if not (path.parent / name).is_file():
             raise BadDataError(f"{shown}: row {row} names {printable(name)}, which is no file; mend it.")
-        files.append(PictureFile(at, name, part.strip(), Path(name).parent.name))
+        cell = values.get("class", Path(name).parent.name)
+        files.append(PictureFile(path.parent / name, name, values.get("split", "").strip(), cell.strip()))
     return files

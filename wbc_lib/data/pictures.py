@@ -146,9 +146,16 @@ def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np
 
 
 def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode a picture at its full size, shape (height, width, RGB); raises as `read_picture` does."""
-    form = _examine(content, name)
-    return _to_srgb(_without_alpha(_decode_whole(content, form, name), name), form, name)
+    """Decode a picture for its shapes, at full size, shape (height, width, RGB).
+
+    Colours are as they are coded, on white where it is transparent; more than 8 bits are brought to 8 by the brightest
+    point. Raises `BadDataError` as `read_picture` does of what is damaged or has several pages.
+    """
+    pixels = _decode_whole(content, _examine(content, name, for_shapes=True), name)
+    if pixels.shape[2] == 3:
+        return pixels
+    cover = pixels[..., 3:].astype(np.float32) / 255
+    return np.rint(pixels[..., :3] * cover + 255 * (1 - cover)).astype(np.uint8)
 
 
 def _decode_whole(content: bytes, form: "_Form", name: str) -> NDArray[np.uint8]:
@@ -180,16 +187,22 @@ class _Form:
     profile: bytes
     bits: int
     highest: int  # what stands for full brightness in more than 8 bits; 0 if it does not say
+    for_shapes: bool
 
 
-def _examine(content: bytes, name: str) -> _Form:
+def _examine(content: bytes, name: str, *, for_shapes: bool = False) -> _Form:
     try:
         with _open(content) as opened:
-            _refuse_odd(opened, name)
+            if not for_shapes or opened.mode != "CMYK":
+                _refuse_mode(opened, name)
+            _refuse_pages(opened, name)
+            if not for_shapes:
+                _refuse_colours(opened, name)
             bits, highest = _read_depth(opened, content, name)
             is_gray = opened.mode in {"1", "L", "LA"} or opened.mode.startswith("I")
+            is_jpeg = opened.format in {"JPEG", "MPO"} and opened.mode != "CMYK"
             profile = opened.info.get("icc_profile") or b""
-            return _Form(opened.format in {"JPEG", "MPO"}, opened.size, is_gray, profile, bits, highest)
+            return _Form(is_jpeg, opened.size, is_gray, profile, bits, highest, for_shapes)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS:,}"
         raise BadDataError(f"{name}: has more than {limit} pixels; cut out the part with the cell.") from error
@@ -211,11 +224,14 @@ def _open(content: bytes) -> Iterator[Image.Image]:
             yield opened
 
 
-def _refuse_odd(opened: Image.Image, name: str) -> None:
-    # Refuses what would have to be guessed.
+def _refuse_mode(opened: Image.Image, name: str) -> None:
+    # Here and below: what would have to be guessed.
     if opened.mode not in _MODES:
         what = _OTHER_MODES.get(opened.mode, f"is in {opened.mode} colours")
         raise BadDataError(f"{name}: {what}; {_SAVE}.")
+
+
+def _refuse_pages(opened: Image.Image, name: str) -> None:
     if (frames := _count_frames(opened)) > 1:
         raise BadDataError(f"{name}: holds {frames} pages or frames; save the one that is meant.")
     if isinstance(opened, TiffImagePlugin.TiffImageFile):
@@ -225,6 +241,9 @@ def _refuse_odd(opened: Image.Image, name: str) -> None:
             raise BadDataError(
                 f"{name}: is a TIFF with JPEG inside, whose damage does not show; {_SAVE}, uncompressed."
             )
+
+
+def _refuse_colours(opened: Image.Image, name: str) -> None:
     if opened.info.get("icc_profile"):
         return
     if opened.format == "JPEG":  # a camera's; of a PNG this would decode the pixels
@@ -310,6 +329,8 @@ def _check_deflated(opened: Image.Image, content: bytes) -> None:
 
 def _to_8_bits(deep: NDArray[np.uint16], form: _Form, name: str) -> NDArray[np.uint8]:
     largest = int(deep.max())
+    if form.for_shapes:
+        return np.rint(deep * np.float32(255 / max(largest, 1))).astype(np.uint8)
     if not form.highest and largest < _DARK:
         raise BadDataError(
             f"{name}: uses {largest.bit_length()} of its {form.bits} bits and does not say that these are its range; "

@@ -62,6 +62,10 @@ class Link:
     inliers: int
     log_odds: float
 
+    def inverted(self) -> "Link":
+        """The map from the second picture to the first."""
+        return Link(np.asarray(cv2.invertAffineTransform(self.affine), float), self.inliers, self.log_odds)
+
 
 def describe(picture: NDArray[np.uint8]) -> Features:
     """Find the features of a picture, grey or RGB."""

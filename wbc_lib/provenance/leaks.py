@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from wbc_lib.data.picture_files import PictureFile
@@ -30,7 +29,6 @@ def list_leaks(files: Sequence[PictureFile], found: Siblings) -> pd.DataFrame:
             "field": found.table.field.to_numpy(),
         }
     )
-    known = _index_links(found)
     by_group, by_field = (table.groupby(column).indices for column in ("group", "field"))
     parts, rows = table.split.to_numpy(), []
     for i, is_unknown in enumerate(found.cannot_tell):
@@ -40,19 +38,11 @@ def list_leaks(files: Sequence[PictureFile], found: Siblings) -> pd.DataFrame:
         if not others:
             rows.append(("cannot tell" if is_unknown else "clean", "", pd.NA, "", -1))
             continue
-        other = others[int(np.argmax([known.get((i, j), 0) for j in others]))]
+        other = max(others, key=lambda j: found.count_inliers(i, j))
         link = found.link(i, other)
-        inliers = link.inliers if link else pd.NA
-        rows.append((verdict, table.picture[other], inliers, write_transform(link), other))
+        rows.append((verdict, table.picture[other], link.inliers if link else pd.NA, write_transform(link), other))
     columns = ["verdict", "sibling", "inliers", "transform", "row_of_sibling"]
     return table.join(pd.DataFrame(rows, columns=columns).astype({"inliers": "Int64"}))
-
-
-def _index_links(found: Siblings) -> dict[tuple[int, int], int]:
-    inliers: dict[tuple[int, int], int] = {}
-    for (i, j), link in found.links.items():
-        inliers[i, j] = inliers[j, i] = link.inliers
-    return inliers
 
 
 def write_transform(link: Link | None) -> str:

@@ -9,7 +9,7 @@ they share a field of view (`clusters`).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +63,27 @@ class Siblings:
         """Which pictures have too few features, or cannot be read, so that nothing is known of them."""
         return (self.table.features < MIN_FEATURES).to_numpy()
 
+    def count_inliers(self, picture: int, other: int) -> float:
+        """Features that agree, as far as the two were compared; infinite for copies, bit for bit."""
+        first, second = sorted((self._first[picture], self._first[other]))
+        if first == second:
+            return float("inf")
+        link = self.links.get((first, second))
+        return link.inliers if link else 0
+
     def link(self, picture: int, other: int) -> Link | None:
         """The map from the other picture to this one; looked for if it was not needed before."""
-        if self.table.copy_of[picture] == other or self.table.copy_of[other] == picture:
+        end, start = self._first[picture], self._first[other]
+        if start == end:
             return Link(np.eye(2, 3), self.table.features[picture], float("inf"))
+        if known := self.links.get((min(start, end), max(start, end))):
+            return known if start < end else known.inverted()
         return find_best_link(self.described[other].features, self.described[picture].features)
+
+    @cached_property
+    def _first(self) -> list[int]:
+        # Of pictures with the same bytes the first, which was compared for all.
+        return [i if first < 0 else first for i, first in enumerate(self.table.copy_of.tolist())]
 
 
 def find_groups(pictures: Sequence[Picture], *, together: bool = False) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ import psutil
 
 from wbc_lib import paths, stopping
 from wbc_lib.data.dataset import open_folder
+from wbc_lib.data.images import MapTasks, map_ahead
 from wbc_lib.errors import RunError, WbcError, WeightsError
 from wbc_lib.progress import Step, console
 from wbc_lib.training.experiments import find_profile, read_plan
@@ -184,6 +186,11 @@ def connect(cluster: Cluster) -> Iterator["Client"]:
             if not cluster.scheduler:
                 _kill_workers(local)
             raise
+
+
+def map_on(client: "Client") -> MapTasks:
+    """A `map` whose tasks are done by the workers of a cluster."""
+    return partial(map_ahead, partial(client.submit, pure=False), 2 * sum(client.nthreads().values()))
 
 
 def _kill_workers(local: "LocalCluster") -> None:
