@@ -93,7 +93,6 @@ KINDS = [
     "8-results",
     "b3-certainty",
     "explore",
-    "gallery",
     "try-a-cell",
     "reproduce",
     "glossary",

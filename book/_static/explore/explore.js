@@ -1,26 +1,9 @@
-/* Draws the figures of "Explore the results" and lets their controls act.
-   What there is to draw, and what each position of a control changes, is written by wbc_lib/interactive.py. */
+/* Draws the curves of "Look at the results", and lets a menu pick a matrix. What there is to draw is written by
+   wbc_lib/figures/interactive.py. Plotly is fetched once a figure comes near, for it is larger than the page. */
 "use strict";
 
 (() => {
-  const makeControl = ({ label: name, choices, start, is_slider: isSlider }, plot) => {
-    const label = document.createElement("label"), input = document.createElement(isSlider ? "input" : "select");
-    const output = document.createElement("output");
-    label.append(name, " ", input);
-    if (isSlider) Object.assign(input, { type: "range", min: 0, max: choices.length - 1, step: 1 });
-    else choices.forEach((choice, i) => input.add(new Option(choice.name, i)));
-    input.value = start;
-    const read = () => {
-      const choice = choices[Number(input.value)];
-      if (!isSlider) return choice;
-      output.textContent = choice.name;
-      input.setAttribute("aria-valuetext", choice.name);
-      return choice;
-    };
-    input.addEventListener("input", () => { const { traces, layout } = read(); Plotly.update(plot, traces, layout); });
-    read();
-    return isSlider ? [label, output] : [label];
-  };
+  const library = new URL("plotly-basic.min.js", document.currentScript.src);
 
   // An entry of the legend answers to the keyboard as to the mouse.
   const openLegend = (plot) => {
@@ -35,13 +18,10 @@
     }
   };
 
-  const start = async (box) => {
-    const { data, layout, controls } = JSON.parse(box.querySelector("script").textContent);
-    const live = box.querySelector(".wbc-plot-live");
-    const bar = document.createElement("div"), plot = document.createElement("div");
-    bar.className = "wbc-controls wbc-plot-controls";
-    bar.append(...controls.flatMap((control) => makeControl(control, plot)));
-    live.append(bar, plot);
+  const draw = async (box) => {
+    const { data, layout } = JSON.parse(box.querySelector("script").textContent);
+    const live = box.querySelector(".wbc-plot-live"), plot = document.createElement("div");
+    live.append(plot);
     live.hidden = false;
     if (box.clientWidth < 600) layout.height = layout.meta.narrow_height;
     // Nothing here moves by itself: every change is drawn at once, whatever prefers-reduced-motion says.
@@ -53,7 +33,28 @@
     new ResizeObserver(() => Plotly.relayout(plot, { width: live.clientWidth })).observe(live);
   };
 
+  const drawOnceNear = (box) => {
+    const watch = new IntersectionObserver((seen) => {
+      if (!seen.some((entry) => entry.isIntersecting)) return;
+      watch.disconnect();
+      const script = document.createElement("script");
+      script.src = library;
+      script.addEventListener("load", () => draw(box)); // else the still picture stays
+      document.head.append(script);
+    }, { rootMargin: "600px" });
+    watch.observe(box);
+  };
+
+  const letChoose = (box) => {
+    const select = box.querySelector("select"), tables = [...box.querySelectorAll("table")];
+    const show = () => tables.forEach((table, i) => { table.hidden = i !== select.selectedIndex; });
+    select.addEventListener("change", show);
+    box.querySelector(".wbc-controls").hidden = false;
+    show(); // a browser may remember what was chosen
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
-    if (globalThis.Plotly) document.querySelectorAll(".wbc-plot").forEach(start); // else the still pictures stay
+    document.querySelectorAll(".wbc-plot").forEach(drawOnceNear);
+    document.querySelectorAll(".wbc-choice").forEach(letChoose);
   });
 })();
