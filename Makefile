@@ -15,8 +15,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 book: $(VENV)/ready
 	@$(WBC) book $${DATA:+--data "$$DATA"} $${PROFILE:+--profile "$$PROFILE"}
 
+# Each file is for one of two workers: what it makes once serves all of its tests.
 test: $(VENV)/ready
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready
 	@$(BIN)/python -m pytest -m slow

@@ -1,12 +1,17 @@
+import errno
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from wbc_lib import paths
+from wbc_lib.errors import PlaceError
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
@@ -126,3 +131,45 @@ def test_folders_of_the_environment_mean_the_same_from_anywhere(monkeypatch, tmp
     monkeypatch.chdir("/")
     assert (paths.cache(), paths.results()) == (tmp_path / "c", tmp_path / "there" / "r")
     assert os.environ["WBC_WEIGHTS"] == ""
+
+
+@pytest.mark.parametrize("variable", ["WBC_CACHE", "WBC_RESULTS"])
+def test_the_variable_that_is_advised_moves_what_could_not_be_written(tmp_path, monkeypatch, variable):
+    (tmp_path / "file").write_text("")
+    place = {"WBC_CACHE": paths.cache, "WBC_RESULTS": paths.results}[variable]
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    with pytest.raises(PlaceError, match=f"a file is where a folder should be.*{variable}"):
+        paths.require_writable(place() / "a")
+    monkeypatch.setenv(variable, str(tmp_path / "a folder"))
+    paths.require_writable(place() / "a")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO])
+def test_every_reason_is_said_with_its_place(tmp_path, monkeypatch, number):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    with pytest.raises(OSError) as caught, paths.written_whole(tmp_path / "x y" / "file"):
+        raise OSError(number, os.strerror(number))
+    sentence = paths.explain(caught.value)
+    assert str(tmp_path / "x y" / "file") in sentence and os.strerror(number) in sentence and "WBC_CACHE" in sentence
+    assert ("make room" in sentence) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def test_a_site_for_which_there_is_no_room_is_one_sentence():
+    failed = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")] * 900)
+    with pytest.raises(PlaceError) as caught, paths.place(Path("site"), "name another folder with --output"):
+        raise failed
+    assert str(caught.value).startswith("site cannot be used (No space left on device); make room there, or name")
+
+
+def test_a_user_without_a_home_is_given_one_that_is_only_theirs(tmp_path, monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("none"))))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    paths.settle_home()
+    home = Path(os.environ["HOME"])
+    assert home.parent == tmp_path and home.stat().st_mode & 0o077 == 0
+    home.rmdir()
+    home.symlink_to(tmp_path / "elsewhere")  # as somebody else may have left it
+    monkeypatch.delenv("HOME")
+    paths.settle_home()
+    assert Path(os.environ["HOME"]) != home

@@ -38,15 +38,9 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture
-def do(chromium, page):  # noqa: F811
-    def open_page(browser):
-        tab = browser.new_page()
-        tab.goto(page.as_uri())
-        return tab
-
-    tab = chromium(open_page)
-    yield lambda act: chromium(lambda _: act(tab))
-    chromium(lambda _: tab.close())
+def do(open_page, page):
+    with open_page(page, accept_downloads=True) as do:
+        yield do
 
 
 def download(do, number):

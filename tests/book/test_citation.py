@@ -1,4 +1,3 @@
-import html
 import re
 
 import yaml
@@ -37,12 +36,3 @@ def test_the_citation_file_is_complete_and_of_this_version():
     project = (paths.ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{CITATION["version"]}"' in project
     assert yaml.safe_load((paths.ROOT / "_config.yml").read_text())["title"] == CITATION["title"]
-
-
-def test_every_page_of_the_site_tells_its_title_its_first_sentence_and_the_citation(site):
-    for page in ("index", "7-regularising", "glossary"):
-        head = html.unescape((site / "book" / f"{page}.html").read_text(encoding="utf-8").split("</head>")[0])
-        tags = dict(re.findall(r'<meta (?:name|property)="([^"]*)" content="([^"]*)"', head))
-        assert tags["og:title"] and tags["og:type"] == "article"
-        assert 40 < len(tags["og:description"]) <= 203 and "Built on" not in tags["og:description"]
-        assert tags["citation_title"] == CITATION["title"] and tags["citation_author"] in citation.as_text(CITATION)

@@ -101,24 +101,21 @@ def test_only_prose_is_linked_and_each_link_leads_to_its_entry(site):
     assert 'id="term-neutrophil"' in entries and "wbc-term" not in entries
 
 
-def test_a_definition_shows_by_keyboard_and_by_mouse_and_leaves_on_escape(chromium, site):  # noqa: F811
-    def look(browser):
-        tab = browser.new_page(viewport={"width": 360, "height": 600})
-        tab.goto((site / "index.html").as_uri())
+def test_a_definition_shows_by_keyboard_and_by_mouse_and_leaves_on_escape(open_page, site):
+    def look(tab):
         tip, term = tab.locator("#wbc-definition"), tab.locator("a.wbc-term").first
         states = [tip.is_visible()]
         term.focus()
         states.append(tip.inner_text() == ENTRIES["neutrophil"] and tip.is_visible())
-        described = term.get_attribute("aria-describedby")
-        box = tip.bounding_box()
+        described, box = term.get_attribute("aria-describedby"), tip.bounding_box()
         tab.keyboard.press("Escape")
         states.append(tip.is_visible())
         tab.locator("a.wbc-term").nth(1).hover()
         states.append(tip.inner_text() == ENTRIES["recall"])
-        tab.close()
         return states, described, box
 
-    states, described, box = chromium(look)
+    with open_page(site / "index.html", viewport={"width": 360, "height": 600}) as do:
+        states, described, box = do(look)
     assert states == [False, True, False, True]
     assert described == "wbc-definition"
     assert box["x"] >= 0 and box["x"] + box["width"] <= 360

@@ -202,24 +202,6 @@ def test_of_two_builds_in_a_checkout_the_second_is_told_of_the_first_and_a_kille
         pass
 
 
-def test_pages_are_not_made_of_chapters_that_nobody_executed(tmp_path):
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: index\n")
-    (tmp_path / "index.md").write_text("# Title\n")
-    (tmp_path / "_config.yml").write_text("sphinx:\n  extra_extensions: [wbc_lib.book.site]\n")
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
-    environment.pop(site.BUILDING, None)
-    options = {"capture_output": True, "text": True, "cwd": tmp_path}
-    done = subprocess.run(command, env=environment, check=False, **options)
-    assert done.returncode != 0 and "make book" in done.stdout + done.stderr
-    assert not list(tmp_path.rglob("*.html"))
-    subprocess.run(command, env=environment | {site.BUILDING: "1"}, check=True, **options)
-
-
-def test_the_book_itself_names_the_extension_that_stops_such_a_build():
-    assert "- wbc_lib.book.site\n" in (paths.ROOT / "_config.yml").read_text(encoding="utf-8")
-
-
 WHOLE = """<article class="bd-article"><p>It peaked at <span class="pasted-text">95.8%</span>.</p>
 <div class="cell_output"><p class="wbc-basis">Built on</p></div>
 <div class="cell_output"><figure id="fig-a"><img alt="a" src="a.png"></figure></div>
@@ -273,7 +255,7 @@ def test_a_page_or_picture_that_is_missing_or_empty_is_named(small_site, name, d
 
 
 @pytest.fixture
-def moved(tmp_path):
+def move(tmp_path):
     """Write redirects among two pages that are there; returns the folder of the pages."""
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "new.html").write_text('<h1 id="top">New</h1><h2 id="a-place">A place</h2>')
@@ -282,7 +264,7 @@ def moved(tmp_path):
         builder = SimpleNamespace(get_target_uri=lambda page: f"{page}.html")
         config, env = SimpleNamespace(moved_pages=pages), SimpleNamespace(found_docs={"book/new", "book/other"})
         site.write_redirects(SimpleNamespace(config=config, env=env, builder=builder, outdir=tmp_path), None)
-        return tmp_path
+        return tmp_path / "book"
 
     return write
 
@@ -295,18 +277,23 @@ def moved(tmp_path):
         ("book/new#a-place", "old.html#run-1", "new.html#run-1"),
     ],
 )
-@pytest.mark.parametrize("scripts", [True, False])
-def test_an_old_address_leads_to_the_new_one_and_to_the_place_on_it(browser, moved, new, asked, reached, scripts):
-    folder = moved({"book/old": new}) / "book"
-    tab = browser.new_context(java_script_enabled=scripts).new_page()
-    tab.goto(f"{folder.as_uri()}/{asked}")
-    tab.wait_for_url("**/new.html*")
-    alone = new.replace("book/new", "new.html")  # without scripts nothing knows what was asked for
-    assert tab.url.rpartition("/")[2] == (reached if scripts else alone)
-    tab.close()
+def test_an_old_address_leads_to_the_new_one_and_to_the_place_on_it(chromium, move, new, asked, reached):
+    address = f"{move({'book/old': new}).as_uri()}/{asked}"
+
+    def follow(browser, **options):
+        tab = browser.new_page(**options)
+        tab.goto(address)
+        tab.wait_for_url("**/new.html*")
+        found = tab.url.rpartition("/")[2]
+        tab.close()
+        return found
+
+    assert chromium(follow) == reached
+    alone = new.removeprefix("book/").replace("new", "new.html")  # without scripts nothing knows what was asked for
+    assert chromium(lambda browser: follow(browser, java_script_enabled=False)) == alone
 
 
 @pytest.mark.parametrize("pages", [{"book/old": "book/gone"}, {"book/new": "book/new"}, {"book/old": "book/new#gone"}])
-def test_an_old_address_that_leads_nowhere_stops_the_build(moved, pages):
+def test_an_old_address_that_leads_nowhere_stops_the_build(move, pages):
     with pytest.raises(Exception, match="which is not so"):
-        moved(pages)
+        move(pages)

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,30 +15,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from wbc_lib import paths
-from wbc_lib.cli import main, train
-from wbc_lib.errors import UnknownNameError
-from wbc_lib.training.experiments import EXPERIMENTS
+from wbc_lib.book import build
+from wbc_lib.cli import book, main, train
+from wbc_lib.errors import PlaceError, RunError, UnknownNameError
+from wbc_lib.training import study
 
 
 def wbc_alone(*arguments: object) -> subprocess.CompletedProcess:
     """Run the command as a user does, in a process of its own."""
-    command = [sys.executable, "-m", "wbc_lib.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "wbc_lib", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, check=False)
-
-
-@pytest.fixture
-def wbc(monkeypatch, capfd):
-    """Run the command in this process, which has TensorFlow loaded already."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess:
-        monkeypatch.setattr(sys, "argv", ["wbc", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as done:
-            main.main()
-        output, errors = capfd.readouterr()
-        return subprocess.CompletedProcess(arguments, done.value.code, output, errors)
-
-    return run
 
 
 MISTAKES = {
@@ -64,12 +52,10 @@ def test_what_a_user_can_mend_is_one_sentence(wbc, monkeypatch, arguments, compl
     assert_one_sentence(wbc(*arguments.split()), complaint)
 
 
-def test_the_sentence_and_the_help_come_out_of_the_real_command_too():
+def test_the_sentence_and_the_version_come_out_of_the_real_command_too():
     arguments, complaint = next(iter(MISTAKES.items()))
     assert_one_sentence(wbc_alone(*arguments.split()), complaint)
-    done = wbc_alone("--help")
-    assert done.returncode == 0
-    assert "experiments" in done.stdout and "Usage" in done.stdout
+    assert wbc_alone("--version").stdout.split()[0] == "wbc"
 
 
 @pytest.mark.parametrize(
@@ -86,13 +72,6 @@ def test_what_is_out_of_range_is_a_sentence_too(wbc, phantom_set, tmp_path, monk
     assert wbc(*arguments).returncode in {1, 2}
 
 
-@pytest.mark.parametrize("command", [["data", "where"], ["data", "check"]], ids=" ".join)
-def test_the_word_phantoms_is_understood_wherever_help_says_so(wbc, phantom_set, command):
-    is_said = "'phantoms'" in CliRunner().invoke(main.app, [*command, "--help"], env={"COLUMNS": "200"}).output
-    done = wbc(*command, "--data", "phantoms")
-    assert is_said == (done.returncode == 0), done.stderr
-
-
 def test_an_empty_folder_is_no_data_set(wbc, tmp_path):
     for command in (["data", "check"], ["data", "where"], ["train", "final"], ["book"], ["runs", "verify", "--all"]):
         done = wbc(*command, "--data", tmp_path)
@@ -107,57 +86,28 @@ def walk(command, path=()):
         yield from walk(child, (*path, name))
 
 
-COMMANDS = dict(walk(typer.main.get_command(main.app)))
+def test_help_has_a_word_on_every_command_and_on_every_option():
+    for path, command in walk(typer.main.get_command(main.app)):
+        assert command.help, path
+        assert [p.name for p in command.params if not p.help] == [], path
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(("wbc", *path)))
-def test_help_tells_every_sub_command_and_every_option_with_a_word_on_it(path):
-    done = CliRunner().invoke(main.app, [*path, "--help"], env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
-    assert done.exit_code == 0
-    command = COMMANDS[path]
-    names = list(getattr(command, "commands", {}))
-    if path:
-        names += [option for parameter in command.params for option in parameter.opts]
-    assert [name for name in names if name not in done.output] == []
-    assert command.help and command.help.splitlines()[0] in done.output
-    assert [p.name for p in command.params if not p.help] == []
-
-
-@pytest.mark.parametrize("width", [160, 80])
-def test_every_experiment_is_listed_by_the_name_to_ask_for(monkeypatch, width):
-    monkeypatch.setenv("COLUMNS", str(width))
-    done = wbc_alone("experiments")
-    assert done.returncode == 0
-    assert [name for name in EXPERIMENTS if f" {name} " not in done.stderr + done.stdout] == []
-
-
-def interrupted(folder: Path) -> subprocess.CompletedProcess:
-    """Draw a large set of phantoms and press Ctrl-C in the midst of it."""
+def test_an_interrupted_command_says_so_and_leaves_nothing_half_done(tmp_path):
     # Where tests run in the background, a child would inherit that it is deaf to Ctrl-C.
     code = (
         "import signal, sys; from wbc_lib.cli.main import main; "
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
-        f"sys.argv = ['wbc', 'data', 'phantoms', {str(folder / 'set')!r}]; main()"
+        f"sys.argv = ['wbc', 'data', 'phantoms', {str(tmp_path / 'set')!r}]; main()"
     )
-    command = [sys.executable, "-c", code]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT)
-    while not any(folder.rglob("*.jpg")):
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=paths.ROOT)
+    while not any(tmp_path.rglob("*.jpg")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
-
-
-def test_an_interrupted_command_leaves_nothing_half_done(tmp_path):
-    done = interrupted(tmp_path)
-    assert done.returncode == 130
-    assert "Traceback" not in done.stderr
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped; what had finished is kept." in errors and "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_command_says_so(tmp_path):
-    assert "Stopped; what had finished is kept." in interrupted(tmp_path).stderr
 
 
 def test_a_clean_data_set_passes_the_check_and_a_damaged_one_does_not(wbc, phantom_set, tmp_path):
@@ -214,13 +164,78 @@ def test_seeds_are_read_as_they_are_written(single, first, extra):
     assert train.parse_seeds(text) == (*single, *range(first, first + extra + 1))
 
 
-@pytest.mark.parametrize("text", ["a", "1-b", "1.5", "1-2-3", "-1", "0 1", " "])
-def test_what_names_no_seeds_is_said(text):
+@pytest.mark.parametrize("text", ["a", "1-b", "1.5", "1-2-3", "-1", "0 1", " ", "5-2", ","])
+def test_what_names_no_seeds_is_said_and_does_not_mean_the_profiles(text):
     with pytest.raises(UnknownNameError, match="names no seeds"):
         train.parse_seeds(text)
 
 
-@pytest.mark.parametrize("text", ["5-2", ","])
-def test_seeds_that_are_none_do_not_mean_the_profiles(text):
-    with pytest.raises(UnknownNameError, match="names no seeds"):
-        train.parse_seeds(text)
+# --- places that cannot be used, and what goes to which stream
+
+
+def test_tables_go_to_standard_output_whole_and_as_json(wbc, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("WBC_RESULTS", str(paths.ROOT / "results"))
+    for command in (["experiments"], ["runs", "list"]):
+        done = wbc_alone(*command)
+        assert done.stdout and "…" not in done.stdout, done.stderr
+        rows = json.loads(wbc(*command, "--json").stdout)
+        rows = rows if isinstance(rows[0], dict) else [row for table in rows for row in table]
+        assert [row for row in rows if f" {next(iter(row.values()))} " not in done.stdout] == []
+
+
+def test_a_full_standard_output_is_named():
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "wbc_lib", "experiments"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=paths.ROOT)
+    assert done.returncode == 1 and "standard output" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_verification_of_nothing_fails(wbc, tmp_path, phantom_set, monkeypatch):
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "none"))
+    done = wbc("runs", "verify", "--all", "--data", phantom_set.root)
+    assert done.returncode == 1 and "nothing to verify" in done.stderr and "WBC_RESULTS" in done.stderr
+
+
+def test_the_library_without_its_project_says_so_before_any_work(tmp_path):
+    shutil.copytree(paths.ROOT / "wbc_lib", tmp_path / "site" / "wbc_lib")
+    variables = {"PYTHONPATH": str(tmp_path / "site"), "WBC_CACHE": str(tmp_path / "cache"), "WBC_RESULTS": ""}
+    for command in (["book"], ["train", "final", "--record"], ["lab"]):
+        whole = [sys.executable, "-m", "wbc_lib", *command, "--data", "phantoms", "--profile", "smoke"]
+        # From another folder, as the one that Python starts in goes before PYTHONPATH.
+        options = {"env": os.environ | variables, "cwd": tmp_path / "site" / "wbc_lib" / "data"}
+        done = subprocess.run(whole, capture_output=True, text=True, check=False, **options)
+        assert done.returncode == 1 and "pip install --editable" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"site"}
+
+
+def test_runs_that_are_lacking_are_named_before_the_chapters(phantom_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+    opened = study.open_study(phantom_set.root, "smoke")
+    with pytest.raises(RunError, match="final.*say --train"):
+        book._require_runs(opened)
+    monkeypatch.setattr(study.Study, "recorded", lambda self, name: [name])
+    book._require_runs(opened)
+
+
+def test_the_output_is_tried_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(build, "build_book", lambda *args, **options: tmp_path)
+    (tmp_path / "file").write_text("")
+    run = CliRunner().invoke(main.app, ["book", "--data", "phantoms", "--output", str(tmp_path / "file" / "site")])
+    assert isinstance(run.exception, PlaceError) and "--output" in str(run.exception)
+
+
+def test_make_passes_a_folder_with_spaces_on(tmp_path):
+    log = tmp_path / "log"
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "wbc"
+    script.write_text(f'#!/bin/sh\nfor a in "$@"; do echo "$a"; done > {log}\n')
+    script.chmod(0o755)
+    (tmp_path / "ready").write_text("")
+    command = ["make", "-o", str(tmp_path / "ready"), "book", f"VENV={tmp_path}", "DATA=a \"b' c"]
+    subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True)
+    assert log.read_text().splitlines() == ["book", "--data", "a \"b' c"]

@@ -9,7 +9,6 @@ import nbformat
 import numpy as np
 import pytest
 
-from tests import browsing
 from wbc_lib import paths
 from wbc_lib.book import build
 from wbc_lib.data import dataset, images, pictures
@@ -57,21 +56,15 @@ def make_page(folder, study):
     return target
 
 
+@pytest.fixture(scope="module")
+def page(study, tmp_path_factory):
+    return make_page(tmp_path_factory.mktemp("site"), study)
+
+
 @pytest.fixture
-def do(chromium, study, tmp_path):
-    """Run a function of the opened page; at the end nothing may have been complained of or asked of a network."""
-    page, flaws = make_page(tmp_path / "site", study), []
-
-    def open_page(browser):
-        tab = browser.new_page()
-        browsing.watch(tab, "page", flaws)
-        tab.goto(page.as_uri(), wait_until="load")
-        return tab
-
-    tab = chromium(open_page)
-    yield lambda act: chromium(lambda _: act(tab))
-    chromium(lambda _: tab.close())
-    assert flaws == []
+def do(open_page, page):
+    with open_page(page) as do:
+        yield do
 
 
 def give(do, *files):
@@ -245,17 +238,13 @@ def test_nothing_but_the_page_is_loaded_before_a_picture_is_given(do):
     assert "model.js" in do(lambda tab: tab.evaluate(loaded))
 
 
-def test_without_a_run_the_page_says_so(chromium, study, tmp_path):
+def test_without_a_run_the_page_says_so(open_page, study, tmp_path):
     page = make_page(tmp_path / "site", Study(study.data, study.profile, Store(tmp_path / "none")))
-
-    def ask(browser):
-        tab = browser.new_page()
-        tab.goto(page.as_uri())
-        tab.click("#wbc-try-example")
-        tab.wait_for_function("/recorded/.test(document.getElementById('wbc-try-answer').innerText)")
-        return tab.inner_text("#wbc-try-answer")
-
-    assert chromium(ask) == "No run of the final model is recorded for this build."
+    with open_page(page) as do:
+        do(lambda tab: tab.click("#wbc-try-example"))
+        do(lambda tab: tab.wait_for_function("/recorded/.test(document.getElementById('wbc-try-answer').innerText)"))
+        said = do(lambda tab: tab.inner_text("#wbc-try-answer"))
+    assert said == "No run of the final model is recorded for this build."
 
 
 def read_script(content):
@@ -315,18 +304,16 @@ def test_what_is_not_ours_is_the_release_with_its_licence_and_small():
 
 
 @pytest.mark.slow
-def test_in_the_browser_test_files_get_the_recorded_class_but_for_a_few_on_the_border(chromium, real_set, tmp_path):
+def test_in_the_browser_test_files_get_the_recorded_class_but_for_a_few_on_the_border(open_page, real_set, tmp_path):
     store = Store(paths.ROOT / "results")
     study = Study(real_set, PROFILES["paper"], store, may_train=False)
     recorded = picture.find_run(store)
     final = experiments.find_experiment("final")
     assert recorded.key == Plan(final, final.epochs, 0, study.data_sha256).key  # the full-length run of seed 0
-    page = make_page(tmp_path / "site", study)
-    tab = chromium(lambda browser: browser.new_page())
-    chromium(lambda _: tab.goto(page.as_uri()))
     some = slice(None, None, 5)
     files = [real_set.image_path(name) for name in recorded.names("test")[some]]
-    pixels, found = read_and_ask(lambda act: chromium(lambda _: act(tab)), files)
+    with open_page(make_page(tmp_path / "site", study)) as do:
+        pixels, found = read_and_ask(do, files)
     same = found.argmax(axis=1) == recorded.predicted("test")[some]
     assert same.mean() >= 0.99
     assert np.abs(pixels - study.images.of("TEST")[0][some].astype(int)).max() <= PIXELS

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.test_main import wbc  # noqa: F401 - a fixture
 from wbc_lib import paths
 from wbc_lib.attention import gradcam
 from wbc_lib.data import dataset, images
@@ -173,7 +172,7 @@ def test_the_map_is_bright_where_the_attention_is(run, picture):
     assert veil[:, :40].max() < veil[:, 40:].min()
 
 
-def test_the_command_answers_writes_maps_and_goes_on_after_a_bad_file(wbc, study, run, tmp_path, picture, monkeypatch):  # noqa: F811
+def test_the_command_answers_writes_maps_and_goes_on_after_a_bad_file(wbc, study, run, tmp_path, picture, monkeypatch):
     monkeypatch.setattr(prediction, "PUBLISHED_SHA256", study.data_sha256)
     monkeypatch.setattr(prediction.find_run, "__defaults__", (study.data_sha256,))
     monkeypatch.setenv("WBC_RESULTS", str(study.store.roots[0]))
@@ -206,7 +205,7 @@ def test_the_command_answers_writes_maps_and_goes_on_after_a_bad_file(wbc, study
     assert len(said["problems"]) == 2 and all(problem in done.stderr for problem in said["problems"])
 
 
-def test_the_command_says_what_is_missing_in_one_sentence(wbc, tmp_path, picture, monkeypatch):  # noqa: F811
+def test_the_command_says_what_is_missing_in_one_sentence(wbc, tmp_path, picture, monkeypatch):
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
     for arguments, complaint in {

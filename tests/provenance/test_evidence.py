@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import photographed_again
 from wbc_lib.data import dataset, phantoms
 from wbc_lib.data.images import AFFINE, affine_maps, read_reduced, warp
 from wbc_lib.data.phantoms import draw_photo
@@ -13,13 +12,13 @@ from wbc_lib.provenance import evidence, overlaps
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory):
+def twins(tmp_path_factory, photograph_again):
     """Photos 1 and 2 show one field; images of both, the other one being the runner-up."""
     root = tmp_path_factory.mktemp("twins")
     data = dataset.DataSet(root, root, root)
     data.photo_path(1).parent.mkdir()
     first = draw_photo(("NEUTROPHIL",), np.random.default_rng(5)).image
-    for number, photo in ((1, first), (2, photographed_again(first, (28, -12), 6))):
+    for number, photo in ((1, first), (2, photograph_again(first, (28, -12), 6))):
         cv2.imwrite(str(data.photo_path(number)), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
     rng, rows = np.random.default_rng(7), []
     for i, (photo, rival) in enumerate([(1, 2), (2, 1)] * 3):

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from tests.conftest import photographed_again
 from wbc_lib import paths
 from wbc_lib.data import dataset
 from wbc_lib.data.images import AFFINE, affine_maps
@@ -17,11 +16,11 @@ from wbc_lib.provenance import boxes as cells
 from wbc_lib.provenance import overlaps, registration, trace
 
 
-def test_planted_near_duplicates_are_found(tmp_path):
+def test_planted_near_duplicates_are_found(tmp_path, photograph_again):
     data = dataset.DataSet(tmp_path, tmp_path, tmp_path)
     data.photo_path(0).parent.mkdir()
     drawn = [draw_photo((cell,), np.random.default_rng(seed)).image for seed, cell in enumerate(dataset.CLASSES * 2)]
-    drawn.append(photographed_again(drawn[3], (200, -120), 1))
+    drawn.append(photograph_again(drawn[3], (200, -120), 1))
     for number, photo in enumerate(drawn):
         cv2.imwrite(str(data.photo_path(number)), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
     found = overlaps.find_pairs(data)

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import photographed_again
 from wbc_lib.data import dataset, images
 from wbc_lib.data.phantoms import draw_affine, draw_photo
 from wbc_lib.provenance import registration
@@ -26,9 +25,9 @@ def photos(draw_reduced):
 # --- which photo an image was made from
 
 
-def test_pixels_tell_apart_two_photos_of_one_field(draw_reduced):
+def test_pixels_tell_apart_two_photos_of_one_field(draw_reduced, photograph_again):
     first = draw_photo(("NEUTROPHIL",), np.random.default_rng(5)).image
-    pair = [images.to_grey(images.shrink(p, (HEIGHT, WIDTH))) for p in (first, photographed_again(first, (14, -6), 6))]
+    pair = [images.to_grey(images.shrink(p, (HEIGHT, WIDTH))) for p in (first, photograph_again(first, (14, -6), 6))]
     others = [as_source(number, draw_reduced("NEUTROPHIL", number)) for number in (10, 11, 12)]
     both = index_sources([as_source(0, pair[0]), as_source(1, pair[1]), *others])
     rng = np.random.default_rng(7)
