@@ -19,17 +19,7 @@ from wbc_lib.book.site import find_faults
 
 PAGES = build.read_toc()
 #: A page of each kind: prose, tables, what answers to a hand, a list.
-KINDS = (
-    "index",
-    "8-results",
-    "b3-certainty",
-    "explore",
-    "gallery",
-    "try-a-cell",
-    "reproduce",
-    "glossary",
-    "references",
-)
+KINDS = ("index", "8-results", "b3-certainty", "explore", "try-a-cell", "reproduce", "glossary", "references")
 #: Pictures that did not load.
 BROKEN = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 

@@ -13,9 +13,6 @@ from nbclient.exceptions import DeadKernelError
 from wbc_lib import paths, progress
 from wbc_lib.progress import Step
 
-HISTORY = pd.DataFrame({"epoch": [1], "accuracy": [0.5], "val_accuracy": [0.4], "seconds": [2.0]})
-
-
 TRAINING = """
 import pandas as pd
 from types import SimpleNamespace as Step
@@ -26,32 +23,39 @@ with training_bar("Tiny") as on_step:
         on_step(Step(epoch=n, epochs=3, share=1.0, seconds=30.0, loss=0.5, accuracy=0.5, history=history))
     {then}
 """
+FIRST = "on_step(Step(epoch=1, epochs=3, share=0.5, seconds=15.0, loss=1, accuracy=0, history=pd.DataFrame([])))"
+LONG = """
+import os, time
+from wbc_lib.progress import bar
+with bar("Working") as on_progress:
+    on_progress(1, 4)
+    time.sleep(0.6)
+    on_progress(2, 4)
+"""
+NEVER = f"os.environ['{progress.NEVER_TRAIN}'] = '1'"
 
 
-def outputs(code: str, **environment: str) -> list[nbformat.NotebookNode]:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    variables = {k: v for k, v in os.environ.items() if k != progress.NEVER_TRAIN} | environment
-    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute(env=variables)
-    return notebook.cells[0].outputs
-
-
-def test_in_a_notebook_a_training_leaves_its_whole_curve_and_its_time():
-    shown = outputs(TRAINING.format(last=3, then="pass"))
-    assert len([o for o in shown if "image/png" in o.get("data", {})]) == 1  # one display, updated in place
-    assert "Tiny: 3 of 3 epochs in 1 min 30 s" in shown[0].data["text/html"]
-    assert "stopped" not in shown[0].data["text/html"]
-
-
-def test_in_a_notebook_a_training_that_is_stopped_says_so():
-    shown = outputs(TRAINING.format(last=2, then="raise KeyboardInterrupt"))
-    assert "Tiny: 2 of 3 epochs in 1 min 0 s; stopped" in shown[0].data["text/html"]
-
-
-def test_in_a_notebook_a_training_may_be_stopped_in_its_first_epoch():
-    first = "on_step(Step(epoch=1, epochs=3, share=0.5, seconds=15.0, loss=1, accuracy=0, history=pd.DataFrame([])))"
-    shown = outputs(TRAINING.format(last=0, then=f"{first}; raise KeyboardInterrupt"))
-    assert "Tiny: stopped in its first epoch" in shown[0].data["text/html"]
-    assert shown[-1].ename == "KeyboardInterrupt"
+def test_in_a_notebook_a_training_shows_its_curve_and_its_time_and_says_if_it_was_stopped():
+    sources = [
+        TRAINING.format(last=3, then="pass"),
+        TRAINING.format(last=2, then="raise KeyboardInterrupt"),
+        TRAINING.format(last=0, then=f"{FIRST}; raise KeyboardInterrupt"),
+        # What takes longer than a moment shows itself until it is done, but not on a page.
+        LONG,
+        LONG.replace("0.6", "0"),
+        f"{NEVER}\n{LONG}",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+    whole, stopped, first, long, short, page = (cell.outputs for cell in notebook.cells)
+    assert len([o for o in whole if "image/png" in o.get("data", {})]) == 1  # one display, updated in place
+    assert "Tiny: 3 of 3 epochs in 1 min 30 s" in whole[0].data["text/html"]
+    assert "stopped" not in whole[0].data["text/html"]
+    assert "Tiny: 2 of 3 epochs in 1 min 0 s; stopped" in stopped[0].data["text/html"]
+    assert "Tiny: stopped in its first epoch" in first[0].data["text/html"]
+    assert first[-1].ename == "KeyboardInterrupt"
+    assert [o.data["text/html"] for o in long] == [""]
+    assert short == page == []
 
 
 def test_while_a_notebook_trains_it_shows_the_epoch_and_the_time_left():
@@ -62,22 +66,6 @@ def test_while_a_notebook_trains_it_shows_the_epoch_and_the_time_left():
         NotebookClient(notebook, kernel_name="python3").execute()
     shown = [o.data["text/html"] for o in notebook.cells[0].outputs if "text/html" in o.get("data", {})]
     assert shown and "about 15 s left · epoch 3/3  loss 0.250  accuracy 0.750  validation 0.400" in shown[0]
-
-
-LONG = """
-import time
-from wbc_lib.progress import bar
-with bar("Working") as on_progress:
-    on_progress(1, 4)
-    time.sleep(0.6)
-    on_progress(2, 4)
-"""
-
-
-def test_in_a_notebook_what_takes_longer_shows_itself_until_it_is_done_but_not_on_a_page():
-    assert [o.data["text/html"] for o in outputs(LONG)] == [""]
-    assert outputs(LONG.replace("0.6", "0")) == []
-    assert outputs(LONG, **{progress.NEVER_TRAIN: "1"}) == []
 
 
 @given(
@@ -100,13 +88,6 @@ def test_the_time_left_is_that_of_a_steady_training(epochs, done, share, per_epo
 )
 def test_a_duration_has_two_units(seconds, words):
     assert progress.write_duration(seconds) == words
-
-
-def test_a_line_tells_epoch_loss_and_both_accuracies():
-    text = progress.describe(Step(2, 10, 0.5, 1.0, 0.25, 0.75, HISTORY))
-    assert text == "epoch 2/10  loss 0.250  accuracy 0.750  validation 0.400"
-    first = progress.describe(Step(1, 10, 0.5, 1.0, 0.25, 0.75, HISTORY.iloc[:0]))
-    assert "validation" not in first
 
 
 def test_without_a_terminal_a_bar_is_silent(capsys):
@@ -134,19 +115,16 @@ def run_in_terminal(code: str) -> str:
     return shown.decode()
 
 
-def test_in_a_terminal_a_bar_reaches_the_end():
-    shown = run_in_terminal("from wbc_lib.progress import bar\nwith bar('Working') as done: done(1, 4), done(4, 4)")
-    assert "Working" in shown and "100%" in shown
-
-
-def test_in_a_terminal_a_training_tells_epoch_and_accuracies():
+def test_in_a_terminal_a_bar_reaches_the_end_and_a_training_tells_epoch_and_accuracies():
     shown = run_in_terminal(
         "import pandas as pd\n"
         "from types import SimpleNamespace as Step\n"
-        "from wbc_lib.progress import training_bar\n"
+        "from wbc_lib.progress import bar, training_bar\n"
+        "with bar('Working') as done: done(1, 4), done(4, 4)\n"
         "history = pd.DataFrame({'epoch': [1], 'accuracy': [0.5], 'val_accuracy': [0.4], 'seconds': [2.0]})\n"
         "step = Step(epoch=2, epochs=4, share=0.5, loss=0.25, accuracy=0.75, history=history)\n"
         "with training_bar('Tiny, seed 0') as on_step: on_step(step)\n"
     )
+    assert "Working" in shown and "100%" in shown
     assert "Tiny, seed 0  epoch 2/4  loss 0.250  accuracy 0.750  validation 0.400" in shown
     assert "38%" in shown  # one epoch and a half of four

@@ -1,21 +1,16 @@
 """What may not be in this project at all, and what is fetched from elsewhere and must be checked before use."""
 
 import ast
-import hashlib
 import http.server
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from wbc_lib import paths
-from wbc_lib.errors import WeightsError
-from wbc_lib.training import networks
 
 #: Whose files can run code when they are read. (Processes of this project hand each other objects by pickle, through
 #: multiprocessing and distributed; nothing of it is ever read from a file or from outside.)
@@ -103,46 +98,21 @@ def weight_readers(text: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import pickle",
-        "from joblib import load",
-        "import numpy as np\nnp.load(f, allow_pickle=True)",
-        "np.load(f, allow_pickle=whatever)",
-        "keras.saving.load_model(f, safe_mode=False)",
-        "keras.models.load_model('m.h5')",
-        "pandas.read_pickle(f)",
-        "eval('1')",
-        "exec(text)",
-        "yaml.load(f)",
-        "subprocess.run('ls', shell=True)",
-        "os.system('ls')",
-        "torch.load(f)",
-        "zip.extractall('.')",
-        "shutil.unpack_archive(f)",
-        "import zipfile",
-        "import tarfile",
-    ],
-)
-def test_what_is_looked_for_is_found(text):
-    assert faults("book/x.ipynb", text)
+HARMFUL = [
+    *("import pickle", "from joblib import load", "import zipfile", "import tarfile", "eval('1')", "exec(text)"),
+    *("import numpy as np\nnp.load(f, allow_pickle=True)", "np.load(f, allow_pickle=whatever)", "torch.load(f)"),
+    *("keras.saving.load_model(f, safe_mode=False)", "keras.models.load_model('m.h5')", "pandas.read_pickle(f)"),
+    *("yaml.load(f)", "subprocess.run('ls', shell=True)", "os.system('ls')", "zip.extractall('.')"),
+]
+HARMLESS = [
+    *("np.load(f, allow_pickle=False)", "yaml.safe_load(f)", "re.compile('x')", "model.compile()", "net.eval()"),
+    *("subprocess.run(['ls'])", "word = 'pickle, eval( and exec('"),
+]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "np.load(f, allow_pickle=False)",
-        "yaml.safe_load(f)",
-        "re.compile('x')",
-        "model.compile()",
-        "net.eval()",
-        "subprocess.run(['ls'])",
-        "word = 'pickle, eval( and exec('",
-    ],
-)
-def test_what_is_harmless_is_not(text):
-    assert faults("book/x.ipynb", text) == []
+def test_what_is_looked_for_is_found_and_what_is_harmless_is_not():
+    assert [text for text in HARMFUL if not faults("book/x.ipynb", text)] == []
+    assert [text for text in HARMLESS if faults("book/x.ipynb", text)] == []
 
 
 def test_nothing_in_the_project_can_run_what_it_reads():
@@ -161,120 +131,42 @@ def test_weights_are_read_from_files_where_their_hash_is_checked_and_nowhere_els
             assert any(call.startswith("hashlib.") for call in calls), function.name
 
 
-# --- ImageNet weights -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def keras_home(monkeypatch, tmp_path) -> Iterator[Path]:
-    """An empty cache of Keras; the network that is built may not be given weights from a file."""
-    from keras.src.utils import file_utils
-
-    loaded = []
-    monkeypatch.setattr(file_utils.config, "keras_home", lambda: str(tmp_path))
-    monkeypatch.setattr(networks.keras.Model, "load_weights", lambda model, path: loaded.append(path))
-    yield tmp_path
-    assert loaded == []
-
-
-def file_of(base: str) -> str:
-    return f"{base}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-
-
-@pytest.mark.parametrize("base", ["vgg16", "resnet50"])
-@pytest.mark.parametrize("is_cached", [False, True])
-def test_imagenet_weights_are_hashed_whether_downloaded_or_cached(keras_home, monkeypatch, base, is_cached):
-    from keras.src.utils import file_utils
-
-    asked = []
-
-    def download(url, target, progress):
-        asked.append(url)
-        Path(target).write_bytes(b"downloaded, and not the published file")
-
-    monkeypatch.setattr(file_utils, "urlretrieve", download)
-    if is_cached:
-        (keras_home / "models").mkdir()
-        (keras_home / "models" / file_of(base)).write_bytes(b"cached, and not the published file")
-    with pytest.raises(WeightsError, match=f"ImageNet weights of {base} could not be fetched"):
-        networks.build_base(base, "imagenet", (32, 32))
-    # What lies in the cache is not taken on trust either: it is hashed, found wanting, and fetched again.
-    assert len(asked) == 1 and asked[0].startswith("https://") and asked[0].endswith(file_of(base))
-
-
-@pytest.mark.parametrize("base", ["vgg16", "resnet50"])
-def test_the_hash_of_imagenet_weights_is_the_one_that_keras_applications_publishes(keras_home, monkeypatch, base):
-    from keras.src.utils import file_utils
-
-    hashes = []
-
-    def is_whole(path, file_hash, **options):
-        hashes.append(file_hash)
-        return False
-
-    (keras_home / "models").mkdir()
-    (keras_home / "models" / file_of(base)).write_bytes(b"x")
-    monkeypatch.setattr(file_utils, "validate_file", is_whole)
-    monkeypatch.setattr(file_utils, "urlretrieve", lambda url, target, progress: None)
-    with pytest.raises(WeightsError):
-        networks.build_base(base, "imagenet", (32, 32))
-    assert set(hashes) == {networks._IMAGENET_MD5[base]}
-
-
-def test_the_hash_that_keras_compares_is_that_of_the_content(tmp_path):
-    from keras.src.utils import file_utils
-
-    (tmp_path / "x").write_bytes(b"content")
-    right = hashlib.md5(b"content", usedforsecurity=False).hexdigest()
-    assert file_utils.validate_file(str(tmp_path / "x"), right)
-    assert not file_utils.validate_file(str(tmp_path / "x"), right[::-1])
-
-
 # --- the audit of the lock --------------------------------------------------------------------------------------------
 
 
 class Advisories(http.server.BaseHTTPRequestHandler):
-    """An advisory service that knows one fault: of six 1.0."""
+    """An advisory service that knows one fault, of six 1.0, and does not answer about 5.0."""
 
     def do_POST(self) -> None:
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        is_faulty = (query["package"]["name"], query["version"]) == ("six", "1.0")
         affected = [{"package": {"name": "six", "ecosystem": "PyPI"}, "versions": ["1.0"]}]
-        body = json.dumps({"vulns": [{"id": "X-1", "summary": "a fault", "affected": affected}]} if is_faulty else {})
-        self.send_response(200 if query["version"] != "5.0" else 503)
+        faults = {"vulns": [{"id": "X-1", "summary": "a fault", "affected": affected}]}
+        self.send_response(503 if query["version"] == "5.0" else 200)
         self.end_headers()
-        self.wfile.write(body.encode())
+        self.wfile.write(json.dumps(faults if query["version"] == "1.0" else {}).encode())
 
     def log_message(self, *args: object) -> None:
         pass
 
 
-@pytest.fixture(scope="module")
-def advisories() -> Iterator[str]:
+@pytest.mark.skipif(not (paths.ROOT / ".venv/bin/pip-audit").exists(), reason="needs the environment of make test")
+@pytest.mark.parametrize(
+    ("version", "code", "words"),
+    [
+        ("1.0", 1, "X-1"),
+        ("2.0", 0, "no known fault"),
+        ("5.0", 0, "were not audited"),
+        ("1.0 nonsense", 1, ""),
+    ],
+)
+def test_a_known_fault_of_a_locked_package_fails_the_audit_and_an_absent_service_does_not(
+    tmp_path, version, code, words
+):
+    (tmp_path / "lock").write_text(f"six=={version} \\\n    --hash=sha256:{'0' * 64}\n")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Advisories) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
+        command = [paths.ROOT / ".ci" / "audit", tmp_path / "lock", f"http://127.0.0.1:{server.server_port}/"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         server.shutdown()
-
-
-def audit(folder: Path, version: str, url: str) -> subprocess.CompletedProcess:
-    lock = folder / "requirements.lock"
-    lock.write_text(f"six=={version} \\\n    --hash=sha256:{'0' * 64}\n")
-    script = paths.ROOT / ".ci" / "audit"
-    return subprocess.run([script, lock, url], capture_output=True, text=True, check=False)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="runs in CI, on Linux")
-@pytest.mark.skipif(not (paths.ROOT / ".venv/bin/pip-audit").exists(), reason="needs the environment of make test")
-def test_a_known_fault_of_a_locked_package_fails_the_audit_and_an_absent_service_does_not(tmp_path, advisories):
-    faulty = audit(tmp_path, "1.0", advisories)
-    assert faulty.returncode == 1
-    assert "X-1" in faulty.stdout and "make lock" in faulty.stderr
-    sound = audit(tmp_path, "2.0", advisories)
-    assert (sound.returncode, sound.stderr) == (0, "")
-    assert "no known fault" in sound.stdout
-    for url, version in (("http://127.0.0.1:9/", "1.0"), (advisories, "5.0")):
-        absent = audit(tmp_path, version, url)
-        assert (absent.returncode, absent.stderr) == (0, "")
-        assert "were not audited" in absent.stdout and absent.stdout.count("\n") == 1
-    broken = audit(tmp_path, "1.0 nonsense", advisories)
-    assert broken.returncode == 1 and broken.stderr
+    assert done.returncode == code and words in done.stdout
+    assert bool(done.stderr) == bool(code)

@@ -189,9 +189,9 @@ def describe(cell, seed):
 
 
 def test_classes_can_be_told_apart_by_the_labelled_cell_alone():
-    cells = [cell for cell in dataset.CLASSES for _ in range(8)]
+    cells = [cell for cell in dataset.CLASSES for _ in range(6)]
     looks = np.array([describe(cell, seed) for seed, cell in enumerate(cells)])
-    right = cross_val_score(LinearDiscriminantAnalysis(), looks, cells, cv=4).mean()
+    right = cross_val_score(LinearDiscriminantAnalysis(), looks, cells, cv=3).mean()
     assert right > 0.7  # by chance 0.25
 
 
@@ -207,7 +207,7 @@ def test_photo_has_a_box_for_each_white_cell_and_all_lie_in_it(cells, seed):
 
 
 def test_two_white_cells_do_not_cover_each_other():
-    for seed in range(6):
+    for seed in range(3):
         a, b = white_boxes(phantoms.draw_photo(("MONOCYTE", "MONOCYTE"), np.random.default_rng(seed)))
         wide, high = min(a.xmax, b.xmax) - max(a.xmin, b.xmin), min(a.ymax, b.ymax) - max(a.ymin, b.ymin)
         smaller = min((box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (a, b))

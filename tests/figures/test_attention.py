@@ -37,13 +37,8 @@ def test_a_picture_is_as_bright_as_attention_is_strong_and_has_its_box():
     assert (veil[..., :3] == 0).all()
     assert veiled.images[1].get_extent() == veiled.images[0].get_extent()
     np.testing.assert_array_equal(veiled.patches[0].get_xy()[:4], CORNERS[0])
-    assert [axis.get_title(loc="left") for axis in figure.axes] == ["plain", "map"]
-
-
-def test_none_leaves_a_place_empty_and_no_pictures_are_a_sentence():
-    figure = attention_figures.draw_panels([None, Panel("a", PICTURE), Panel("b", PICTURE)], 2)
-    assert [len(axis.images) for axis in figure.axes] == [0, 1, 1, 0]
-    assert "not on this machine" in attention_figures.draw_panels([], 2).axes[0].texts[0].get_text()
+    empty = attention_figures.draw_panels([None, Panel("a", PICTURE), Panel("b", PICTURE)], 2)
+    assert [len(axis.images) for axis in empty.axes] == [0, 1, 1, 0]
 
 
 def test_every_photo_is_a_dot_in_the_row_of_its_kind():
@@ -64,7 +59,6 @@ def test_every_photo_is_a_dot_in_the_row_of_its_kind():
     diamonds = [line.get_ydata()[0] for line in axis.lines if line.get_marker() == "D" and len(line.get_ydata())]
     assert [round(y) for y in diamonds] == [0]  # one photo has no mean to be told from it
     assert [t.get_text() for t in axis.texts] == ["none"]
-    assert [t.get_text() for t in axis.get_yticklabels()][:2] == ["Neutrophil, right", "Neutrophil, wrong"]
 
 
 def test_bars_have_the_length_of_the_accuracy_and_carry_their_interval():
@@ -77,9 +71,7 @@ def test_bars_have_the_length_of_the_accuracy_and_carry_their_interval():
         spans = [segment[:, 0].tolist() for segment in left.collections[i].get_segments()]
         np.testing.assert_allclose(spans, table.xs(cover, level="cover")[["low", "high"]])
     np.testing.assert_allclose(right.containers[0][0].get_width(), 1 - table.accuracy.iloc[0])
-    assert [t.get_text() for t in left.get_yticklabels()] == [*map(str.capitalize, CLASSES), "All classes"]
     assert any(line.get_xdata()[0] == 0.25 for line in left.lines)
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == list(COVERS)
 
 
 @pytest.mark.parametrize("between", [np.array([]), np.array([0.4, 0.5, 0.9])])
@@ -90,7 +82,6 @@ def test_the_check_shows_each_depth_and_the_line_of_two_trainings_if_there_are_t
     )
     figure = attention_figures.draw_randomised(table, 0.12, between)
     left, right = figure.axes
-    assert [t.get_text() for t in left.get_yticklabels()] == ["trained", "output", "+ dense 1"]
     assert left.collections[0].get_segments()[1][:, 0].tolist() == [-0.2, 0.9]
     assert left.lines[0].get_xdata().tolist() == [1, 0.3, 0.0]
     assert [line.get_xdata()[0] for line in left.lines[2:]] == ([0.5] if len(between) else [])

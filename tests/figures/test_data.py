@@ -17,23 +17,16 @@ def test_an_amplified_difference_is_of_the_two_pictures():
     assert shown[:, :32].max() == pytest.approx(data.AMPLIFIED * 5)
 
 
-def test_boxes_lie_on_their_photos():
+def test_boxes_lie_on_their_photos_and_their_kinds_are_told_apart_where_there_are_several():
     figure = data.draw_photos([("a", PICTURE, BOX), ("b", PICTURE, BOX.iloc[:0]), ("c", PICTURE, BOX)])
     assert [len(axis.patches) for axis in figure.axes] == [1, 0, 1, 0]
     assert figure.axes[0].patches[0].get_bbox().extents.tolist() == [5, 6, 25, 30]
     assert not figure.legends
-
-
-def test_the_kinds_of_boxes_are_told_apart_where_there_are_several():
-    boxes = pd.concat([BOX.assign(cell="WBC"), BOX.assign(cell="RBC")])
-    figure = data.draw_photos([("a", PICTURE, boxes)])
+    figure = data.draw_photos([("a", PICTURE, pd.concat([BOX.assign(cell="WBC"), BOX.assign(cell="RBC")]))])
     colours = [patch.get_edgecolor() for patch in figure.axes[0].patches]
-    legend = {t.get_text(): h.get_edgecolor() for t, h in zip(*_entries(figure), strict=True)}
+    entries = zip(figure.legends[0].get_texts(), figure.legends[0].legend_handles, strict=True)
+    legend = {text.get_text(): handle.get_edgecolor() for text, handle in entries}
     assert colours == [legend["WBC"], legend["RBC"]] and colours[0] != colours[1]
-
-
-def _entries(figure):
-    return figure.legends[0].get_texts(), figure.legends[0].legend_handles
 
 
 @pytest.mark.parametrize(("validation", "widths"), [(20, [70, 20, 10]), (0, [70, 10])])

@@ -1,5 +1,3 @@
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +6,6 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from tests.made_predictions import make
-from wbc_lib import figures
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import calibration, conformal, counting
 from wbc_lib.figures import evaluation
@@ -34,12 +31,6 @@ PICTURE = np.full((48, 64, 3), 200, np.uint8)
 PREDICTIONS = make()
 
 
-def drawn(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
 def texts(figure: Figure) -> list[str]:
     return [t.get_text() for axis in figure.axes for t in axis.texts]
 
@@ -53,18 +44,15 @@ def test_bars_reach_from_low_to_high_and_dots_sit_at_the_estimates():
     dots = [line.get_xdata().tolist() for line in axis.lines if line.get_marker() == "o"]
     assert dots == [[0.8, 0.9], pytest.approx([0.7])]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["Accuracy", "Recall, monocyte"]
+    partly = evaluation.draw_intervals({"all": INTERVALS, "some": INTERVALS.tail(1)}).axes[0]
+    (at,) = [segment[0, 1] for segment in partly.collections[1].get_segments()]
+    assert round(at) == 1  # a series that lacks a score leaves its place empty
 
 
 def test_differences_may_be_of_any_size_and_a_line_marks_where_there_is_none():
     axis = evaluation.draw_intervals({"by image": 100 * INTERVALS}, "points", are_differences=True).axes[0]
     assert axis.get_xlim()[1] > 95
     assert [line.get_xdata() for line in axis.lines if line.get_marker() != "o"][0] == [0, 0]
-
-
-def test_a_series_that_lacks_a_score_leaves_its_place_empty():
-    axis = evaluation.draw_intervals({"all": INTERVALS, "some": INTERVALS.tail(1)}).axes[0]
-    at = [segment[0, 1] for segment in axis.collections[1].get_segments()]
-    assert len(at) == 1 and round(at[0]) == 1
 
 
 def test_every_photo_is_a_dot_in_its_classs_row_with_its_share_as_area():
@@ -112,10 +100,6 @@ def test_the_cell_beside_a_photo_is_what_its_box_holds():
     assert [axis.get_title(loc="left") for axis in (whole, bare)] == ["a", "b"]
 
 
-def test_photos_that_are_not_here_are_said_not_to_be():
-    assert "not on this machine" in texts(evaluation.draw_photos_and_cells([]))[0]
-
-
 def test_coverage_is_drawn_by_number_of_photos_beside_what_was_promised():
     table = pd.DataFrame({"images": [0.3, 0.4], "photos": [0.7, 0.9]}, index=pd.Index([4, 71], name="photos"))
     axis = evaluation.draw_coverage(table, 0.95).axes[0]
@@ -123,22 +107,6 @@ def test_coverage_is_drawn_by_number_of_photos_beside_what_was_promised():
     assert curves["images"] == [0.3, 0.4] and curves["photos"] == [0.7, 0.9]
     assert [0.95, 0.95] in curves.values()
     assert [label.get_text() for label in axis.get_xticklabels()] == ["4", "71"]
-
-
-@pytest.mark.parametrize(
-    "figure",
-    [
-        lambda: evaluation.draw_intervals({"one": INTERVALS, "other": INTERVALS}),
-        lambda: evaluation.draw_strip(PHOTOS),
-        lambda: evaluation.draw_strip(PHOTOS.tail(1), [120]),
-        lambda: evaluation.draw_variation(VARIATION),
-        lambda: evaluation.draw_photos_and_cells([("a", PICTURE, (1, 1, 9, 9))] * 3),
-    ],
-)
-def test_figures_can_be_drawn_and_are_as_wide_as_the_text(figure):
-    made = figure()
-    assert made.get_size_inches()[0] == figures.WIDTH
-    assert drawn(made).startswith(b"\x89PNG")
 
 
 def values(axis, label: str) -> np.ndarray:
@@ -156,7 +124,6 @@ def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
     np.testing.assert_allclose(values(panels[1], "counted")[:, 1], expected)
     np.testing.assert_allclose(values(panels[1], "faultless reader")[:, 1], 100 * readers["b"])
     np.testing.assert_allclose(values(panels[1], "the same, 100 cells")[:, 1], 100 * readers["b"][100])
-    assert drawn(figure)
 
 
 def test_reliability_has_a_panel_for_each_and_a_bar_for_each_bin():
@@ -167,7 +134,6 @@ def test_reliability_has_a_panel_for_each_and_a_bar_for_each_bin():
     np.testing.assert_allclose(points[:, 1], table.accuracy)
     np.testing.assert_allclose(points[:, 0], table.confidence.clip(upper=0.9999))
     assert len(figure.axes[1].collections[0].get_segments()) == 5
-    assert drawn(figure)
 
 
 def test_the_share_decided_runs_to_the_whole():
@@ -175,7 +141,6 @@ def test_the_share_decided_runs_to_the_whole():
     figure = evaluation.draw_risk_coverage({"TEST": table}, 0.9)
     np.testing.assert_allclose(values(figure.axes[0], "TEST"), table[["share", "accuracy"]])
     assert (values(figure.axes[0], "wanted")[:, 1] == 0.9).all()
-    assert drawn(figure)
 
 
 def test_every_photo_is_a_dot_in_its_class():
@@ -184,7 +149,6 @@ def test_every_photo_is_a_dot_in_its_class():
     figure = evaluation.draw_coverage_of_photos({"one": table, "other": table.iloc[:1]}, 0.9)
     dots = [[len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes]
     assert dots == [[6, 0, 6, 6], [1, 0, 0, 0]]
-    assert drawn(figure)
 
 
 def test_ways_of_counting_are_beneath_each_other_from_the_first_down():
@@ -197,4 +161,3 @@ def test_ways_of_counting_are_beneath_each_other_from_the_first_down():
     assert axis.get_ylim()[0] > axis.get_ylim()[1]
     dots = next(line for line in axis.lines if line.get_marker() == "o")
     np.testing.assert_allclose(dots.get_xdata(), [0.025, 0.0275])
-    assert drawn(figure)

@@ -10,7 +10,6 @@ import pytest
 from bs4 import BeautifulSoup
 from plotly.offline import get_plotlyjs_version
 
-from tests import browsing
 from wbc_lib import figures, paths
 from wbc_lib.evaluation import scores
 from wbc_lib.figures import interactive
@@ -65,31 +64,11 @@ def page(embedded, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(chromium, page):
-    """The page opened once for all tests, and what the browser complained of or asked of a network."""
-    flaws = []
-
-    def open_page(browser):
-        tab = browser.new_page()
-        browsing.watch(tab, "page", flaws)
-        tab.goto(page.as_uri(), wait_until="load")
-        tab.wait_for_function("document.querySelectorAll('.wbc-plot.is-live').length === 1")
-        return tab
-
-    tab = chromium(open_page)
-    yield tab, flaws
-    chromium(lambda _: tab.close())
-
-
-@pytest.fixture
-def do(chromium, opened):
-    """Run a function of the opened page, wide, light and on a screen; each test leaves its figure as it likes."""
-    tab, flaws = opened
-    chromium(lambda _: tab.set_viewport_size({"width": 1000, "height": 900}))
-    chromium(lambda _: tab.emulate_media(media="screen", reduced_motion="no-preference"))
-    chromium(lambda _: tab.evaluate("document.documentElement.dataset.theme = 'light'"))
-    yield lambda act: chromium(lambda _: act(tab))
-    assert flaws == []
+def do(open_page, page):
+    """Run a function of the page, opened once: what a test changes is not what a later one looks at."""
+    with open_page(page, viewport={"width": 1000, "height": 900}) as do:
+        do(lambda tab: tab.wait_for_function("document.querySelectorAll('.wbc-plot.is-live').length === 1"))
+        yield do
 
 
 def see(do, script):
@@ -156,32 +135,20 @@ def test_nothing_moves_by_itself_and_paper_has_the_still_pictures(do):
     assert (see(do, still), see(do, live)) == (True, False)
 
 
-def test_without_scripts_the_still_pictures_are_there(chromium, page):
-    def look(browser):
-        tab = browser.new_context(java_script_enabled=False).new_page()
-        tab.goto(page.as_uri())
-        shown = [".wbc-plot-still:visible", ".wbc-plot-live:visible", "table:visible", "select:visible"]
-        return [tab.locator(what).count() for what in shown]
-
-    assert chromium(look) == [1, 0, 1, 0]
+def test_without_scripts_the_still_pictures_are_there(open_page, page):
+    shown = [".wbc-plot-still:visible", ".wbc-plot-live:visible", "table:visible", "select:visible"]
+    with open_page(page, java_script_enabled=False) as do:
+        assert do(lambda tab: [tab.locator(what).count() for what in shown]) == [1, 0, 1, 0]
 
 
-def test_the_library_is_not_fetched_before_its_figure_is_near(chromium, page):
+def test_the_library_is_not_fetched_before_its_figure_is_near(open_page, page):
     far = page.with_name("far.html")
-    far.write_text(
-        page.read_text().replace('<section id="curves">', '<section id="curves" style="margin-top: 5000px">')
-    )
-
-    def look(browser):
-        tab = browser.new_page()
-        tab.goto(far.as_uri(), wait_until="load")
-        tab.wait_for_timeout(300)
-        before = tab.evaluate("typeof Plotly")
-        tab.locator("#curves").scroll_into_view_if_needed()
-        tab.wait_for_function("document.querySelector('.wbc-plot.is-live')")
-        return before
-
-    assert chromium(look) == "undefined"
+    far.write_text(page.read_text().replace('id="curves"', 'id="curves" style="margin-top: 5000px"'))
+    with open_page(far) as do:
+        do(lambda tab: tab.wait_for_timeout(300))
+        assert see(do, "typeof Plotly") == "undefined"
+        do(lambda tab: tab.locator("#curves").scroll_into_view_if_needed())
+        do(lambda tab: tab.wait_for_function("document.querySelector('.wbc-plot.is-live')"))
 
 
 # Data -----------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -16,7 +15,6 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from wbc_lib.data import images, splits
 from wbc_lib.data.images import Scale
-from wbc_lib.errors import UnknownNameError
 from wbc_lib.training import fit, networks, plan
 from wbc_lib.training.arrays import Examples, Material
 from wbc_lib.training.plan import Experiment, Network, Settings
@@ -95,7 +93,7 @@ def test_a_checkpoint_saves_the_epochs_that_were_finished(tmp_path):
         fit.fit(TINY, MATERIAL, epochs=4, seed=3, checkpoint=checkpoint, on_step=interrupt_after(7))
     seen = []
     fit.fit(TINY, MATERIAL, epochs=4, seed=3, checkpoint=checkpoint, on_step=lambda step: seen.append(step.epoch))
-    assert sorted(set(seen)) == [3, 4]
+    assert sorted(set(seen)) == [3, 4] and seen[-1] == 4
 
 
 def test_the_same_run_twice_gives_the_same_bits_and_another_seed_does_not():
@@ -160,7 +158,6 @@ def replace_at(content: bytes, place: int, new: bytes) -> bytes:
 
 HARM = {
     "truncated": lambda content: content[: len(content) // 2],
-    "not an archive": lambda content: b"nonsense",
     "a changed number": lambda content: replace_at(content, len(content) // 2, bytes([content[len(content) // 2] ^ 1])),
     "history gone": lambda content: content.replace(b"history.npy", b"mystery.npy"),
     "empty": lambda content: b"",
@@ -248,18 +245,6 @@ def test_a_network_learns_and_its_logits_are_those_of_its_last_epoch():
     assert fitted.history.val_accuracy.iloc[-1] > 0.8
     right = (fitted.validation_logits.argmax(axis=1) == MATERIAL.validation.labels).mean()
     assert right == pytest.approx(fitted.history.val_accuracy.iloc[-1])
-
-
-def test_progress_reaches_the_end_of_every_epoch():
-    seen = []
-    fit.fit(TINY, MATERIAL, epochs=2, seed=0, on_step=lambda s: seen.append((s.epoch, s.share, len(s.history))))
-    assert (1, 1.0, 1) in seen
-    assert seen[-1] == (2, 1.0, 2)
-
-
-def test_an_unknown_optimizer_is_named():
-    with pytest.raises(UnknownNameError, match="'adagrad'.*adam"):
-        fit.make_optimizer(Settings(optimizer="adagrad"))
 
 
 @settings(max_examples=20)
@@ -370,13 +355,11 @@ def test_the_weighted_loss_is_the_mean_of_the_weighted_losses():
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_epoch_of_two_passes_takes_as_many_steps_as_two_epochs():
-    def iterations(passes: int, epochs: int, tmp_path: Path) -> list[int]:
+def test_an_epoch_of_two_passes_takes_as_many_steps_as_two_epochs(tmp_path):
+    def iterations(passes: int, epochs: int) -> list[int]:
         experiment = plan.vary(TINY, passes=passes, batch_size=15)  # 45 examples: three whole batches a pass
-        checkpoint = tmp_path / f"{passes}.npz"
-        fit.fit(experiment, MATERIAL, epochs, 0, checkpoint=checkpoint)
-        with np.load(checkpoint) as file:  # the optimizer counts its steps in the one whole number that it keeps
+        fit.fit(experiment, MATERIAL, epochs, 0, checkpoint=tmp_path / f"{passes}.npz")
+        with np.load(tmp_path / f"{passes}.npz") as file:  # the only whole number that the optimizer keeps
             return [int(v) for name, v in file.items() if name != "history" and v.ndim == 0 and v.dtype.kind == "i"]
 
-    with TemporaryDirectory() as folder:
-        assert iterations(2, 1, Path(folder)) == iterations(1, 2, Path(folder)) != []
+    assert iterations(2, 1) == iterations(1, 2) != []

@@ -1,6 +1,5 @@
 import dataclasses
 import errno
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from wbc_lib.training.fit import Fitted
 from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Store
 
-PLAN = Plan(EXPERIMENTS["final"], 2, 0, "d" * 64)
+PLAN, OTHER = (Plan(EXPERIMENTS["final"], 2, seed, "d" * 64) for seed in (0, 1))
 
 
 def examples(n: int) -> Examples:
@@ -63,7 +62,7 @@ def test_what_is_written_is_read_back_bit_for_bit(store, run):
         np.testing.assert_array_equal(a, b)
     assert found.record["config"] == PLAN.config
     assert found.record["parameters"] == 16
-    assert store.find(Plan(EXPERIMENTS["final"], 2, 1, "d" * 64)) is None
+    assert store.find(OTHER) is None
 
 
 def truncate(path: Path) -> None:
@@ -74,13 +73,6 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
-
-
-def test_a_run_that_is_in_two_folders_is_listed_once_and_read_from_the_first(store, run, tmp_path):
-    shutil.copytree(run.folder, tmp_path / "other" / run.name)
-    both = Store(store.roots[0], tmp_path / "other")
-    assert [r.folder for r in both.whole()] == [run.folder]
-    assert both.damaged() == []
 
 
 @pytest.mark.parametrize("name", ["history.csv", "predictions.npz", "weights.npz", "run.json"])
@@ -96,7 +88,7 @@ def test_a_damaged_run_is_reported_and_never_used(store, run, name, damage):
     assert store.read_all("other") == []
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_is_noticed(run, data):
     path = run.folder / data.draw(st.sampled_from(sorted(p.name for p in run.folder.iterdir())))
@@ -116,9 +108,8 @@ def test_any_flipped_bit_is_noticed(run, data):
 
 
 def test_the_whole_key_decides_and_not_the_beginning_that_the_folder_shows(store, run):
-    other = Plan(EXPERIMENTS["final"], 2, 1, "d" * 64)
-    run.folder.rename(run.folder.with_name(f"final-e2-s1-{other.key[:12]}"))
-    assert store.find(other) is None
+    run.folder.rename(run.folder.with_name(f"final-e2-s1-{OTHER.key[:12]}"))
+    assert store.find(OTHER) is None
 
 
 def test_an_unfinished_folder_is_no_run_and_no_damaged_one(store, run):
@@ -126,50 +117,36 @@ def test_an_unfinished_folder_is_no_run_and_no_damaged_one(store, run):
     unfinished.mkdir()
     shutil.copy(run.folder / "history.csv", unfinished)
     (store.roots[0] / "notes").mkdir()
-    assert [r.name for r in store.whole()] == [run.name]
+    (store.roots[0] / ".run-notes").mkdir()
+    os.utime(store.roots[0] / ".run-notes", (0, 0))
+    store.write(OTHER, FITTED, MATERIAL, keep_weights=False)
+    assert {r.seed for r in store.whole()} == {0, 1}
     assert store.damaged() == []
+    assert (store.roots[0] / ".run-notes").is_dir()  # its name is only like that of an unfinished run
 
 
 def test_what_somebody_else_put_in_a_runs_place_stays_there(store, run, tmp_path):
-    other = Plan(EXPERIMENTS["final"], 2, 1, "d" * 64)
-    foreign = store.roots[0] / f"final-e2-s1-{other.key[:12]}"
+    foreign = store.roots[0] / f"final-e2-s1-{OTHER.key[:12]}"
     foreign.mkdir()
     (foreign / "mine").write_text("x")
     with pytest.raises(RunError, match="could not be written"):
-        store.write(other, FITTED, MATERIAL, keep_weights=False)
+        store.write(OTHER, FITTED, MATERIAL, keep_weights=False)
     assert (foreign / "mine").read_text() == "x"
     assert sorted(p.name for p in store.roots[0].iterdir()) == sorted([run.name, foreign.name])
 
 
-def test_a_folder_beside_the_runs_with_a_name_like_an_unfinished_one_stays(store, run):
-    mine = store.roots[0] / ".run-notes"
-    mine.mkdir()
-    os.utime(mine, (0, 0))
-    store.write(Plan(EXPERIMENTS["final"], 2, 1, "d" * 64), FITTED, MATERIAL, keep_weights=False)
-    assert mine.is_dir()
-
-
-def test_an_edited_record_is_noticed(store, run):
-    record = json.loads((run.folder / "run.json").read_text())
-    record["config"]["seed"] = 7
-    (run.folder / "run.json").write_text(json.dumps(record))
-    with pytest.raises(RunError, match="record of run"):
-        store.find(PLAN)
-
-
 @pytest.mark.parametrize("room", [0, 100, 20_000])
 def test_a_full_disk_leaves_the_store_intact_and_the_training_kept(store, run, full_disk, room):
-    other = Plan(EXPERIMENTS["final"], 2, 1, "d" * 64)
-    store.checkpoint(other).parent.mkdir(parents=True, exist_ok=True)
-    store.checkpoint(other).write_bytes(b"state")
+    store.checkpoint(OTHER).parent.mkdir(parents=True, exist_ok=True)
+    store.checkpoint(OTHER).write_bytes(b"state")
     heavy = dataclasses.replace(FITTED, weights=[RNG.normal(size=(100, 100)).astype(np.float32)])
     with full_disk(room), pytest.raises(RunError, match=r"(too large|No space).*make room.*training itself is kept"):
-        store.write(other, heavy, MATERIAL, keep_weights=True)
+        store.write(OTHER, heavy, MATERIAL, keep_weights=True)
     assert [r.name for r in store.whole()] == [run.name]
     assert sorted(p.name for p in store.roots[0].iterdir()) == [".unfinished", run.name]
-    assert store.checkpoint(other).read_bytes() == b"state"
-    assert store.write(other, heavy, MATERIAL, keep_weights=True).record["parameters"] == 10_000
-    assert not store.checkpoint(other).exists()
+    assert store.checkpoint(OTHER).read_bytes() == b"state"
+    assert store.write(OTHER, heavy, MATERIAL, keep_weights=True).record["parameters"] == 10_000
+    assert not store.checkpoint(OTHER).exists()
 
 
 def test_a_store_where_there_is_a_file_is_named(tmp_path, monkeypatch):
@@ -206,7 +183,7 @@ def test_a_folder_that_may_not_be_read_is_said_and_those_that_may_are_read_all_t
     assert [r.name for r in both.whole()] == [run.name]
     assert ["WBC_CACHE" in sentence for sentence in both.damaged()] == [True]
     with pytest.raises(PlaceError, match="WBC_CACHE"):  # it may be there: to say that it is not recorded would be wrong
-        both.find(Plan(EXPERIMENTS["final"], 2, 1, "d" * 64))
+        both.find(OTHER)
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "other"))
     assert Store(tmp_path / "other", *store.roots).damaged() == []
 
@@ -219,33 +196,13 @@ def test_a_run_that_may_not_be_read_is_not_called_damaged(store, run, monkeypatc
     assert ["may not be read" in s and "rights" in s for s in store.damaged()] == [True]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_store_that_may_only_be_read_is_named(store, run):
-    store.roots[0].chmod(0o555)
-    try:
-        with pytest.raises(RunError, match="could not be written"):
-            store.write(Plan(EXPERIMENTS["final"], 2, 1, "d" * 64), FITTED, MATERIAL, keep_weights=False)
-        assert store.find(PLAN).record == run.record
-    finally:
-        store.roots[0].chmod(0o755)
-
-
-def test_probabilities_are_the_softmax_of_the_logits(run):
-    np.testing.assert_allclose(run.probabilities("test"), softmax(FITTED.test_logits.astype(float), axis=1))
+def test_probabilities_are_the_softmax_of_the_logits_however_sure_the_network_is(store, run):
     np.testing.assert_array_equal(run.predicted("test"), FITTED.test_logits.argmax(axis=1))
     assert run.accuracy("test") == (FITTED.test_logits.argmax(axis=1) == MATERIAL.test.labels).mean()
-
-
-def test_probabilities_sum_to_one_however_sure_the_network_is(store):
-    logits = np.array([[1e4, 0, 0, 0, 0], [-1e4, -1e4, 0, 1, 0], [88.8, 88.8, 0, 0, 0]], np.float32)
+    logits = np.array([[1e4, 0, 0, 0, 0], [-1e4, -1e4, 0, 1, 0], [88.8, 88.8, 0, 0, 0], [1, 2, 3, 4, 5]], np.float32)
     sure = dataclasses.replace(FITTED, test_logits=logits)
-    run = store.write(PLAN, sure, dataclasses.replace(MATERIAL, test=examples(3)), keep_weights=False)
-    np.testing.assert_allclose(run.probabilities("test").sum(axis=1), 1)
+    run = store.write(OTHER, sure, dataclasses.replace(MATERIAL, test=examples(4)), keep_weights=False)
     np.testing.assert_allclose(run.probabilities("test"), softmax(logits.astype(float), axis=1), atol=1e-12)
-
-
-def test_a_run_without_weights_says_so(store):
-    run = store.write(PLAN, FITTED, MATERIAL, keep_weights=False)
     with pytest.raises(RunError, match="without weights"):
         run.weights()
 
@@ -253,33 +210,13 @@ def test_a_run_without_weights_says_so(store):
 def test_the_first_root_is_written_to_and_all_are_read(tmp_path, store, run):
     both = Store(tmp_path / "second", store.roots[0])
     assert both.find(PLAN).folder == run.folder
-    shutil.rmtree(run.folder)
-    assert both.write(PLAN, FITTED, MATERIAL, keep_weights=False).folder.parent == tmp_path / "second"
-
-
-def test_a_run_of_another_folder_is_kept_by_copying_it_whole(tmp_path, store, run):
-    other = Store(tmp_path / "second", store.roots[0])
-    kept = other.keep(other.find(PLAN))
-    assert kept.folder.parent == tmp_path / "second"
-    assert kept.record == run.record
-    assert other.keep(kept) is kept
+    kept = both.keep(both.find(PLAN))  # copies it whole
+    assert kept.folder.parent == tmp_path / "second" and kept.record == run.record
+    assert both.keep(kept) is kept
     assert [p.name for p in (tmp_path / "second").iterdir()] == [run.name]
-
-
-def test_nothing_is_unpickled_and_no_model_is_stored():
-    words = (
-        r"pickle\b(?!=False)|safe_mode|load_model|(?<!picture)\.save\(|save_model|joblib|\beval\(|\bexec\(|yaml\.load\("
-    )
-    found = [
-        f"{path.name}: {line.strip()}"
-        for path in (paths.ROOT / "wbc_lib").glob("*.py")
-        if path.stem != "efficientnet"  # admits nothing but tensors, see its tests
-        for line in path.read_text().splitlines()
-        if re.search(words, line)
-    ]
-    assert found == []
-    assert re.search(words, "np.load(file, allow_pickle=True)") and not re.search(words, "allow_pickle=False")
-    assert re.search(words, "model.save(path)")
+    # Listed once, and read from the first.
+    assert [r.folder for r in both.whole()] == [kept.folder] and both.damaged() == []
+    assert both.write(OTHER, FITTED, MATERIAL, keep_weights=False).folder.parent == tmp_path / "second"
 
 
 #: Experiments that are planned (docs/rules.md) and have no recorded run yet.
@@ -293,10 +230,3 @@ def test_the_recorded_runs_of_the_project_are_whole():
     assert {n for n in EXPERIMENTS if n not in ("vgg16", "resnet50", *TO_BE_RUN)} <= names
     size = sum(p.stat().st_size for p in (paths.ROOT / "results").glob("[!.]*/*"))
     assert size < 40_000_000
-
-
-def test_a_notebook_shows_a_run_in_a_line(run):
-    right = (FITTED.test_logits.argmax(axis=1) == MATERIAL.test.labels).mean()
-    shown = run._repr_html_()
-    assert f"<code>{run.name}</code>: 2 epochs" in shown
-    assert f"33.3% in training, 20.0% on validation, {right:.1%} on TEST" in shown

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import random
 import shutil
 import signal
@@ -18,7 +19,6 @@ from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.errors import (
     BadDataError,
     DataNotFoundError,
-    PlaceError,
     RunError,
     UnknownNameError,
     WeightsError,
@@ -37,6 +37,23 @@ ROOT = paths.ROOT
 def small(phantom_set, tmp_path, monkeypatch):
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
     return Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def trained(phantom_set, tmp_path_factory):
+    """The folder of a store with one run of the tiny experiment, seed 0."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
+        store = Store(tmp_path_factory.mktemp("trained"))
+        Study(phantom_set, experiments.PROFILES["smoke"], store).run("tiny")
+    return store.roots[0]
+
+
+@pytest.fixture
+def with_run(small, trained):
+    """A study that has this run."""
+    shutil.copytree(trained, small.store.roots[0])
+    return small
 
 
 def bits(run) -> str:
@@ -80,45 +97,46 @@ def test_nothing_that_a_training_chooses_depends_on_test(small, monkeypatch):
     assert spoilt.history.drop(columns="seconds").equals(honest.history.drop(columns="seconds"))
 
 
-def test_a_run_is_trained_once_and_a_changed_setting_is_one_more(small):
-    first = small.run("tiny")
-    assert stamp(small.run("tiny")) == stamp(first)
-    other = small.run("tiny", dropout=0.1)
+def test_a_run_is_trained_once_and_a_changed_setting_is_one_more(with_run):
+    first = with_run.run("tiny")
+    other = with_run.run("tiny", dropout=0.1)
     assert other.key != first.key
     assert other.record["config"]["network"]["dropout"] == 0.1
-    assert stamp(small.run("tiny", dropout=0.1)) == stamp(other)
-    assert {r.name for r in small.store.whole()} == {first.name, other.name}
+    assert [stamp(with_run.run("tiny")), stamp(with_run.run("tiny", dropout=0.1))] == [stamp(first), stamp(other)]
+    assert {r.name for r in with_run.store.whole()} == {first.name, other.name}
 
 
-def test_a_run_that_may_not_be_trained_is_said_to_be_missing(small):
+def test_a_run_that_may_not_be_trained_is_said_to_be_missing(small, trained):
     careful = dataclasses.replace(small, may_train=False)
     with pytest.raises(RunError, match="Tiny.*wbc train"):
         careful.runs("tiny")
     assert careful.runs("tiny", optional=True) == []
-    small.run("tiny")
+    shutil.copytree(trained, small.store.roots[0])
     assert len(careful.runs("tiny")) == 1
     assert careful.missing(["tiny"]) == []
 
 
-def test_one_run_per_seed_and_the_first_seeds_are_missing_first(small):
-    two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(0, 1)))
-    assert two.missing(["tiny", "final"]) == [("tiny", 0), ("final", 0), ("tiny", 1), ("final", 1)]
-    two.run("tiny", 1)
-    assert two.missing(["tiny"]) == [("tiny", 0)]
-    assert [run.seed for run in two.recorded("tiny")] == [1]
-    assert [run.seed for run in two.runs("tiny")] == [0, 1]
+def test_one_run_per_seed_and_the_first_seeds_are_missing_first(small, trained):
+    two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(1, 0)))
+    assert two.missing(["tiny", "final"]) == [("tiny", 1), ("final", 1), ("tiny", 0), ("final", 0)]
+    shutil.copytree(trained, small.store.roots[0])
+    assert two.missing(["tiny"]) == [("tiny", 1)]
+    assert [run.seed for run in two.recorded("tiny")] == [0]
     assert two.missing(["tiny"], seeds=[5]) == [("tiny", 5)]
+    assert [run.seed for run in two.runs("tiny")] == [1, 0]
 
 
-def test_a_base_without_its_weights_is_an_error_unless_it_is_optional(small, monkeypatch):
+def test_a_base_without_its_weights_is_an_error_unless_it_is_optional(with_run, monkeypatch):
     def train(self, plan):
         raise WeightsError("not here")
 
     monkeypatch.setattr(Study, "train", train)
     with pytest.raises(WeightsError):
-        small.runs("vgg16")
-    assert small.runs("vgg16", optional=True) == []
-    assert small.store.whole() == []
+        with_run.runs("vgg16")
+    assert with_run.runs("vgg16", optional=True) == []
+    # What is recorded of it is shown all the same.
+    two = dataclasses.replace(with_run, profile=dataclasses.replace(with_run.profile, seeds=(0, 1)))
+    assert [run.seed for run in two.runs("tiny", optional=True)] == [0]
 
 
 def test_a_base_whose_weights_are_damaged_is_an_error_even_if_it_is_optional(small, monkeypatch, tmp_path):
@@ -130,28 +148,16 @@ def test_a_base_whose_weights_are_damaged_is_an_error_even_if_it_is_optional(sma
     assert small.store.whole() == []
 
 
-@pytest.mark.parametrize("may_train", [True, False])
 @pytest.mark.parametrize("file", ["history.csv", "predictions.npz", "run.json"])
-def test_only_an_absent_run_is_not_run_a_damaged_one_is_an_error(small, may_train, file):
-    run = small.run("tiny")
+def test_only_an_absent_run_is_not_run_a_damaged_one_is_an_error(with_run, file):
+    run = with_run.run("tiny")
     content = bytearray((run.folder / file).read_bytes())
     content[len(content) // 2] ^= 4
     (run.folder / file).write_bytes(content)
-    asked = dataclasses.replace(small, may_train=may_train)
-    for optional in (False, True):
+    for may_train, optional in itertools.product((False, True), repeat=2):
         with pytest.raises(RunError, match=run.name):
-            asked.runs("tiny", optional=optional)
-
-
-def test_of_an_experiment_whose_weights_are_gone_the_recorded_runs_are_shown(small, monkeypatch):
-    run = small.run("tiny", 1)
-    two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(0, 1)))
-
-    def train(self, plan):
-        raise WeightsError("not here")
-
-    monkeypatch.setattr(Study, "train", train)
-    assert [r.name for r in two.runs("tiny", optional=True)] == [run.name]
+            dataclasses.replace(with_run, may_train=may_train).runs("tiny", optional=optional)
+    assert content == (run.folder / file).read_bytes()  # it was not trained over
 
 
 def test_photos_that_are_in_the_cache_but_not_whole_are_not_passed_over(monkeypatch, tmp_path):
@@ -161,33 +167,17 @@ def test_photos_that_are_in_the_cache_but_not_whole_are_not_passed_over(monkeypa
         study.open_study(download=False)
 
 
-def test_a_damaged_run_is_not_trained_over(small):
-    run = small.run("tiny")
-    (run.folder / "history.csv").write_text("epoch\n")
-    with pytest.raises(RunError, match="not what was recorded"):
-        small.run("tiny")
-
-
-def test_a_store_that_cannot_be_written_to_is_named(phantom_set, tmp_path, monkeypatch):
-    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
-    (tmp_path / "file").write_text("")
-    blocked = Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "file" / "runs"))
-    with pytest.raises(PlaceError, match="a file is where a folder should be"):
-        blocked.run("tiny")
-
-
-def test_a_full_disk_is_said_and_the_training_goes_on_once_there_is_room(small, full_disk):
-    expected = small.run("tiny")
-    other = dataclasses.replace(small, store=Store(small.store.roots[0] / "other"))
+def test_a_full_disk_is_said_and_the_training_goes_on_once_there_is_room(small, trained, full_disk):
     with full_disk(50_000), pytest.raises(RunError, match=r"could not keep its state.*make room"):
-        other.run("tiny")
-    assert other.store.whole() == [] and other.store.damaged() == []
-    assert [p.suffix for p in (other.store.roots[0] / ".unfinished").iterdir()] == [".lock"]
-    np.testing.assert_array_equal(other.run("tiny").logits("test"), expected.logits("test"))
+        small.run("tiny")
+    assert small.store.whole() == [] and small.store.damaged() == []
+    assert [p.suffix for p in (small.store.roots[0] / ".unfinished").iterdir()] == [".lock"]
+    (expected,) = Store(trained).whole()
+    np.testing.assert_array_equal(small.run("tiny").logits("test"), expected.logits("test"))
 
 
-def test_reading_a_run_does_not_load_tensorflow(small):
-    run = small.run("tiny")
+def test_reading_a_run_does_not_load_tensorflow(with_run):
+    run = with_run.run("tiny")
     code = f"""
 import sys
 from pathlib import Path
@@ -198,7 +188,7 @@ from wbc_lib.data import dataset
 from wbc_lib.evaluation import claims, scores
 from wbc_lib.training import experiments, runs, study
 experiments.EXPERIMENTS["tiny"] = TINY
-data, store = dataset.open_folder({str(small.data.root)!r}), runs.Store(Path({str(run.folder.parent)!r}))
+data, store = dataset.open_folder({str(with_run.data.root)!r}), runs.Store(Path({str(run.folder.parent)!r}))
 run = study.Study(data, experiments.PROFILES["smoke"], store, may_train=False).run("tiny")
 scores.confusion(run.labels("test"), run.predicted("test")), run.probabilities("test"), scores.peaks(run.history)
 print(run.name, sorted({{"tensorflow", "keras"}} & set(sys.modules)))
@@ -218,13 +208,19 @@ def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, t
     with pytest.raises(DataNotFoundError):
         study.open_study(None, "smoke")
     assert study.open_study("phantoms", "smoke").data.is_phantom
+    # The same data are opened again by what they are named.
+    named = study.open_study(str(phantom_set.root), "smoke").named
+    assert Path(named).is_absolute() and study.open_study(named, "smoke").data == phantom_set
+    # New runs go to the cache unless they are to be recorded.
+    roots = [study.open_study(phantom_set.root, "smoke", record=record).store.roots for record in (False, True)]
+    assert roots[0] == (paths.cache() / "runs", paths.results()) == roots[1][::-1]
 
 
 def test_without_photos_the_recorded_results_are_shown_and_nothing_is_trained(monkeypatch):
     monkeypatch.setenv("WBC_RESULTS", str(ROOT / "results"))
     monkeypatch.setattr(study.dataset, "find", lambda **_: study.dataset.open_folder("/no/such/folder"))
     for found in (study.open_study("recorded", "paper"), study.open_study(None, "paper")):
-        assert found.data.is_phantom and not found.may_train
+        assert found.data.is_phantom and not found.may_train and found.named == RECORDED
         assert found.data_sha256 == PUBLISHED_SHA256 != found.checksums.sha256
         (first, *_) = found.runs("final")
         assert first.record["config"]["data_sha256"] == PUBLISHED_SHA256
@@ -238,12 +234,6 @@ def test_phantoms_are_traced_and_paired_themselves(small):
     assert set(small.provenance.image) == set(small.images.index.image)
     assert small.provenance.equals(trace.read(small.data))
     assert len(small.pairs) == 0
-
-
-def test_new_runs_go_to_the_cache_unless_they_are_to_be_recorded(phantom_set):
-    roots = [study.open_study(phantom_set.root, "smoke", record=record).store.roots for record in (False, True)]
-    assert roots[0] == (paths.cache() / "runs", paths.results())
-    assert roots[1] == roots[0][::-1]
 
 
 def kill_at_random(process: subprocess.Popen, root: Path, moment: str, rng: random.Random) -> bool:
@@ -299,13 +289,6 @@ def test_of_a_design_what_is_there_is_given_by_name_and_seed(small):
     full = dataclasses.replace(small, profile=experiments.PROFILES["quick"])
     assert full.wanted("leakage")[1].profile is experiments.PROFILES["paper"]
     assert full.suite("leakage")["final+by-photo"] == []  # that was a run of two epochs
-
-
-def test_the_same_data_are_opened_again_by_what_they_are_named(phantom_set):
-    named = open_study(str(phantom_set.root), "smoke").named
-    assert Path(named).is_absolute() and open_study(named, "smoke").data == phantom_set
-    lent = open_study(RECORDED, "quick")
-    assert lent.named == RECORDED and lent.results_of
 
 
 def test_full_length_is_preferred_where_the_final_model_is_recorded(phantom_set, monkeypatch):
