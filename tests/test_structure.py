@@ -7,6 +7,11 @@ from wbc_lib import paths
 LOAD_TENSORFLOW = {"wbc_lib.training.networks", "wbc_lib.training.efficientnet", "wbc_lib.training.fit"}
 
 
+def test_no_module_is_longer_than_400_lines():
+    lengths = {str(path): len(path.read_text().splitlines()) for path in paths.LIBRARY.rglob("*.py")}
+    assert [path for path, length in lengths.items() if length > 400] == []
+
+
 def test_everything_but_what_fits_networks_starts_without_tensorflow():
     files = [path.relative_to(paths.ROOT) for path in paths.LIBRARY.rglob("*.py") if not path.stem.startswith("__")]
     modules = sorted({".".join(file.with_suffix("").parts) for file in files} - LOAD_TENSORFLOW)

@@ -116,9 +116,6 @@ def count_by_photo(runs: Sequence[Run], provenance: pd.DataFrame) -> HoldOut:
     return HoldOut(np.unique(photos), np.stack(counts))
 
 
-# Which photos carry the result ----------------------------------------------------------------------------------------
-
-
 def tabulate_classes(holdout: HoldOut) -> pd.DataFrame:
     """What TEST is made of: per class its photos, their images, and the share of TEST that one photo can have."""
     photos = pd.DataFrame({"cell": holdout.cells, "copies": holdout.copies}).groupby("cell").copies
@@ -203,9 +200,6 @@ def compare_parts(holdout: HoldOut, apart: Sequence[int], resamples: int = 10_00
             rows[name] = {"photos": chosen.sum(), "images": part.copies.sum(), "accuracy": interval.estimate}
             rows[name] |= {"low": interval.low, "high": interval.high}
     return pd.DataFrame(rows.values(), index=list(rows))
-
-
-# How sure the scores are ----------------------------------------------------------------------------------------------
 
 
 def interval_by_image(matrix: NDArray, score: str) -> Interval:
@@ -331,7 +325,6 @@ def bound_matrix(matrix: NDArray[np.integer], holdout: HoldOut, resamples: int =
     matrix : ndarray of int, shape (4, 4) or (4, 5)
     holdout : HoldOut
         Ours on the same images: its photos and, for the second way, its effective sample sizes are used.
-    resamples : int
 
     Returns
     -------

@@ -120,17 +120,12 @@ def resample(counts: NDArray[np.number], weights: NDArray[np.integer]) -> NDArra
     return (weights.astype(float) @ flat).reshape(len(weights), *counts.shape[1:])
 
 
-def draw_images(matrix: NDArray[np.number], resamples: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
+def draw_images(matrix: NDArray[np.number], resamples: int = 10_000) -> NDArray[np.float64]:
     """Confusion matrices (resamples, 4, 5), images drawn one by one within each class as if independent.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (4, 4) or (4, 5)
-        Rows sum to whole numbers; the entries, if means over several runs, need not be whole.
-    resamples, seed : int
-        Same seed, same draws.
+    The rows of `matrix`, (4, 4) or (4, 5), sum to whole numbers; its entries, if means over runs, need not be whole.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = np.zeros((resamples, len(CLASSES), N_OUTPUTS))
     for row, counts in enumerate(np.asarray(matrix, float)):
         if counts.any():
@@ -231,13 +226,13 @@ def binomial_interval(successes: float, n: float, confidence: float = CONFIDENCE
     return Interval(share, float(max(0, low)) if successes else 0.0, float(min(1, high)) if successes < n else 1.0)
 
 
-def lower_bound(successes: float, n: float, confidence: float = CONFIDENCE) -> float:
+def lower_bound(successes: float, n: float) -> float:
     """The lowest share that is still compatible with this many successes (one-sided, Clopper and Pearson 1934).
 
-    For n of n it is (1 - confidence) ** (1 / n), which the rule of three, 1 - 3 / n, approximates (Hanley and
+    For n of n it is (1 - `CONFIDENCE`) ** (1 / n), which the rule of three, 1 - 3 / n, approximates (Hanley and
     Lippman-Hand 1983).
     """
-    return binomial_interval(successes, n, 2 * confidence - 1, exact=True).low
+    return binomial_interval(successes, n, 2 * CONFIDENCE - 1, exact=True).low
 
 
 def clustered_variance(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
@@ -255,17 +250,22 @@ def clustered_variance(right: ArrayLike, total: ArrayLike, strata: ArrayLike | N
     float
         NaN if there is but one group.
     """
-    right, total = np.asarray(right, float), np.asarray(total, float)
-    strata = np.zeros(len(total), int) if strata is None else np.asarray(strata)
-    if len(total) < 2:
+    if len(np.atleast_1d(total)) < 2:
         return float("nan")
-    residual = right - total * right.sum() / total.sum()
-    sum_of_squares = 0.0
-    for stratum in np.unique(strata):
-        members = residual[strata == stratum]
-        n = len(members)
-        sum_of_squares += n / (n - 1) * ((members - members.mean()) ** 2).sum() if n > 1 else float(members[0] ** 2)
-    return float(sum_of_squares / total.sum() ** 2)
+    return float(_stratify(right, total, strata)[2].sum())
+
+
+def _stratify(
+    values: ArrayLike, sizes: ArrayLike, strata: ArrayLike | None
+) -> tuple[NDArray, NDArray[np.int64], NDArray[np.float64]]:
+    # The strata, the groups of each, and what each adds to the variance of the ratio of totals.
+    values, sizes = np.asarray(values, float), np.asarray(sizes, float)
+    strata = np.zeros(len(sizes), int) if strata is None else strata
+    names, member, n = np.unique(strata, return_inverse=True, return_counts=True)
+    residuals = (values - sizes * values.sum() / sizes.sum()) / sizes.sum()
+    means = np.where(n > 1, np.bincount(member, residuals) / n, 0)
+    squares = np.bincount(member, (residuals - means[member]) ** 2)
+    return names, n, squares * n / np.maximum(n - 1, 1)
 
 
 def effective_sample_size(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
@@ -330,13 +330,8 @@ def variance_by_stratum(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) 
     Series
         By stratum; linearised (Cochran 1977, chapter 6).
     """
-    values, sizes = np.asarray(values, float), np.asarray(sizes, float)
-    residuals = values - sizes * values.sum() / sizes.sum()
-    names, member, n = np.unique(strata, return_inverse=True, return_counts=True)
-    several = n > 1
-    centred = residuals - (np.bincount(member, residuals) / n)[member]
-    variances = n[several] / (n[several] - 1) * np.bincount(member, centred**2)[several] / sizes.sum() ** 2
-    return pd.Series(variances, names[several])
+    names, n, variances = _stratify(values, sizes, strata)
+    return pd.Series(variances, names)[n > 1]
 
 
 def degrees_of_freedom(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> float:
@@ -361,10 +356,8 @@ def student_interval(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> 
     return Interval(ratio, ratio - half, ratio + half)
 
 
-def simulate_coverage(
-    shares: ArrayLike, sizes: Sequence[int], copies: int = 35, times: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """How often intervals hold the true share when few photos are drawn from many of known shares.
+def simulate_coverage(shares: ArrayLike, sizes: Sequence[int], times: int = 1000) -> pd.DataFrame:
+    """How often intervals hold the true share when few photos, of 35 copies each, are drawn from many of known shares.
 
     Parameters
     ----------
@@ -372,8 +365,8 @@ def simulate_coverage(
         Share of copies right of each photo that may be drawn; their mean is the truth to be held.
     sizes : sequence of int
         Numbers of photos to draw, each at least 2.
-    copies, times, seed : int
-        Images of each photo; simulated hold-out sets for each size; same seed, same sets.
+    times : int
+        Simulated hold-out sets for each size.
 
     Returns
     -------
@@ -381,8 +374,8 @@ def simulate_coverage(
         By number of photos: the share of sets whose interval holds the truth, for ``images`` (Wilson's), ``photos``
         (drawn anew, percentiles) and ``few`` (`clustered_interval`).
     """
-    shares, rng = np.asarray(shares, float), np.random.default_rng(seed)
-    truth, rows = shares.mean(), {}
+    shares, rng = np.asarray(shares, float), np.random.default_rng(0)
+    truth, rows, copies = shares.mean(), {}, 35
     for n in sizes:
         right = rng.binomial(copies, rng.choice(shares, (times, n)))
         values = right @ group_weights(range(n), 1000).T / (n * copies)
