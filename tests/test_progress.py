@@ -5,89 +5,59 @@ import sys
 import nbformat
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from nbclient import NotebookClient
-from nbclient.exceptions import DeadKernelError
 
 from wbc_lib import paths, progress
 from wbc_lib.progress import Step
+
+HISTORY = pd.DataFrame({"epoch": [1], "accuracy": [0.5], "val_accuracy": [0.4], "seconds": [2.0]})
+
 
 TRAINING = """
 import pandas as pd
 from types import SimpleNamespace as Step
 from wbc_lib.progress import training_bar
 with training_bar("Tiny") as on_step:
-    for n in range(1, {last} + 1):
-        history = pd.DataFrame({{"epoch": range(1, n + 1), "accuracy": 0.5, "val_accuracy": 0.4, "seconds": 30.0}})
+    for n in range(1, 4):
+        history = pd.DataFrame({"epoch": range(1, n + 1), "accuracy": 0.5, "val_accuracy": 0.4, "seconds": 30.0})
         on_step(Step(epoch=n, epochs=3, share=1.0, seconds=30.0, loss=0.5, accuracy=0.5, history=history))
-    {then}
 """
-FIRST = "on_step(Step(epoch=1, epochs=3, share=0.5, seconds=15.0, loss=1, accuracy=0, history=pd.DataFrame([])))"
 LONG = """
-import os, time
+import time
 from wbc_lib.progress import bar
 with bar("Working") as on_progress:
     on_progress(1, 4)
     time.sleep(0.6)
     on_progress(2, 4)
+    on_progress(4, 4)
 """
-NEVER = f"os.environ['{progress.NEVER_TRAIN}'] = '1'"
 
 
-def test_in_a_notebook_a_training_shows_its_curve_and_its_time_and_says_if_it_was_stopped():
-    sources = [
-        TRAINING.format(last=3, then="pass"),
-        TRAINING.format(last=2, then="raise KeyboardInterrupt"),
-        TRAINING.format(last=0, then=f"{FIRST}; raise KeyboardInterrupt"),
-        # What takes longer than a moment shows itself until it is done, but not on a page.
-        LONG,
-        LONG.replace("0.6", "0"),
-        f"{NEVER}\n{LONG}",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
-    whole, stopped, first, long, short, page = (cell.outputs for cell in notebook.cells)
-    assert len([o for o in whole if "image/png" in o.get("data", {})]) == 1  # one display, updated in place
-    assert "Tiny: 3 of 3 epochs in 1 min 30 s" in whole[0].data["text/html"]
-    assert "stopped" not in whole[0].data["text/html"]
-    assert "Tiny: 2 of 3 epochs in 1 min 0 s; stopped" in stopped[0].data["text/html"]
-    assert "Tiny: stopped in its first epoch" in first[0].data["text/html"]
-    assert first[-1].ename == "KeyboardInterrupt"
-    assert [o.data["text/html"] for o in long] == [""]
-    assert short == page == []
+def outputs(code: str, **environment: str) -> list[nbformat.NotebookNode]:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    variables = {k: v for k, v in os.environ.items() if k != progress.NEVER_TRAIN} | environment
+    NotebookClient(notebook, kernel_name="python3").execute(env=variables)
+    return notebook.cells[0].outputs
 
 
-def test_while_a_notebook_trains_it_shows_the_epoch_and_the_time_left():
-    watched = "import time; time.sleep(0.6); on_step(Step(epoch=3, epochs=3, share=0.5, seconds=15.0, loss=0.25, "
-    watched += "accuracy=0.75, history=history)); import os; os._exit(0)"  # no last word
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TRAINING.format(last=2, then=watched))])
-    with pytest.raises(DeadKernelError):
-        NotebookClient(notebook, kernel_name="python3").execute()
-    shown = [o.data["text/html"] for o in notebook.cells[0].outputs if "text/html" in o.get("data", {})]
-    assert shown and "about 15 s left · epoch 3/3  loss 0.250  accuracy 0.750  validation 0.400" in shown[0]
+def test_in_a_notebook_a_training_leaves_its_whole_curve_and_where_it_ended():
+    shown = outputs(TRAINING)
+    assert len([o for o in shown if "image/png" in o.get("data", {})]) == 1  # one display, updated in place
+    text = "".join(o.text for o in shown if o.output_type == "stream")
+    assert "Tiny: 100%" in text and "epoch 3/3  loss 0.500  accuracy 0.500  validation 0.400" in text
 
 
-@given(
-    epochs=st.integers(1, 300),
-    done=st.integers(0, 299),
-    share=st.floats(0.01, 1),
-    per_epoch=st.floats(0.001, 1e4),
-)
-def test_the_time_left_is_that_of_a_steady_training(epochs, done, share, per_epoch):
-    done = min(done, epochs - 1)
-    history = pd.DataFrame({"epoch": range(1, done + 1), "seconds": [per_epoch] * done, "val_accuracy": 0.5})
-    step = Step(done + 1, epochs, share, share * per_epoch, 0.5, 0.5, history)
-    whole, so_far = epochs * per_epoch, (done + share) * per_epoch
-    assert progress.seconds_left(step) == pytest.approx(whole - so_far, abs=1e-6 * whole)
+def test_in_a_notebook_what_takes_longer_shows_itself_but_not_on_a_page():
+    assert "Working:  50%" in "".join(o.text for o in outputs(LONG))
+    assert outputs(LONG.replace("0.6", "0")) == []
+    assert outputs(LONG, **{progress.NEVER_TRAIN: "1"}) == []
 
 
-@pytest.mark.parametrize(
-    "seconds, words",
-    [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (3900, "1 h 5 min"), (7199.7, "2 h 0 min")],
-)
-def test_a_duration_has_two_units(seconds, words):
-    assert progress.write_duration(seconds) == words
+def test_a_line_tells_epoch_loss_and_both_accuracies():
+    text = progress.describe(Step(2, 10, 0.5, 1.0, 0.25, 0.75, HISTORY))
+    assert text == "epoch 2/10  loss 0.250  accuracy 0.750  validation 0.400"
+    first = progress.describe(Step(1, 10, 0.5, 1.0, 0.25, 0.75, HISTORY.iloc[:0]))
+    assert "validation" not in first
 
 
 def test_without_a_terminal_a_bar_is_silent(capsys):
@@ -115,16 +85,19 @@ def run_in_terminal(code: str) -> str:
     return shown.decode()
 
 
-def test_in_a_terminal_a_bar_reaches_the_end_and_a_training_tells_epoch_and_accuracies():
+def test_in_a_terminal_a_bar_shows_how_far_it_is():
+    shown = run_in_terminal(LONG)
+    assert "Working:  50%" in shown
+
+
+def test_in_a_terminal_a_training_tells_epoch_and_accuracies():
     shown = run_in_terminal(
         "import pandas as pd\n"
         "from types import SimpleNamespace as Step\n"
-        "from wbc_lib.progress import bar, training_bar\n"
-        "with bar('Working') as done: done(1, 4), done(4, 4)\n"
+        "from wbc_lib.progress import training_bar\n"
         "history = pd.DataFrame({'epoch': [1], 'accuracy': [0.5], 'val_accuracy': [0.4], 'seconds': [2.0]})\n"
         "step = Step(epoch=2, epochs=4, share=0.5, loss=0.25, accuracy=0.75, history=history)\n"
         "with training_bar('Tiny, seed 0') as on_step: on_step(step)\n"
     )
-    assert "Working" in shown and "100%" in shown
-    assert "Tiny, seed 0  epoch 2/4  loss 0.250  accuracy 0.750  validation 0.400" in shown
+    assert "Tiny, seed 0: " in shown and "epoch 2/4  loss 0.250  accuracy 0.750  validation 0.400" in shown
     assert "38%" in shown  # one epoch and a half of four

@@ -238,8 +238,7 @@ def train_in_process(job: Job, on_epoch: Callable[[dict[str, Any]], None]) -> Tr
     """
     experiment = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key}
     message = experiment | {"data": str(job.data), "roots": list(map(str, job.roots)), "cores": job.cores}
-    # No bars: they would be drawn over those of the one who asked.
-    environment = os.environ | limit_threads(job.threads) | {"TTY_COMPATIBLE": "0"}
+    environment = os.environ | limit_threads(job.threads)
     options: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "text": True, "start_new_session": True}
     command, event = [sys.executable, "-m", "wbc_lib.training.cluster"], {}
     with (
