@@ -31,6 +31,7 @@ lint: $(VENV)/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
+	@rm -rf _build/chapters
 	@$(BIN)/jupyter nbconvert --log-level ERROR --to python --output-dir _build/chapters book/*.ipynb
 	@$(BIN)/vulture
 	@$(BIN)/nbstripout --verify book/*.ipynb

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -243,7 +244,7 @@ def keep_arrays(target: Path | None, make: Callable[[], dict[str, NDArray]]) -> 
     damage = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error
     with suppress(*damage), np.load(target, allow_pickle=False) as kept:
         return dict(kept)
-    arrays = make()
+    arrays: dict[str, Any] = make()
     with written_whole(target) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     return arrays

@@ -292,20 +292,19 @@ def _read_depth(opened: Image.Image, content: bytes, name: str) -> tuple[int, in
 
 def _decode(content: bytes, form: _Form, name: str) -> NDArray[np.uint8]:
     # RGB, or RGBA. Pillow sees damage where OpenCV passes it, but brings 16 bits to 8 by leaving out the lower ones.
-    with _quiet():
-        try:
-            with _open(content) as opened:
-                _check_deflated(opened, content)
-                image = ImageOps.exif_transpose(opened)
-                pixels = np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-        except Exception as error:  # Pillow passes on whatever the content made it meet
-            raise BadDataError(f"{name}: cannot be decoded, for it is damaged or ends too early; {_COPY}.") from error
-        if form.bits <= 8:
-            return pixels
-        try:
-            deep = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        except cv2.error:
-            deep = None
+    try:
+        with _open(content) as opened:
+            _check_deflated(opened, content)
+            image = ImageOps.exif_transpose(opened)
+            pixels = np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    except Exception as error:  # Pillow passes on whatever the content made it meet
+        raise BadDataError(f"{name}: cannot be decoded, for it is damaged or ends too early; {_COPY}.") from error
+    if form.bits <= 8:
+        return pixels
+    try:
+        deep = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        deep = None
     if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != pixels.shape[:2]:
         raise BadDataError(f"{name}: holds {form.bits} bits per channel in a form that is not read; {_SAVE}.")
     pixels[..., :3] = cv2.cvtColor(_to_8_bits(np.asarray(deep, np.uint16), form, name), cv2.COLOR_BGR2RGB)
@@ -340,24 +339,6 @@ def _to_8_bits(deep: NDArray[np.uint16], form: _Form, name: str) -> NDArray[np.u
     if largest > highest:
         raise BadDataError(f"{name}: holds values up to {largest} and states a range up to {highest}; {_SAVE}.")
     return np.rint(deep * np.float32(255 / highest)).astype(np.uint8)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # libpng and libtiff complain straight to the terminal, of good pictures too; what matters is raised.
-    try:
-        kept = os.dup(2)
-    except OSError:  # it is closed, so all is quiet
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _to_srgb(pixels: NDArray[np.uint8], form: _Form, name: str) -> NDArray[np.uint8]:

@@ -281,12 +281,12 @@ def _near_nuclei(small: NDArray[np.uint8], nucleus: float) -> NDArray[np.bool_]:
     # Nuclei and as much around each as its cell may reach.
     nuclei = find_nuclei(small, nucleus / 40).astype(np.uint8)
     number, parts, stats, _ = cv2.connectedComponentsWithStats(nuclei)
-    near = np.zeros(nuclei.shape, np.uint8)
+    near = np.zeros(nuclei.shape, bool)
     for part in range(1, number):
         area = stats[part, cv2.CC_STAT_AREA]
         if area > nucleus**2 / 40:
-            near |= cv2.dilate((parts == part).astype(np.uint8), _disc(0.6 * np.sqrt(area / np.pi) + 2))
-    return near.astype(bool)
+            near |= cv2.dilate((parts == part).astype(np.uint8), _disc(0.6 * np.sqrt(area / np.pi) + 2)) > 0
+    return near
 
 
 def _count_circles(

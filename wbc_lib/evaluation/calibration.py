@@ -94,15 +94,16 @@ def pool(several: Sequence[Predictions]) -> Predictions:
 def interval_of_mean(values: ArrayLike, predictions: Predictions) -> Interval:
     """Mean of a value (images,), with Student's interval over photos."""
     values = np.asarray(values, float)
-    sums = sum_by_group(np.column_stack([values, np.ones(len(values))]), predictions.photos)
-    return student_interval(*sums.T, _labels_of_photos(predictions))
+    sums, sizes = sum_by_group(np.column_stack([values, np.ones(len(values))]), predictions.photos).T
+    return student_interval(sums, sizes, _labels_of_photos(predictions))
 
 
 def interval_of_share(part: ArrayLike, predictions: Predictions, whole: ArrayLike | None = None) -> Interval:
     """Share of the images of `whole` (images,), by default all, that are in `part` (images,), with its interval."""
     part = np.asarray(part, float)
     both = np.column_stack([part, np.ones(len(part)) if whole is None else np.asarray(whole, float)])
-    return clustered_interval(*sum_by_group(both, predictions.photos).T, _labels_of_photos(predictions))
+    right, total = sum_by_group(both, predictions.photos).T
+    return clustered_interval(right, total, _labels_of_photos(predictions))
 
 
 def _labels_of_photos(predictions: Predictions) -> NDArray[np.integer]:

@@ -102,9 +102,10 @@ def find_link(first: Features, second: Features, *, mirrored: bool) -> Link | No
         return None
     start, end = first.points[is_match], second.points[nearest[is_match, 0]]
     cv2.setRNGSeed(0)
-    affine, inside = cv2.estimateAffine2D(start, end, ransacReprojThreshold=_TOLERANCE, maxIters=1000, confidence=0.995)
-    if affine is None:
+    found, inside = cv2.estimateAffine2D(start, end, ransacReprojThreshold=_TOLERANCE, maxIters=1000, confidence=0.995)
+    if found is None:
         return None
+    affine = np.asarray(found, float)
     is_inlier = inside.ravel().astype(bool)
     inliers = len(np.unique(end[is_inlier].view(np.complex64)))  # several features may have been matched to one
     stretches = np.linalg.svd(affine[:, :2], compute_uv=False)
