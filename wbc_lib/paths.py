@@ -107,14 +107,8 @@ def place(path: Path, remedy: str = "") -> Iterator[None]:
 def explain(error: OSError, path: Path | None = None, remedy: str = "") -> str:
     """One sentence about an error of the system: the place, the reason, and what to do about a place like this.
 
-    Parameters
-    ----------
-    error : OSError
-    path : Path, optional
-        The place that was used, if it is known; else the one that `error` names.
-    remedy : str
-        What the user can do, such as "name another file with --map". By default it follows from what the place is:
-        cache, results, and so on.
+    The place is the one that `error` names, unless it is given. The remedy, such as "name another file with --map",
+    follows from what the place is, cache, results, and so on, unless it is given.
     """
     number, reason = error.errno, error.strerror or str(error) or type(error).__name__
     if isinstance(error, shutil.Error):  # holds a triple for every file, of which the third is the reason as text

@@ -35,12 +35,8 @@ def write_out(text: str) -> None:
 def print_tables(*tables: Sequence[Mapping[str, Any]], as_json: bool = False) -> None:
     """Print tables, as what a command was asked for, to standard output: whole where that is no terminal.
 
-    Parameters
-    ----------
-    *tables
-        Rows by the name of the column; the first column names the row and is never cut.
-    as_json : bool
-        Whether to print JSON: a list of rows, or a list of such lists if there are several tables.
+    Rows are by the name of the column; the first column names the row and is never cut. As JSON: a list of rows, or a
+    list of such lists if there are several tables.
     """
     if as_json:
         write_out(json.dumps(tables[0] if len(tables) == 1 else tables, indent=1))

@@ -121,22 +121,8 @@ def work_in_processes(
 ) -> Generator[tuple[Item, Result], None, None]:
     """Yield each item and what `function` makes of it as it is done, by processes that end with this one.
 
-    Close the generator (`contextlib.closing`) to stop at once what is under way.
-
-    Parameters
-    ----------
-    function : callable
-    items : iterable
-    jobs : int
-        Processes at work.
-    prepare : callable, optional
-        Called with `arguments` in each process before its first item.
-    arguments : tuple
-
-    Raises
-    ------
-    KilledError
-        If one of the processes was killed.
+    Close the generator (`contextlib.closing`) to stop at once what is under way. In each process `prepare` is called
+    with `arguments` before its first item. Raises `KilledError` if one of the processes was killed.
     """
     context = multiprocessing.get_context("spawn")
     ear, mouth = context.Pipe(duplex=False)

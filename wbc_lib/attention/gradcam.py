@@ -22,13 +22,7 @@ _BATCH = 256
 
 
 def rebuild(run: Run) -> "keras.Model":
-    """Build the network of a recorded run from code and load its recorded weights.
-
-    Raises
-    ------
-    RunError
-        If the run has no weights, or its network stands on a frozen base.
-    """
+    """Build a recorded run's network and load its weights; raises `RunError` if it has none, or a frozen base."""
     model = _build(run)
     _assign(model, run.weights())
     return model
@@ -37,15 +31,8 @@ def rebuild(run: Run) -> "keras.Model":
 def randomise(run: Run, layers: int, seed: int) -> "keras.Model":
     """Rebuild a recorded run's network with its topmost layers as they are before any training.
 
-    Cascading randomisation of Adebayo et al. (2018, section 4.1). ``layers`` counts those with weights, from the
-    output down; 0 is the trained network.
-
-    Raises
-    ------
-    RunError
-        As for `rebuild`.
-    ValueError
-        If the network has fewer layers.
+    Cascading randomisation of Adebayo et al. (2018, section 4.1). ``layers`` counts those with weights, from the output
+    down; 0 is the trained network. Raises as `rebuild` does, and `ValueError` if the network has fewer layers.
     """
     import keras
 
@@ -83,23 +70,15 @@ def _assign(model: "keras.Model", weights: list[NDArray[np.float32]]) -> None:
 def compute_maps(
     model: "keras.Model", pixels: NDArray[np.uint8], classes: NDArray[np.integer]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Map what on the last convolution speaks for a class.
-
-    Parameters
-    ----------
-    model : keras.Model
-        As `networks.build` makes it.
-    pixels : ndarray of uint8, shape (images, height, width, RGB)
-    classes : ndarray of int, shape (images,)
-        The output whose logit is explained, 0 to 4, for each image.
+    """Map what on the last convolution speaks for an output, 0 to 4, of each image; float32 (images, rows, columns).
 
     Returns
     -------
-    grad_cam : ndarray of float32, shape (images, rows, columns)
+    grad_cam : ndarray
         Grad-CAM (Selvaraju et al. 2017, equations 1 and 2): the convolution's feature maps, each weighted by the mean
         of its gradient, summed and cut off below zero. Rows and columns that the pooling behind it drops are set to
         zero: what is there does not reach the output.
-    hires_cam : ndarray of float32, shape (images, rows, columns)
+    hires_cam : ndarray
         HiResCAM (Draelos and Carin 2020): the same with the gradient of each position in place of its mean, for
         networks such as these, whose dense layers treat positions differently.
     """
@@ -165,42 +144,21 @@ def _interpolation(size: int, cells: int, convolutions: int) -> NDArray[np.float
 
 
 def upsample(maps: NDArray[np.floating], shape: tuple[int, int], convolutions: int) -> NDArray[np.float64]:
-    """Lay maps over the input, each value at the centre of the pixels that it was computed from.
+    """Lay maps (images, rows, columns) over the input, (images, height, width).
 
-    Stretching a map to the edges of the image, as is usual, would move it outwards: valid convolutions have no value
-    centred near the edge.
-
-    Parameters
-    ----------
-    maps : ndarray, shape (images, rows, columns)
-        As `compute_maps` gives them.
-    shape : tuple of int
-        Height and width of the input.
-    convolutions : int
-        How many the network has.
-
-    Returns
-    -------
-    ndarray of float, shape (images, height, width)
-        Linear in between; zero further than a step from the outermost centres.
+    Each value comes to the centre of the pixels that it was computed from, linear in between; zero further than a step
+    from the outermost centres. Stretching a map to the edges of the image, as is usual, would move it outwards: valid
+    convolutions have no value centred near the edge.
     """
     rows, columns = (_interpolation(n, m, convolutions) for n, m in zip(shape, maps.shape[1:], strict=True))
     return np.einsum("yi,nij,xj->nyx", rows, maps, columns, optimize=True)
 
 
 def downsample_masks(masks: NDArray[np.bool_], convolutions: int) -> NDArray[np.float64]:
-    """How much of each position of the last convolution's map lies in a mask once the map is upsampled.
+    """How much, 0 to 1, of each position of the last convolution's map lies in a mask once the map is upsampled.
 
-    Parameters
-    ----------
-    masks : ndarray of bool, shape (images, height, width)
-    convolutions : int
-        How many the network has.
-
-    Returns
-    -------
-    ndarray of float, shape (images, rows, columns)
-        0 to 1. The share of an upsampled map inside the mask is the mean of these, weighted by the map.
+    Masks (images, height, width) become (images, rows, columns). The share of an upsampled map inside the mask is the
+    mean of these, weighted by the map.
     """
     height, width = masks.shape[1:]
     sizes = zip((height, width), map_shape((height, width), convolutions), strict=True)

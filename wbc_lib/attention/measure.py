@@ -82,11 +82,8 @@ class Attention:
 def measure(run: Run, data: DataSet, on_progress: OnProgress | None = None) -> Attention:
     """Measure what a run looks at, on the augmented images that it was trained on.
 
-    Raises
-    ------
-    RunError
-        If the run has no weights or no convolution of its own, was made of other data or of other images, or its
-        recorded predictions do not come out again.
+    Raises `RunError` if the run has no weights or no convolution of its own, was made of other data or of other images,
+    or its recorded predictions do not come out again.
     """
     n_layers = len(run.weights()) // 2
     tick = _count_steps(len(_PARTS) * (3 + len(COVERS) * len(FILLS)) + n_layers * DRAWS, on_progress)
@@ -272,13 +269,7 @@ def _path(run: Run, part: str, source: Path) -> Path:
 
 
 def read(run: Run, source: Path) -> Attention | None:
-    """Read the measurement of a run from a folder; ``None`` if there is none of this run by this method.
-
-    Raises
-    ------
-    RunError
-        If a file is damaged.
-    """
+    """Read a run's measurement from a folder; ``None`` if there is none by this method, `RunError` if it is damaged."""
     tables = [_read_table(run, part.name, source) for part in fields(Attention)[1:]]
     return None if any(table is None for table in tables) else Attention(run.name, *tables)
 
@@ -301,12 +292,8 @@ def _read_table(run: Run, part: str, source: Path) -> pd.DataFrame | None:
 def read_or_measure(study: Study, name: str = "final") -> list[Attention]:
     """What the runs of an experiment look at: as recorded, as measured before, or measured now (half a minute each).
 
-    By seed; runs that are not measured, and cannot be since their weights or photos are not here, are left out.
-
-    Raises
-    ------
-    RunError
-        If no run is left.
+    By seed; runs that are not measured, and cannot be since their weights or photos are not here, are left out. Raises
+    `RunError` if no run is left.
     """
     measured = []
     cache = paths.cache() / "attention"

@@ -16,19 +16,10 @@ FILLS = {"grey": "grey", "own": "the image's own background colour"}
 
 
 def photo_masks(table: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels that the photo covers; the others are the black that came in when it was turned and shifted.
+    """Mark the pixels that the photo covers, (images, height, width); the others are the black from outside.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Provenance, as `provenance.trace` gives it.
-    shape : tuple of int
-        Height and width of the masks; a 320x240 image shrunk to this.
-
-    Returns
-    -------
-    ndarray of bool, shape (images, height, width)
-        Pixels that are partly black are not marked.
+    Pixels that are partly black are not marked. The table is as `provenance.trace` gives it; `shape` is that of a
+    320x240 image shrunk.
     """
     affines = affine_maps(table)
     whole = (footprint(affine).astype(np.float32) for affine in affines)
@@ -38,14 +29,7 @@ def photo_masks(table: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_
 def move_away(mask: NDArray[np.bool_], free: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Shift a mask to where all of it lies on free pixels, as near to the middle of the image as can be.
 
-    Parameters
-    ----------
-    mask, free : ndarray of bool, shape (height, width)
-
-    Returns
-    -------
-    ndarray of bool, shape (height, width)
-        The mask in its new place, with as many pixels; all False if there is no room, or no mask.
+    Both are (height, width), and the result has as many pixels; all False if there is no room, or no mask.
     """
     moved = np.zeros_like(mask)
     ys, xs = np.nonzero(mask)
@@ -65,18 +49,7 @@ def move_away(mask: NDArray[np.bool_], free: NDArray[np.bool_]) -> NDArray[np.bo
 
 
 def background_colours(pixels: NDArray[np.uint8], background: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Mean colour of each image's background.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (images, height, width, RGB)
-    background : ndarray of bool, shape (images, height, width)
-
-    Returns
-    -------
-    ndarray of uint8, shape (images, RGB)
-        The grey of `boxes.COVER_COLOUR` where there is no background.
-    """
+    """Mean colour (images, RGB) of each image's background; `boxes.COVER_COLOUR`, a grey, where there is none."""
     total = background.sum(axis=(1, 2))
     sums = np.einsum("nyxc,nyx->nc", pixels.astype(np.float32), background.astype(np.float32), optimize=True)
     means = np.rint(sums / np.maximum(total, 1)[:, None]).astype(np.uint8)
@@ -84,19 +57,7 @@ def background_colours(pixels: NDArray[np.uint8], background: NDArray[np.bool_])
 
 
 def paint(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Paint masks over.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (images, height, width, RGB)
-    masks : ndarray of bool, shape (images, height, width)
-    colours : ndarray of uint8, shape (images, RGB) or (RGB,)
-
-    Returns
-    -------
-    ndarray of uint8, shape (images, height, width, RGB)
-        A copy.
-    """
+    """A copy of images with masks (images, height, width) painted over in colours, (images, RGB) or (RGB,)."""
     colours = np.broadcast_to(colours, (len(pixels), pixels.shape[-1]))[:, None, None]
     return np.where(masks[..., None], colours, pixels)
 
@@ -104,7 +65,9 @@ def paint(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], colours: NDArray[
 def cover(
     pixels: NDArray[np.uint8], cell: NDArray[np.bool_], photo: NDArray[np.bool_], used: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[np.bool_]], dict[str, NDArray[np.uint8]]]:
-    """Find what to paint over and with what.
+    """Find what to paint over, masks for each of `COVERS`, and with what, colours (images, RGB) for each of `FILLS`.
+
+    The cover "elsewhere" is the cell's own mask moved onto background, empty where it has no room.
 
     Parameters
     ----------
@@ -113,13 +76,6 @@ def cover(
         As `boxes.cell_masks` and `photo_masks` give them.
     used : ndarray of bool, shape (height, width)
         Pixels that can make a difference to the network: only these are background worth covering.
-
-    Returns
-    -------
-    masks : dict of str to ndarray of bool, shape (images, height, width)
-        For each of `COVERS`; "elsewhere" is the cell's own mask moved onto background, empty where it has no room.
-    colours : dict of str to ndarray of uint8, shape (images, RGB)
-        For each of `FILLS`.
     """
     background = photo & ~cell
     elsewhere = np.stack([move_away(*pair) for pair in zip(cell, background & used, strict=True)])

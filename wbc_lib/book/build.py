@@ -72,28 +72,12 @@ def read_toc(root: Path = paths.ROOT) -> list[str]:
 
 
 def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callable[[str, int, int], None]) -> Path:
-    """Execute every chapter and build the pages.
+    """Execute every chapter and build the pages; gives the front page.
 
-    Parameters
-    ----------
-    study : Study
-        The data and the profile; all runs that can be had should be recorded already.
-    output : Path
-        Folder for the finished site, as `site.claim` gives it: build within that.
-    jobs : int
-        Chapters executed at a time.
-    on_chapter : callable
-        Told (name of the chapter that has finished, chapters done, chapters in all).
-
-    Returns
-    -------
-    Path
-        The front page.
-
-    Raises
-    ------
-    BookError
-        If a chapter fails or a page cannot be built without a warning; names the chapter.
+    All runs that can be had should be recorded already. `output` is the folder for the finished site, as `site.claim`
+    gives it; `jobs` chapters are executed at a time; `on_chapter` is told the name of the chapter that has finished,
+    the chapters done, and those in all. Raises `BookError`, which names the chapter, if one fails or a page cannot be
+    built without a warning.
     """
     chapters = _stage(study)
     stale = [c for c in chapters if not _is_current(c)]
@@ -168,13 +152,7 @@ def announce(study: Study) -> str:
 
 
 def execute(chapter: Chapter) -> str | None:
-    """Execute one chapter with papermill, whole or not at all.
-
-    Returns
-    -------
-    str or None
-        What went wrong, as a sentence; ``None`` if nothing did.
-    """
+    """Execute one chapter with papermill, whole or not at all; gives a sentence if something went wrong."""
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError

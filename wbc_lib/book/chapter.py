@@ -29,15 +29,7 @@ _SHORT_NAME = 16
 
 
 def open_chapter(data: str = "", profile: str = "quick") -> Study:
-    """Open the study for a chapter, set the look of its figures, and say what it is built on.
-
-    Parameters
-    ----------
-    data : str
-        Folder of the photos, "phantoms", "recorded" (see `study.open_study`), or "" to find them.
-    profile : str
-        "smoke", "quick" or "paper".
-    """
+    """Open the study for a chapter (see `study.open_study`), set the look of its figures, say what it is built on."""
     figures.use_style()
     is_build = bool(os.environ.get(NEVER_TRAIN))
     study = open_study(data or None, profile, may_train=not is_build)
@@ -90,13 +82,7 @@ def list_values(values: Mapping[str, float | str]) -> str:
 def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *, missing: str = "–") -> Styler:
     """Format a table for the page: thousands separated, numbers to the right, blanks marked.
 
-    Parameters
-    ----------
-    table : DataFrame
-    formats : mapping, optional
-        A format such as ``"{:.1%}"`` by column; integers and other columns have sensible ones.
-    missing : str
-        Shown for a missing value.
+    `formats` are such as ``"{:.1%}"``, by column; integers and other columns have sensible ones.
     """
     chosen = {c: "{:,.0f}" for c in table if pd.api.types.is_integer_dtype(table[c])}
     chosen |= {c: "{:.3f}" for c in table if pd.api.types.is_float_dtype(table[c])}

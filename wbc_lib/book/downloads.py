@@ -74,10 +74,7 @@ class Address:
 def read_address(config: Mapping[str, Any]) -> Address | None:
     """The project's address: `REPOSITORY` in the environment, or ``repository.url`` of ``_config.yml``'s content.
 
-    Raises
-    ------
-    BookError
-        If what is named is no address of a repository.
+    Raises `BookError` if what is named is no address of a repository.
     """
     url = os.environ.get(REPOSITORY) or (config.get("repository") or {}).get("url") or ""
     url = url.rstrip("/").removesuffix(".git")
@@ -117,16 +114,10 @@ def format_notebook(notebook: Notebook) -> str:
 
 
 def simplify(chapter: Notebook, titles: Mapping[str, str], works: Mapping[str, str], *, is_linked: bool) -> Notebook:
-    """A copy of a chapter whose prose is plain Markdown.
+    """A copy of a chapter whose prose is plain Markdown; takes what `read_titles` and `read_works` give.
 
-    A value is filled in where the chapter's outputs hold it; where not, it is given by its name, as code.
-
-    Parameters
-    ----------
-    titles, works : mapping
-        As `read_titles` and `read_works` give them.
-    is_linked : bool
-        Whether the other chapters lie beside this one, to be linked to.
+    A value is filled in where the chapter's outputs hold it; where not, it is given by its name, as code. `is_linked`:
+    whether the other chapters lie beside this one, to be linked to.
     """
     simple = copy.deepcopy(chapter)
     values = read_values(chapter)

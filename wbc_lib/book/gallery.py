@@ -49,14 +49,11 @@ _PAGE = Template(
 
 
 def score_photos(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
-    """What runs make of each TEST photo: means over its copies (by the provenance `table`) and over the runs.
+    """What runs make of each TEST photo: means over its copies (by the provenance `table`), then over the runs.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``photo``: ``cell`` (the true class), ``copies``, ``right`` (share of the copies told right, over all
-        runs), the probability of each output (``none`` and the classes; they sum to one), ``said`` (the likeliest) and
-        ``is_right``.
+    Indexed by ``photo``: ``cell`` (the true class), ``copies``, ``runs``, ``right`` (share of the copies told right,
+    over all runs), the probability of each output (``none`` and the classes; they sum to one), ``said`` (the likeliest)
+    and ``is_right``.
     """
     photos = table.set_index("image").photo.loc[runs[0].names("test")].to_numpy()
     labels = runs[0].labels("test")

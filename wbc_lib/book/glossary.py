@@ -59,22 +59,9 @@ def find_term(text: str, terms: Sequence[str]) -> str | None:
 def split_text(
     text: str, pattern: re.Pattern[str], terms: Mapping[str, tuple[str, str]], linked: set[str]
 ) -> list[tuple[str, str]]:
-    """Cut a text where a term stands whose definition is not linked yet.
+    """Cut a text into pieces, each with the term that it is or "", where a term's anchor is not `linked` yet.
 
-    Parameters
-    ----------
-    text : str
-    pattern : Pattern
-        Of `compile_terms`.
-    terms : mapping of str to (str, str)
-        As `read_definitions` gives them.
-    linked : set of str
-        Anchors that the page links to already; those found are added.
-
-    Returns
-    -------
-    list of (str, str)
-        Pieces of the text, which they make up together, and the term that each is; "" for none.
+    The anchors found are added. `pattern` and `terms` are as `compile_terms` and `read_definitions` give them.
     """
     pieces, done = [], 0
     for match in pattern.finditer(text):

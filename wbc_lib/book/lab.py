@@ -23,31 +23,15 @@ _FIRST = "index"
 
 @dataclass(frozen=True)
 class LaidOut:
-    """What laying out the chapters came to: names of chapters, in the book's order.
+    """What laying out the chapters came to: names of chapters, in the book's order."""
 
-    Attributes
-    ----------
-    written : tuple of str
-        New, or replaced because nobody had touched them.
-    kept : tuple of str
-        As the user left them.
-    outdated : tuple of str
-        Those of `kept` that have changed in the book since.
-    """
-
-    written: tuple[str, ...]
-    kept: tuple[str, ...]
-    outdated: tuple[str, ...]
+    written: tuple[str, ...]  # new, or replaced because nobody had touched them
+    kept: tuple[str, ...]  # as the user left them
+    outdated: tuple[str, ...]  # those of `kept` that have changed in the book since
 
 
 def list_chapters() -> list[str]:
-    """Names of the chapters that are notebooks, in the book's order.
-
-    Raises
-    ------
-    ProjectError
-        If only the library is installed, without the book.
-    """
+    """Names of the chapters that are notebooks, in the book's order; raises `ProjectError` if the book is not here."""
     paths.require_project("`wbc lab`")
     pages = (Path(page) for page in read_toc())
     return [page.name for page in pages if (paths.BOOK / f"{page.name}.ipynb").is_file()]
@@ -56,10 +40,7 @@ def list_chapters() -> list[str]:
 def find_chapter(name: str) -> str:
     """Look a chapter up: by its name, its file, or what its name begins with up to a dash, as in ``7b``.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such chapter.
+    Raises `UnknownNameError` if there is no such chapter.
     """
     chapters = list_chapters()
     wanted = Path(name).name.removesuffix(".ipynb").lower() or _FIRST
@@ -77,17 +58,8 @@ def set_profile(source: str, profile: str) -> str:
 def lay_out(folder: Path, profile: str) -> LaidOut:
     """Copy the chapters, their prose made plain, to a folder to work in; what the user changed there stays as it is.
 
-    Parameters
-    ----------
-    folder : Path
-        Made if need be.
-    profile : str
-        Put into each chapter's first cell.
-
-    Raises
-    ------
-    LabError
-        If the folder is the book's own, or cannot be written to.
+    The profile is put into each chapter's first cell. Raises `LabError` if the folder is the book's own, or cannot be
+    written to.
     """
     if folder.resolve().is_relative_to(paths.BOOK):
         raise LabError(f"{folder} holds the book's own chapters; name another folder to work in with --folder.")
@@ -123,18 +95,7 @@ def kernel_folder() -> Path:
 
 
 def write_kernel(folder: Path) -> Path:
-    """Write the description of a kernel that runs in this very environment, under the name that chapters ask for.
-
-    Parameters
-    ----------
-    folder : Path
-        Where Jupyter is to look for it (`environment` says so).
-
-    Returns
-    -------
-    Path
-        Its ``kernel.json``.
-    """
+    """Describe, in a folder, a kernel that runs in this very environment, under the name that chapters ask for."""
     target = folder / "kernels" / "python3" / "kernel.json"
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     described = {"argv": command, "display_name": "Python 3 (white blood cells)", "language": "python"}
@@ -145,12 +106,8 @@ def write_kernel(folder: Path) -> Path:
 def environment(data: str, kernels: Path) -> dict[str, str]:
     """The environment that JupyterLab and the kernels it starts run with.
 
-    Parameters
-    ----------
-    data : str
-        What `study.open_study` is to open where a chapter names no data: a folder, "phantoms" or "recorded".
-    kernels : Path
-        Folder that `write_kernel` was given.
+    Where a chapter names no data, `data` is opened: a folder, "phantoms" or "recorded". `kernels` is the folder that
+    `write_kernel` was given.
     """
     chosen = {k: v for k, v in os.environ.items() if k != NEVER_TRAIN}
     # A kernel works in the chapters' folder, where a relative name would mean another place.
@@ -168,21 +125,9 @@ def environment(data: str, kernels: Path) -> dict[str, str]:
 
 
 def command(folder: Path, chapter: str, options: Sequence[str] = ()) -> list[str]:
-    """The command that opens JupyterLab on a chapter.
+    """The command that opens JupyterLab, with options of its own, on a chapter in the folder where these are laid out.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the chapters are laid out.
-    chapter : str
-        As `find_chapter` gives it.
-    options : sequence of str
-        JupyterLab's own, such as ``--no-browser``.
-
-    Raises
-    ------
-    LabError
-        If JupyterLab or the kernel is not installed in this environment.
+    Raises `LabError` if JupyterLab or the kernel is not installed in this environment.
     """
     for module, package in (("jupyterlab", "jupyterlab"), ("ipykernel", "ipykernel")):
         if importlib.util.find_spec(module) is None:

@@ -25,25 +25,10 @@ _STYLES = ("_static/pygments.css", "_static/print/print.css")
 
 
 def write(site: Path, pages: Sequence[str], title: str, kept: Path) -> Path:
-    """Put the pages of a site one after the other, with a title page and a table of contents.
+    """Put the pages of a site one after the other, with a title page and a table of contents; gives the page.
 
-    Links between the pages lead within it, pictures are the site's own.
-
-    Parameters
-    ----------
-    site : Path
-        Folder of its front page.
-    pages : sequence of str
-        In reading order, without endings, as `book.read_toc` gives them.
-    title : str
-        Of the book.
-    kept : Path
-        Folder where pages are kept as they were taken over: only those that have changed since are taken over anew.
-
-    Returns
-    -------
-    Path
-        The page.
+    Links between the pages, which come in reading order, lead within it; pictures are the site's own. In `kept` pages
+    are kept as they were taken over: only those that have changed since are taken over anew.
     """
     slugs = {page: page.rsplit("/", 1)[-1] for page in pages}
     sections = [_take_over(site, page, slugs, kept / f"{slug}.html") for page, slug in slugs.items()]

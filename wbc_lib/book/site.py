@@ -34,22 +34,9 @@ BUILDING = "WBC_BUILDING"
 
 @contextmanager
 def claim(output: Path) -> Iterator[Path]:
-    """Hold the right to build in this checkout.
+    """Hold the right to build in this checkout; gives the folder for the finished site, resolved.
 
-    Parameters
-    ----------
-    output : Path
-        Folder for the finished site.
-
-    Yields
-    ------
-    Path
-        `output`, resolved.
-
-    Raises
-    ------
-    BookError
-        If `output` holds anything but an earlier site, or another build runs.
+    Raises `BookError` if it holds anything but an earlier site, or another build runs.
     """
     output = output.expanduser().resolve()
     check_folder(output)
@@ -80,13 +67,7 @@ def _describe_builder(note: Path) -> str:
 
 
 def check_folder(output: Path) -> None:
-    """Let pass a folder that a site may take: one that is not there, is empty, or holds an earlier site alone.
-
-    Raises
-    ------
-    BookError
-        If anything else is there; names one such thing.
-    """
+    """Raise `BookError` unless a site may take a folder: it is not there, is empty, or holds an earlier site alone."""
     if not os.path.lexists(output):
         return
     if not output.is_dir():
@@ -116,13 +97,7 @@ def _read_mark(site: Path) -> list[str]:
 
 
 def publish(pages: Path, output: Path) -> None:
-    """Put finished pages, whole or not at all, in a folder that `check_folder` lets pass.
-
-    Raises
-    ------
-    BookError
-        If it does not, or cannot be written to.
-    """
+    """Put finished pages, whole or not at all, in a folder that `check_folder` lets pass; else raises `BookError`."""
     check_folder(output)
     try:
         with paths.temporary_folder(output) as temporary:
@@ -147,21 +122,9 @@ def publish(pages: Path, output: Path) -> None:
 
 
 def find_faults(site: Path, pages: Sequence[str], root: Path = paths.ROOT) -> list[str]:
-    """Find what a built site lacks: pages, and values, outputs, tables, figures and pictures on them.
+    """Find what a built site lacks, a sentence each: pages, and values, outputs, tables, figures and pictures on them.
 
-    Parameters
-    ----------
-    site : Path
-        Folder of its front page.
-    pages : sequence of str
-        As `book.read_toc` gives them.
-    root : Path
-        Folder of the chapters' sources, which tell what is to be on their pages.
-
-    Returns
-    -------
-    list of str
-        A sentence for each fault.
+    The sources of the chapters, below `root`, tell what is to be on their pages.
     """
     return [f"{page}: {fault}" for page in pages for fault in _find_faults_on(site / f"{page}.html", root / page)]
 

@@ -31,33 +31,15 @@ _MARKS = {FAILS: ("wbc-fails", "does not hold in this build"), OPEN: ("wbc-open"
 
 @dataclass(frozen=True)
 class Statement:
-    """What a chapter asserts, and what came of it.
+    """What a chapter asserts, and what came of it."""
 
-    Attributes
-    ----------
-    sentence : str
-        As it stands in the Markdown; "…" stands for glued values.
-    outcome : str
-        `HOLDS`, `FAILS` or `OPEN`.
-    is_binding : bool
-        Whether the build must fail unless it holds.
-    """
-
-    sentence: str
-    outcome: str
-    is_binding: bool
+    sentence: str  # as it stands in the Markdown; "…" stands for glued values
+    outcome: str  # `HOLDS`, `FAILS` or `OPEN`
+    is_binding: bool  # whether the build must fail unless it holds
 
 
 class Statements:
-    """The statements of one chapter.
-
-    Parameters
-    ----------
-    study : Study
-        What the chapter is built on.
-    read : callable
-        Gives the runs that were read so far.
-    """
+    """The statements of one chapter; `read` gives the runs that were read so far."""
 
     def __init__(self, study: Study, read: Callable[[], list[Run]]):
         self._study, self._read = study, read
@@ -142,10 +124,7 @@ def take(notebook: Any) -> list[Statement]:
 def mark(notebook: Any) -> None:
     """Mark each sentence of an executed chapter that does not hold, and say at its top how many there are.
 
-    Raises
-    ------
-    BookError
-        If a binding statement does not hold, or a sentence is nowhere in the Markdown.
+    Raises `BookError` if a binding statement does not hold, or a sentence is nowhere in the Markdown.
     """
     statements = take(notebook)
     for statement in statements:

@@ -123,12 +123,7 @@ def runs_retrain(
 def find_runs(name: str) -> list["Run"]:
     """Runs, recorded or cached, whose name begins with `name`.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is none.
-    RunError
-        If one is damaged.
+    Raises `UnknownNameError` if there is none, and `RunError` if one is damaged.
     """
     from wbc_lib.training.runs import Store
 
@@ -139,13 +134,7 @@ def find_runs(name: str) -> list["Run"]:
 
 
 def find_one_run(name: str) -> "Run":
-    """The run whose name begins with `name`.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is none, or more than one.
-    """
+    """The run whose name begins with `name`; raises `UnknownNameError` if there is none, or more than one."""
     matches = find_runs(name)
     if len(matches) > 1:
         raise UnknownNameError(f"{name!r} begins several names of runs: {', '.join(r.name for r in matches)}.")

@@ -34,16 +34,10 @@ _UNREADABLE = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, N
 
 
 def unpack(archive: Path) -> Path:
-    """Unpack a zip into the user cache, unless the very same zip lies there unpacked already.
+    """Unpack a zip into the user cache, unless the very same zip lies there; gives the folder that its content is in.
 
-    Gives the folder with its content, or the one folder that all of it is in.
-
-    Raises
-    ------
-    BadDataError
-        If it is no zip, is damaged, or holds what a data set of images does not; then nothing is left of it.
-    OSError
-        If the user cache cannot be written to.
+    Raises `BadDataError` if it is no zip, is damaged, or holds what a data set of images does not (then nothing is left
+    of it), and `OSError` if the user cache cannot be written to.
     """
     try:
         with _Cautious(archive.open("rb", buffering=0)) as file:

@@ -106,16 +106,11 @@ class DataSet:
 
 
 def open_folder(folder: str | Path) -> DataSet:
-    """Recognise a data set in a folder, with or without the archive's doubled folder names.
+    """Recognise a data set in a folder, with or without the archive's doubled folder names, or in a zip of it.
 
-    A zip, as Kaggle's website gives it, is unpacked into the user cache (see `archive.unpack`).
-
-    Raises
-    ------
-    DataNotFoundError
-        If there is none, or one of its two halves is lacking.
-    BadDataError
-        If it is a file that cannot be unpacked.
+    A zip, as Kaggle's website gives it, is unpacked into the user cache (see `archive.unpack`). Raises
+    `DataNotFoundError` if there is none, or one of its two halves is lacking, and `BadDataError` if a file cannot be
+    unpacked.
     """
     root = Path(folder)
     try:
@@ -155,10 +150,8 @@ def _find_other_case(root: Path, way: str) -> Path | None:
 def find(data: str | Path | None = None, *, download: bool = True) -> DataSet:
     """Find the data set: `data`, else ``WBC_DATA``, else the user cache, else a download of 110 MB (no account needed).
 
-    Raises
-    ------
-    DataNotFoundError
-        If there is none at the place named, where alone it is sought, or nowhere and it cannot be downloaded.
+    Raises `DataNotFoundError` if there is none at the place named, where alone it is sought, or nowhere and it cannot
+    be downloaded.
     """
     named = data or os.environ.get("WBC_DATA")
     if named:
@@ -184,15 +177,8 @@ def _download() -> Path:
 def list_images(data: DataSet) -> pd.DataFrame:
     """List the augmented images in a fixed order: split, class, file name.
 
-    Returns
-    -------
-    DataFrame
-        A row per image: ``image`` (``SPLIT/CLASS/FILE``), ``split``, ``cell`` (class name), ``label`` (1 to 4).
-
-    Raises
-    ------
-    BadDataError
-        If a folder is missing or empty, or holds a picture that is not named like one of the set.
+    A row per image: ``image`` (``SPLIT/CLASS/FILE``), ``split``, ``cell`` (class name), ``label`` (1 to 4). Raises
+    `BadDataError` if a folder is missing or empty, or holds a picture that is not named like one of the set.
     """
     rows = []
     for split in SPLITS:
@@ -259,13 +245,7 @@ def _list_names(data: DataSet, place: str) -> list[str]:
 
 
 def read_file(path: Path, limit: int = MAX_BYTES, remedy: str = RESTORE) -> bytes:
-    """Read one file, if it is a plain one of at most `limit` bytes.
-
-    Raises
-    ------
-    BadDataError
-        If it is missing, empty, larger, no plain file, or unreadable; advises `remedy`.
-    """
+    """Read a plain file of at most `limit` bytes; anything else raises a `BadDataError` that advises `remedy`."""
     name = printable(path)
     try:
         status = path.stat()
@@ -286,12 +266,8 @@ def read_file(path: Path, limit: int = MAX_BYTES, remedy: str = RESTORE) -> byte
 def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
     """Read the text of ``labels.csv`` as it really is: trailing quoted lists, blanks, rows without a photo.
 
-    Gives the classes named for each photo, by its number, in the file's order; ``()`` where the label is blank.
-
-    Raises
-    ------
-    BadDataError
-        If a line is not as the published file has them; names the line.
+    Gives the classes named for each photo, by its number, in the file's order; ``()`` where the label is blank. Raises
+    `BadDataError` if a line is not as the published file has them; names the line.
     """
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=None), strict=True)
     known = {*CLASSES, "BASOPHIL"}
@@ -330,16 +306,9 @@ def read_labels(data: DataSet) -> dict[int, tuple[str, ...]]:
 def parse_boxes(text: str | bytes, name: str) -> pd.DataFrame:
     """Read the boxes of one Pascal VOC file, which messages call `name`; entities and references are refused.
 
-    Returns
-    -------
-    DataFrame
-        A row per box: ``cell`` (WBC, RBC, Platelets), ``xmin``, ``ymin``, ``xmax``, ``ymax`` in pixels of the 640x480
-        photo, and ``is_degenerate``: narrower or lower than two pixels (the published files have two).
-
-    Raises
-    ------
-    BadDataError
-        If the XML is broken or a box is inside out or outside the photo.
+    A row per box: ``cell`` (WBC, RBC, Platelets), ``xmin``, ``ymin``, ``xmax``, ``ymax`` in pixels of the 640x480
+    photo, and ``is_degenerate``: narrower or lower than two pixels (the published files have two). Raises
+    `BadDataError` if the XML is broken or a box is inside out or outside the photo.
     """
     try:
         root = ElementTree.fromstring(text)
@@ -373,14 +342,11 @@ def read_boxes(data: DataSet) -> pd.DataFrame:
 
 
 def index_photos(data: DataSet) -> pd.DataFrame:
-    """One tidy row per photo or label row: what is known of it, and the split its copies went to.
+    """One row per photo or label row: what is known of it, and the split its copies went to.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``photo``: ``labels`` (comma-separated class names, "" if blank), ``kind`` (single, multi,
-        unlabelled), ``has_photo``, ``has_boxes``, ``n_wbc``, ``n_rbc``, ``n_platelets``, and ``split``
-        (TRAIN, TEST, or "" for photos of which no augmented image was made).
+    Indexed by ``photo``: ``labels`` (comma-separated class names, "" if blank), ``kind`` (single, multi, unlabelled),
+    ``has_photo``, ``has_boxes``, ``n_wbc``, ``n_rbc``, ``n_platelets``, and ``split`` (TRAIN, TEST, or "" for photos of
+    which no augmented image was made).
     """
     labels = read_labels(data)
     on_disk, boxed = set(list_photos(data)), set(list_annotations(data))

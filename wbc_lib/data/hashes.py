@@ -48,13 +48,7 @@ def combine(files: dict[str, str]) -> Checksums:
 
 
 def read_published() -> Checksums:
-    """Read the recorded hashes of the published files.
-
-    Raises
-    ------
-    BadDataError
-        If the record is missing or is not the one that was made.
-    """
+    """Read the recorded hashes of the published files; raises `BadDataError` if the record is missing or another."""
     try:
         lines = gzip.decompress(PUBLISHED_FILES.read_bytes()).decode().splitlines()
         published = combine({name: digest for digest, name in (line.split("  ", 1) for line in lines)})
@@ -92,12 +86,8 @@ def hash_files(files: Iterable[Path]) -> list[str]:
 def read_checksums(data: DataSet, *, anew: bool = False) -> Checksums:
     """Hash the data set, or read the hashes from the cache if no file's size or time has changed.
 
-    With `anew` all is hashed in any case: a disk that loses bits changes neither size nor time.
-
-    Raises
-    ------
-    BadDataError
-        If a file vanishes or cannot be read.
+    With `anew` all is hashed in any case: a disk that loses bits changes neither size nor time. Raises `BadDataError`
+    if a file vanishes or cannot be read.
     """
     try:
         files = data_files(data)

@@ -45,15 +45,7 @@ MapTasks = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Images:
-    """The augmented images as one array.
-
-    Attributes
-    ----------
-    index : DataFrame
-        A row per image, as `dataset.list_images` gives it.
-    pixels : ndarray of uint8, shape (images, height, width, RGB)
-        Memory-mapped, read-only.
-    """
+    """The augmented images: an index as `dataset.list_images` gives it, and pixels (images, height, width, RGB)."""
 
     index: pd.DataFrame
     pixels: NDArray[np.uint8]
@@ -67,17 +59,9 @@ class Images:
 
 
 def jpeg_size(content: bytes, name: object) -> tuple[int, int, int]:
-    """Read a JPEG's size off its header, and make sure that it can be decoded in little time and memory.
+    """Width, height and channels (3, or 1 if it is grey) of a JPEG, by its header.
 
-    Returns
-    -------
-    tuple of int
-        Width, height, and channels: 3, or 1 if it is grey.
-
-    Raises
-    ------
-    BadDataError
-        If it is no JPEG in colour or grey, or would take too much to decode.
+    Raises `BadDataError` if it is no JPEG in colour or grey, or would take too much time or memory to decode.
     """
     if not content.startswith(_JPEG_START):
         raise BadDataError(f"{name}: is no JPEG; {RESTORE}.")
@@ -96,19 +80,11 @@ def jpeg_size(content: bytes, name: object) -> tuple[int, int, int]:
 
 
 def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = False) -> NDArray[np.uint8]:
-    """Decode a JPEG in colour or grey that is whole, turned as its EXIF data say.
+    """Decode a JPEG in colour or grey that is whole, turned as its EXIF data say; uint8 (height, width, RGB).
 
     With `reduce` it is decoded at half size, which libjpeg does in the frequency domain at less than half the cost.
-    What lies behind the JPEG's end is not looked at. Messages call the file `name` and advise `remedy`.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, RGB)
-
-    Raises
-    ------
-    BadDataError
-        If it cannot be decoded, ends too early, or is damaged so that a decoder notices.
+    What lies behind the JPEG's end is not looked at. If it cannot be decoded, ends too early, or is damaged so that a
+    decoder notices, `BadDataError` is raised, which calls the file `name` and advises `remedy`.
     """
     try:
         # OpenCV lets libjpeg paint damage over. An eighth of the size is enough to meet all of the compressed data.
@@ -129,16 +105,10 @@ def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = Fal
 
 
 def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
-    """Decode a JPEG file of the data set; `reduce` as for `decode_jpeg`.
+    """Decode a JPEG file of the data set; `reduce`, and the outcome, as for `decode_jpeg`.
 
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, RGB)
-
-    Raises
-    ------
-    BadDataError
-        If it cannot be read, is no whole JPEG in colour or grey, or is larger than any photo of cells.
+    Raises `BadDataError` if it cannot be read, is no whole JPEG in colour or grey, or is larger than any photo of
+    cells.
     """
     content = read_file(path)
     jpeg_size(content, path)
@@ -171,13 +141,7 @@ def affine_maps(table: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def read_small(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
-    """Read one 320x240 image at the network's size, shape (height, width, RGB).
-
-    Raises
-    ------
-    BadDataError
-        If it cannot be decoded or is not 320x240.
-    """
+    """Read an image at the network's size, (height, width, RGB); raises `BadDataError` if damaged or not 320x240."""
     half = read_image(path, reduce=True)
     require_size(2 * half.shape[1], 2 * half.shape[0], path)
     return shrink(half, shape)
@@ -199,19 +163,10 @@ class Scale:
 
 
 def choose_scale(normalisation: str, pixels: NDArray[np.uint8]) -> Scale:
-    """Find the scale that a normalisation means for these training pixels.
+    """Find the scale that a normalisation means: "[-1, 1]", "[0, 1]", or "standardised" for these pixels.
 
-    Parameters
-    ----------
-    normalisation : str
-        "[-1, 1]", "[0, 1]", or "standardised" (mean 0 and standard deviation 1 in every channel).
-    pixels : ndarray of uint8, shape (images, height, width, RGB)
-        Only "standardised" looks at them; give training images alone.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such normalisation.
+    Only "standardised" (mean 0 and standard deviation 1 in every channel) looks at the pixels (images, height, width,
+    RGB): give training images alone. Raises `UnknownNameError` if there is no such normalisation.
     """
     if normalisation == "[-1, 1]":
         return Scale((1 / 127.5,) * 3, (-1.0,) * 3)
@@ -270,10 +225,7 @@ def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iter
 def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress: OnProgress | None = None) -> Images:
     """Read the whole augmented data set at the network's size, from the cache if it is there.
 
-    Raises
-    ------
-    BadDataError
-        If an image is missing, damaged, or not 320x240.
+    Raises `BadDataError` if an image is missing, damaged, or not 320x240.
     """
     index = list_images(data)
     name = f"{read_checksums(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"

@@ -225,14 +225,9 @@ def write_phantoms(
     """Draw a data set into `folder`, whole or not at all; the same seed gives the same bytes.
 
     A `scale` of 1 gives as many photos of each class as were published; less gives fewer, but enough for the published
-    split to leave one in TEST and two in TRAIN. There are `copies` augmented TRAIN images per class, a quarter of it
-    in TEST. `on_progress` is called from this thread with the number of pictures written and the number there will be.
-    Where `folder` holds the very set asked for, nothing is done.
-
-    Raises
-    ------
-    BadDataError
-        If `folder` exists and holds anything else; nothing there is touched.
+    split to leave one in TEST and two in TRAIN. There are `copies` augmented TRAIN images per class, a quarter of it in
+    TEST. `on_progress` is called from this thread with the number of pictures written and the number there will be.
+    Where `folder` holds the very set asked for, nothing is done; if it holds anything else, `BadDataError` is raised.
     """
     if not (0 < scale <= 100 and 1 <= copies <= 100_000 and seed >= 0):
         raise ValueError(f"need 0 < scale <= 100, 1 <= copies <= 100000, seed >= 0; got {scale}, {copies}, {seed}")
@@ -262,12 +257,8 @@ def write_phantoms(
 def read_truth(data: dataset.DataSet) -> pd.DataFrame:
     """Read where each image of a phantom set came from, sorted by name.
 
-    ``a11`` to ``a23`` map pixel coordinates (x, y, 1) of the photo reduced to 320x240 to the image's.
-
-    Raises
-    ------
-    BadDataError
-        If the set has no truth (the real photos have none) or the file is not what was written.
+    ``a11`` to ``a23`` map pixel coordinates (x, y, 1) of the photo reduced to 320x240 to the image's. Raises
+    `BadDataError` if the set has no truth (the real photos have none) or the file is not what was written.
     """
     path = data.root / "truth.csv"
     try:

@@ -17,27 +17,13 @@ _COPY = "take another copy"
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture's file, alone or within a zip.
+    """A picture's file, alone or within a zip."""
 
-    Attributes
-    ----------
-    path : Path
-        Of the file, or of the zip.
-    name : str
-        What tables call it: its way below the folder or the zip that was named, with the part before it.
-    part : str
-        Such as "train".
-    cell : str
-        Its class: the folder it lies in, below what was named, "" if in none; or what a table calls its ``class``.
-    member : str
-        Its name within the zip; "" if it is no member of one.
-    """
-
-    path: Path
-    name: str
-    part: str = ""
-    cell: str = ""
-    member: str = ""
+    path: Path  # of the file, or of the zip
+    name: str  # what tables call it: its way below the folder or the zip that was named, with the part before it
+    part: str = ""  # such as "train"
+    cell: str = ""  # its class: the folder it lies in, below what was named; or ""
+    member: str = ""  # its name within the zip; or ""
 
     def read(self) -> bytes:
         """The file's content; raises `BadDataError` if it cannot be read."""
@@ -66,16 +52,8 @@ class Listed:
 def list_parts(places: Sequence[str], *, needs_parts: bool = True) -> Listed:
     """List the pictures of several folders or zips, each of which is a part, or of one table.
 
-    Parameters
-    ----------
-    places : sequence of str
-    needs_parts : bool
-        Whether a table must have the column ``split``.
-
-    Raises
-    ------
-    BadDataError
-        If a place is neither folder, zip nor table, or holds no picture, or a table is not as it should be.
+    Gives them with a sentence for each folder that cannot be listed. Raises `BadDataError` if a place is neither
+    folder, zip nor table, or holds no picture, or a table is not as it should be.
     """
     listed = Listed([], [], [])
     if len(places) == 1 and places[0].lower().endswith(".csv"):

@@ -121,12 +121,9 @@ def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np
     that a training sees. Of any other picture the middle, cut to the network's proportions (4:3), is averaged down.
     EXIF turns are applied, and colours of another profile are brought to sRGB.
 
-    Raises
-    ------
-    BadDataError
-        If it cannot be read or decoded, is damaged as far as its format shows that, is smaller than the network's
-        input, or holds what would have to be guessed: a range of values, a colour behind transparency, which of
-        several pages.
+    Raises `BadDataError` if it cannot be read or decoded, is damaged as far as its format shows that, is smaller than
+    the network's input, or holds what would have to be guessed: a range of values, a colour behind transparency, which
+    of several pages.
     """
     name = printable(path)
     content = read_file(path, _MAX_BYTES, _COPY)

@@ -25,14 +25,11 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 @cache
 def read_splits() -> pd.DataFrame:
-    """The published images, one a row.
+    """The published images, one a row; not to be changed in place.
 
-    Returns
-    -------
-    DataFrame
-        ``image`` (``SPLIT/CLASS/FILE``), ``photo`` (number of the photo that it is a copy of), ``class``, ``split``,
-        ``field`` (a number that photos of one field of view share) and ``fold_s0`` to ``fold_s2`` (1 to 5: the part
-        that a repeat of cross-validation holds back). Not to be changed in place.
+    ``image`` (``SPLIT/CLASS/FILE``), ``photo`` (number of the photo that it is a copy of), ``class``, ``split``,
+    ``field`` (a number that photos of one field of view share) and ``fold_s0`` to ``fold_s2`` (1 to 5: the part that a
+    repeat of cross-validation holds back).
     """
     return pd.read_csv(SPLITS_PATH)
 

@@ -33,26 +33,9 @@ def split_by_group(
 ) -> Split:
     """Hold back one of `n_folds` parts that share no group, with as many groups of each class in every part.
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (rows,)
-    groups : ndarray of int, shape (rows,)
-        Rows of one group, such as the copies of a photo, stay together; a group counts for its commonest class.
-    fold : int
-        Which part is held back, from 1; over all folds of one seed every row is held back once.
-    n_folds : int
-    seed : int
-        Same seed, same parts.
-
-    Returns
-    -------
-    Split
-        Row numbers, each part ascending.
-
-    Raises
-    ------
-    ValueError
-        If there is no such fold, or fewer groups than folds.
+    Rows of one group, such as the copies of a photo, stay together; a group counts for its commonest class. Folds are
+    counted from 1: over all folds of one seed every row is held back once. Row numbers are ascending. Raises
+    `ValueError` if there is no such fold, or fewer groups than folds.
     """
     if not 1 <= fold <= n_folds:
         raise ValueError(f"there are folds 1 to {n_folds}, not {fold}")

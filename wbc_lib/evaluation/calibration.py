@@ -31,19 +31,11 @@ N_BINS = 10
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network predicts for images, and which photos these are copies of.
+    """What a network predicts for images, and which photos these are copies of."""
 
-    Attributes
-    ----------
-    labels : ndarray of int, shape (images,)
-        True classes, 1 to 4.
-    logits : ndarray of float, shape (images, 5)
-    photos : ndarray of int, shape (images,)
-    """
-
-    labels: NDArray[np.integer]
-    logits: NDArray[np.floating]
-    photos: NDArray[np.integer]
+    labels: NDArray[np.integer]  # (images,), 1 to 4
+    logits: NDArray[np.floating]  # (images, 5)
+    photos: NDArray[np.integer]  # (images,)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -133,11 +125,8 @@ def calibration_error(predictions: Predictions, n_bins: int = N_BINS) -> float:
 def reliability(predictions: Predictions, n_bins: int = N_BINS) -> pd.DataFrame:
     """What a reliability diagram shows: a row per bin of confidence.
 
-    Returns
-    -------
-    DataFrame
-        ``confidence`` and ``accuracy`` (means, 0 to 1), ``low`` and ``high`` of the accuracy's interval, ``images``
-        and ``photos``.
+    ``confidence`` and ``accuracy`` (means, 0 to 1), ``low`` and ``high`` of the accuracy's interval, ``images`` and
+    ``photos``.
     """
     confidence, right, rows = predictions.confidence, predictions.right, []
     bins = bin_by_confidence(confidence, n_bins)
@@ -218,11 +207,8 @@ def find_threshold(predictions: Predictions, accuracy: float = 0.99) -> float:
 def risk_coverage(predictions: Predictions, points: int = 100) -> pd.DataFrame:
     """Accuracy among the surest images, for ever more of them (El-Yaniv and Wiener 2010).
 
-    Returns
-    -------
-    DataFrame
-        A row per threshold: ``share`` of images at or above it and their ``accuracy``. At most `points` rows; images of
-        equal confidence go together.
+    A row per threshold, at most `points`: ``share`` of images at or above it and their ``accuracy``. Images of equal
+    confidence go together.
     """
     confidence, right = predictions.confidence, predictions.right
     chosen = np.unique(np.quantile(confidence, np.linspace(0, 1, points + 1)[:-1], method="higher"))

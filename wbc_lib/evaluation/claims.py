@@ -42,45 +42,19 @@ BY_CONSTRUCTION = "true by construction, or following from others"
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim and what the runs say of it.
-
-    Attributes
-    ----------
-    experiment : str
-        Title of the experiment.
-    text : str
-        What is claimed, in short.
-    kind : str
-        Key of `RULES`.
-    reported : float
-        The paper's figure; 1 for a statement.
-    measured : sequence of float
-        Ours, one per seed; for a statement 1 where it is true. Empty if there is no run.
-    compared : Comparison, optional
-        For "better" and "no better"; ``None`` if there is no run.
-    needs_all_epochs : bool
-        Whether a run with fewer epochs than the paper's says nothing about it.
-    chapter : str
-        The page that tells it, such as "6-overfitting".
-    group : str
-        `INDEPENDENT`, `FIGURE_3` or `BY_CONSTRUCTION`.
-    is_late : bool
-        Whether the claim or its rule was written down after a run was seen.
-    reason : str
-        Why it cannot be tested here; empty if it only was not run yet.
-    """
+    """One claim and what the runs say of it."""
 
     experiment: str
     text: str
-    kind: str
-    reported: float = 1.0
-    measured: Sequence[float] = field(default_factory=tuple)
-    compared: Comparison | None = None
-    needs_all_epochs: bool = True
-    chapter: str = ""
+    kind: str  # key of `RULES`
+    reported: float = 1.0  # the paper's figure; 1 for a statement
+    measured: Sequence[float] = field(default_factory=tuple)  # ours, one per seed; for a statement 1 where it is true
+    compared: Comparison | None = None  # for "better" and "no better"
+    needs_all_epochs: bool = True  # whether a run with fewer epochs than the paper's says nothing about it
+    chapter: str = ""  # the page that tells it, such as "6-overfitting"
     group: str = INDEPENDENT
-    is_late: bool = False
-    reason: str = ""
+    is_late: bool = False  # whether the claim or its rule was written down after a run was seen
+    reason: str = ""  # why it cannot be tested here; empty if it only was not run yet
 
     @property
     def is_tested(self) -> bool:
@@ -105,14 +79,10 @@ class Claim:
 
 
 def tabulate(claims: Sequence[Claim], *, is_cut: bool) -> pd.DataFrame:
-    """Table of claims: a row each.
+    """Table of claims, a row each, with figures formatted for their kind.
 
-    Returns
-    -------
-    DataFrame
-        ``experiment``, ``claim``, ``paper``, ``measured`` (mean and standard deviation over seeds, or the paired
-        difference in points), ``verdict``, ``rule`` (its kind, with a dagger if it is late), ``chapter``; figures are
-        formatted for their kind.
+    ``experiment``, ``claim``, ``paper``, ``measured`` (mean and standard deviation over seeds, or the paired difference
+    in points), ``verdict``, ``rule`` (its kind, with a dagger if it is late), ``chapter``.
     """
     rows = []
     for claim in claims:
@@ -139,13 +109,7 @@ _FORMATS = {"count": "{:,.0f}".format, "epoch": "{:.1f}".format}
 
 
 def count_verdicts(claims: Sequence[Claim], *, is_cut: bool) -> pd.DataFrame:
-    """Count verdicts, apart for claims that could fail by themselves and for those that hang together.
-
-    Returns
-    -------
-    DataFrame
-        A row per group, a column per verdict that occurs.
-    """
+    """Count verdicts (columns), apart for claims that could fail by themselves and those that hang together."""
     table = pd.crosstab([c.group for c in claims], [c.verdict(is_cut=is_cut) for c in claims])
     table = table.rename_axis(index=None, columns=None)
     columns = [v for v in (REPRODUCED, DIFFERS, DEPENDS, CUT, NOT_RUN, UNTESTED) if v in table]

@@ -20,28 +20,14 @@ BETTER, WORSE, NOT_TOLD_APART = "better", "worse", "not told apart"
 
 @dataclass(frozen=True)
 class PhotoScores:
-    """How often each photo of TEST is recognised, mean over runs.
+    """How often each photo of TEST is recognised, mean over runs: an entry of each array per photo."""
 
-    Attributes
-    ----------
-    photos : ndarray of int, shape (photos,)
-        Their numbers, ascending.
-    labels : ndarray of int, shape (photos,)
-        True labels 1 to 4.
-    groups : ndarray of int, shape (photos,)
-        Photos of one field of view have the same number.
-    copies : ndarray of int, shape (photos,)
-    right_copies : ndarray of float, shape (photos,)
-        Copies that are recognised.
-    right : ndarray of float, shape (photos,)
-        Share of the runs in which the mean probability over the copies is highest for the true class.
-    """
-
-    photos: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    groups: NDArray[np.int64]
+    photos: NDArray[np.int64]  # numbers, ascending
+    labels: NDArray[np.int64]  # 1 to 4
+    groups: NDArray[np.int64]  # photos of one field of view have the same number
     copies: NDArray[np.int64]
-    right_copies: NDArray[np.float64]
+    right_copies: NDArray[np.float64]  # copies that are recognised
+    # share of the runs in which the mean probability over the copies is highest for the true class
     right: NDArray[np.float64]
 
     @property
@@ -82,16 +68,10 @@ class PhotoScores:
 
 
 def score_photos(runs: Sequence["Run"], provenance: pd.DataFrame, groups: pd.Series | None = None) -> PhotoScores:
-    """Score runs on TEST, photo by photo.
+    """Score runs on TEST, at least one, photo by photo.
 
-    Parameters
-    ----------
-    runs : sequence of Run
-        At least one.
-    provenance : DataFrame
-        ``image`` and ``photo``.
-    groups : Series, optional
-        By photo, a number that photos of one field of view share. Default: each photo is a group.
+    `provenance` has ``image`` and ``photo``. `groups` tells, by photo, a number that photos of one field of view share;
+    by default each photo is a group.
     """
     photos = provenance.set_index("image").photo.loc[runs[0].names("test")].to_numpy()
     return score_answers(runs[0].labels("test"), photos, [run.probabilities("test") for run in runs], groups)
@@ -105,15 +85,9 @@ def score_answers(
 ) -> PhotoScores:
     """Score what one or more trainings say of images, photo by photo.
 
-    Parameters
-    ----------
-    labels, photos : ndarray of int, shape (images,)
-        True labels 1 to 4, and the photo that each image is a copy of.
-    answers : sequence of ndarray of float, shape (images, 5)
-        Of each training. Where one names a class alone, it is 1 there and 0 elsewhere: then the copies vote. A photo
-        whose copies are tied counts in part.
-    groups : Series, optional
-        As for `score_photos`.
+    `labels`, 1 to 4, and `photos` are (images,), `answers` probabilities (images, 5) of each training. Where one names
+    a class alone, it is 1 there and 0 elsewhere: then the copies vote. A photo whose copies are tied counts in part.
+    `groups` are as for `score_photos`.
     """
     names, first, member, copies = np.unique(photos, return_index=True, return_inverse=True, return_counts=True)
     of_photo = labels[first].astype(int)
@@ -132,10 +106,7 @@ def score_answers(
 class Comparison:
     """One network's accuracy on TEST minus another's, in points, paired.
 
-    Attributes
-    ----------
-    by_image, by_photo : Interval
-        The wider of the bootstrap's and of Student's t with Satterthwaite's degrees of freedom.
+    Intervals are the wider of the bootstrap's and of Student's t with Satterthwaite's degrees of freedom.
     """
 
     by_image: Interval

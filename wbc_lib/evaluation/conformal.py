@@ -28,18 +28,8 @@ Procedure = Callable[[Predictions, Predictions], NDArray]
 def conformal_sets(fitting: Predictions, judged: Predictions, alpha: float = 0.05) -> NDArray[np.bool_]:
     """Sets of classes that hold the true one with probability 1 - alpha, if `judged` is exchangeable with `fitting`.
 
-    A class is in the set if its probability is no lower than a limit (Sadinle et al. 2019).
-
-    Parameters
-    ----------
-    fitting, judged : Predictions
-    alpha : float
-        Share of misses that is accepted, above 0 and below 1.
-
-    Returns
-    -------
-    ndarray of bool, shape (judged, 4)
-        Whether each class is in the set. With fewer than 1 / alpha - 1 images to fit on, all are.
+    A class is in the set, bool (judged, 4), if its probability is no lower than a limit (Sadinle et al. 2019). With
+    fewer than 1 / alpha - 1 images to fit on, all are.
     """
     known = np.sort(1 - fitting.probabilities[np.arange(len(fitting)), fitting.labels])
     rank = int(np.ceil((len(known) + 1) * (1 - alpha)))
@@ -52,13 +42,7 @@ def is_covered(sets: NDArray[np.bool_], predictions: Predictions) -> NDArray[np.
 
 
 def mean_by_photo(values: NDArray, predictions: Predictions) -> pd.DataFrame:
-    """Mean of a value (images,) over the copies of each photo.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by photo: ``cell`` (its class) and ``mean``.
-    """
+    """Mean of a value (images,) over the copies of each photo: ``cell`` (its class) and ``mean``."""
     table = pd.DataFrame({"cell": np.array(CLASSES)[predictions.labels - 1], "mean": np.asarray(values, float)})
     return table.groupby(predictions.photos).agg({"cell": "first", "mean": "mean"}).rename_axis("photo")
 
@@ -68,15 +52,7 @@ def mean_by_photo(values: NDArray, predictions: Predictions) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Trial:
-    """Predictions to judge a procedure by, and those that it is fitted on before.
-
-    Attributes
-    ----------
-    judged : sequence of Predictions
-        One per run.
-    fitted_on : sequence of Predictions
-        One per run, such as its validation images.
-    """
+    """Predictions to judge a procedure by, one per run, and those that it is fitted on before."""
 
     judged: Sequence[Predictions]
     fitted_on: Sequence[Predictions]
@@ -114,11 +90,8 @@ def fitted_temperature(fitting: Predictions, judged: Predictions) -> NDArray[np.
 def tabulate_temperatures(trials: Mapping[str, Trial]) -> pd.DataFrame:
     """Calibration before and after each trial's temperature.
 
-    Returns
-    -------
-    DataFrame
-        A row per trial: mean ``temperature``, and the gap between mean confidence and accuracy, ``before`` and
-        ``after`` (`Interval`).
+    A row per trial: mean ``temperature``, and the gap between mean confidence and accuracy, ``before`` and ``after``
+    (`Interval`).
     """
     rows = {}
     for name, trial in trials.items():
@@ -133,13 +106,7 @@ def tabulate_temperatures(trials: Mapping[str, Trial]) -> pd.DataFrame:
 
 
 def tabulate_decisions(trials: Mapping[str, Trial], accuracy: float) -> pd.DataFrame:
-    """What is decided, and how much of it is right, by thresholds that were to give an accuracy.
-
-    Returns
-    -------
-    DataFrame
-        A row per trial: ``decided``, the share of images, and ``right``, the share of these (`Interval`).
-    """
+    """What is ``decided`` by thresholds that were to give an accuracy, and how much of it is ``right``, by trial."""
     rows = {}
     for name, trial in trials.items():
         judged = trial.pooled
@@ -152,13 +119,10 @@ def tabulate_decisions(trials: Mapping[str, Trial], accuracy: float) -> pd.DataF
 
 
 def tabulate_sets(trials: Mapping[str, Trial], alpha: float) -> pd.DataFrame:
-    """How often conformal sets hold the true class, and how large they are.
+    """How often conformal sets hold the true class, and how large they are: a row per trial.
 
-    Returns
-    -------
-    DataFrame
-        A row per trial: ``coverage`` (`Interval`); ``size`` (mean number of classes in a set); and the coverage of
-        each class under its name (NaN if it is absent).
+    ``coverage`` (`Interval`); ``size`` (mean number of classes in a set); and the coverage of each class under its name
+    (NaN if it is absent).
     """
     rows = {}
     for name, trial in trials.items():

@@ -100,18 +100,10 @@ def count_photos(predictions: Predictions) -> dict[str, int]:
 
 
 def split_halves(predictions: Predictions, resamples: int, seed: int = 0) -> NDArray[np.bool_]:
-    """Split the photos of each class into two halves at random, many times.
+    """Split the photos of each class into two halves at random, many times: bool (resamples, photos).
 
-    Returns
-    -------
-    ndarray of bool, shape (resamples, photos)
-        Whether a photo is in the first half; the odd one falls to either. Columns in the order of
-        ``np.unique(predictions.photos)``.
-
-    Raises
-    ------
-    ValueError
-        If a class has a single photo, which cannot be in both halves.
+    The odd photo falls to either half. Columns are in the order of ``np.unique(predictions.photos)``. Raises
+    `ValueError` if a class has a single photo, which cannot be in both halves.
     """
     _, first = np.unique(predictions.photos, return_index=True)
     label_of_photo = predictions.labels[first]
@@ -130,20 +122,10 @@ def split_halves(predictions: Predictions, resamples: int, seed: int = 0) -> NDA
 def sampling_probabilities(
     predictions: Predictions, mix: NDArray[np.floating], photo_weights: NDArray
 ) -> NDArray[np.float64]:
-    """How probable it is that each image is the next cell of a smear; copies of one photo are equally probable.
+    """How probable it is that each image is the next cell of a smear, (resamples, images); rows sum to one.
 
-    Parameters
-    ----------
-    predictions : Predictions
-    mix : ndarray of float, shape (4,)
-        Of the blood.
-    photo_weights : ndarray, shape (resamples, photos)
-        Of each photo in its class; every class of the mix must have one above zero.
-
-    Returns
-    -------
-    ndarray of float, shape (resamples, images)
-        Rows sum to one.
+    `mix` (4,) is that of the blood. `photo_weights` (resamples, photos) are those of each photo in its class; every
+    class of the mix must have one above zero. Copies of one photo are equally probable.
     """
     _, member, copies = np.unique(predictions.photos, return_inverse=True, return_counts=True)
     weight = np.asarray(photo_weights, float)[:, member] / copies[member]
@@ -168,12 +150,9 @@ def count_predictions(cells: NDArray[np.integer], predictions: Predictions) -> N
 
 
 def confusion_rates(predictions: Predictions, known: NDArray) -> NDArray[np.float64]:
-    """How often each class is taken for each, by the weights of known photos, shape (resamples, photos).
+    """How often each class is taken for each, (resamples, 4, 4), by the weights of known photos (resamples, photos).
 
-    Returns
-    -------
-    ndarray of float, shape (resamples, 4, 4)
-        Rows: true class, summing to one. A class that no known photo has is taken to be recognised without fault.
+    Rows, the true classes, sum to one. A class that no known photo has is taken to be recognised without fault.
     """
     counts = np.zeros((len(predictions), len(CLASSES), len(CLASSES)))
     counts[np.arange(len(counts)), predictions.labels - 1, predictions.logits[:, 1:].argmax(axis=1)] = 1
@@ -211,13 +190,6 @@ def expectation_maximisation(
         Probabilities of the classes.
     prior : ndarray of float, shape (4,)
         Mix of the images that the network learned from, none zero.
-    tolerance, max_rounds : float, int
-        It ends when no share changes by more, or after so many rounds.
-
-    Returns
-    -------
-    ndarray of float, shape (resamples, 4)
-        Rows sum to one.
     """
     seen = cells.any(axis=0)
     share = cells[:, seen] / cells.sum(axis=1, keepdims=True)
@@ -239,19 +211,10 @@ Estimator = Callable[[NDArray], NDArray]
 
 
 def make_estimators(test: Predictions, validation: Predictions, known: NDArray | None = None) -> dict[str, Estimator]:
-    """The ways to estimate a mix from a network's predictions on TEST.
+    """The ways to estimate a mix from a run's predictions on TEST: `COUNTING`, `ADJUSTED` and `EM`, by their names.
 
-    Parameters
-    ----------
-    test, validation : Predictions
-        Of one run. Validation gives confusion rates, a temperature, and the mix of the images learned from.
-    known : ndarray, shape (resamples, photos), optional
-        Photos of TEST whose truth is known in each resample: rates and temperature are then taken from these as well.
-
-    Returns
-    -------
-    dict of str to callable
-        By name: `COUNTING`, and `ADJUSTED` and `EM` followed by what they were calibrated by.
+    Validation gives confusion rates, a temperature, and the mix of the images learned from. `known` (resamples, photos)
+    are photos of TEST whose truth is known in each resample: rates and temperature are then taken from these as well.
     """
     prior = np.bincount(validation.labels, minlength=len(CLASSES) + 1)[1:] + 1.0  # one more, lest a class have none
     prior /= prior.sum()

@@ -23,22 +23,10 @@ ALL = "All"
 
 
 def recall_by_class(runs: Sequence[Run], part: str, photo_of: pd.Series) -> pd.DataFrame:
-    """Recall of each class, every image counting alike and every photo counting alike.
+    """Recall of each class on "validation" or "test" images, images counting alike and photos counting alike.
 
-    Parameters
-    ----------
-    runs : sequence of Run
-        At least one.
-    part : str
-        "validation" or "test".
-    photo_of : Series of int
-        By image, the number of its photo.
-
-    Returns
-    -------
-    DataFrame
-        A row per class and one for `ALL`; means over the runs of ``photos`` (how many), ``share`` (of all images, 0 to
-        1), ``by_image`` (share of the images that are right) and ``by_photo`` (mean over photos of that share).
+    A row per class and one for `ALL`; means over the runs of ``photos`` (how many), ``share`` (of all images, 0 to 1),
+    ``by_image`` (share of the images that are right) and ``by_photo`` (mean over photos of that share).
     """
     tables = []
     for run in runs:
@@ -66,24 +54,12 @@ def recall_by_class(runs: Sequence[Run], part: str, photo_of: pd.Series) -> pd.D
 
 @dataclass(frozen=True)
 class Pooled:
-    """Predictions of one repeat of cross-validation for every photo, each by the network that had not seen it.
+    """Predictions of one repeat of cross-validation for every photo, each by the network that had not seen it."""
 
-    Attributes
-    ----------
-    photos : ndarray of int, shape (photos,)
-        Numbers, ascending.
-    labels : ndarray of int, shape (photos,)
-        1 to 4.
-    probabilities : dict of str to ndarray of float, shape (photos, 5)
-        By way of asking, see `WAYS`.
-    seed : int
-        That divided the photos.
-    """
-
-    photos: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    probabilities: dict[str, NDArray[np.float64]]
-    seed: int
+    photos: NDArray[np.int64]  # numbers, ascending
+    labels: NDArray[np.int64]  # 1 to 4
+    probabilities: dict[str, NDArray[np.float64]]  # (photos, 5), by way of asking, see `WAYS`
+    seed: int  # that divided the photos
 
     def predicted(self, way: str) -> NDArray[np.int64]:
         """Likeliest label of each photo."""
@@ -97,10 +73,7 @@ class Pooled:
 def pool(runs: Sequence[Run], provenance: pd.DataFrame) -> Pooled:
     """Put the folds of one repeat together: a run per fold, of one seed.
 
-    Raises
-    ------
-    RunError
-        If folds are missing or of several seeds, or a photo is in none or in two of them.
+    Raises `RunError` if folds are missing or of several seeds, or a photo is in none or in two of them.
     """
     folds = sorted(run.record["config"].get("protocol", "random") for run in runs)
     if folds != [f"fold-{k}" for k in range(1, N_FOLDS + 1)] or len({run.seed for run in runs}) > 1:
@@ -122,20 +95,7 @@ def pool(runs: Sequence[Run], provenance: pd.DataFrame) -> Pooled:
 
 
 def pool_repeats(runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame) -> dict[str, list[Pooled]]:
-    """Pool every repeat whose folds are all there.
-
-    Parameters
-    ----------
-    runs : mapping of str to sequence of Run
-        The suite "folds", by name, such as "final+fold-1".
-    provenance : DataFrame
-        With ``image`` and ``photo``.
-
-    Returns
-    -------
-    dict of str to list of Pooled
-        By network, in the suite's order; repeats by seed, none if no repeat is whole.
-    """
+    """Pool every repeat of the suite "folds" whose folds are all there, by network, repeats by seed."""
     by_network: dict[str, list[Run]] = {}
     for name, folds in runs.items():
         by_network.setdefault(name.partition("+")[0], []).extend(folds)
@@ -147,18 +107,9 @@ def pool_repeats(runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame) ->
 
 
 def score(repeats: Sequence[Pooled], way: str, group_of: pd.Series, statistic: Statistic) -> Interval:
-    """A score on photos that the networks had not seen, mean over repeats; overlapping photos are drawn together.
+    """A score of one network on photos that it had not seen, mean over repeats; overlapping photos are drawn together.
 
-    Parameters
-    ----------
-    repeats : sequence of Pooled
-        Of one network.
-    way : str
-        One of `WAYS`.
-    group_of : Series of int
-        By photo, as `overlaps.group` gives it.
-    statistic : callable
-        From confusion matrices (..., 4, 5) to scores (...).
+    `way` is one of `WAYS`; `group_of` tells groups by photo, as `overlaps.group` does.
     """
     groups = group_of.loc[repeats[0].photos].to_numpy()
     counts = np.mean([intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats], axis=0)
@@ -168,21 +119,10 @@ def score(repeats: Sequence[Pooled], way: str, group_of: pd.Series, statistic: S
 def compare(
     first: Pooled, second: Pooled, way: str, group_of: pd.Series, statistic: Statistic
 ) -> tuple[Interval, float]:
-    """Set two networks against each other on the same photos.
+    """Set two networks against each other on the same photos, divided into the same folds.
 
-    Parameters
-    ----------
-    first, second : Pooled
-        Of the same seed, hence with the same folds.
-    way, group_of, statistic
-        As for `score`.
-
-    Returns
-    -------
-    Interval
-        First score minus second, the same photos drawn for both.
-    float
-        McNemar's exact p-value (two-sided) that the photos only one of them gets right are split evenly.
+    Gives the first score minus the second, the same photos drawn for both, and McNemar's exact p-value (two-sided) that
+    the photos only one of them gets right are split evenly.
     """
     groups = group_of.loc[first.photos].to_numpy()
     counts, others = (intervals.group_counts(r.labels, r.predicted(way), groups) for r in (first, second))
@@ -191,13 +131,7 @@ def compare(
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """McNemar's exact test (1947) of paired answers: p-value, two-sided; 1 if they never differ.
-
-    Parameters
-    ----------
-    first, second : ndarray of bool, shape (photos,)
-        Whether each of two networks is right about each photo.
-    """
+    """McNemar's exact test (1947) of paired answers, right or not: p-value, two-sided; 1 if they never differ."""
     from scipy import stats  # takes longer to load than all else that a chapter needs
 
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())

@@ -27,18 +27,10 @@ _CLASSES_OR_NONE = np.array([*CLASSES, "none"])
 
 @dataclass(frozen=True)
 class HoldOut:
-    """The predictions of one or more runs on TEST, counted photo by photo.
+    """The predictions of one or more runs on TEST, counted photo by photo."""
 
-    Attributes
-    ----------
-    photos : ndarray of int, shape (photos,)
-        Ascending.
-    counts : ndarray of int, shape (runs, photos, 4, 5)
-        A confusion matrix per run and photo.
-    """
-
-    photos: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    photos: NDArray[np.int64]  # numbers, ascending
+    counts: NDArray[np.int64]  # a confusion matrix per run and photo, (runs, photos, 4, 5)
 
     @cached_property
     def mean(self) -> NDArray[np.float64]:
@@ -100,10 +92,7 @@ class HoldOut:
 def count_by_photo(runs: Sequence[Run], provenance: pd.DataFrame) -> HoldOut:
     """Count the predictions of runs on TEST by the photo each image was made from.
 
-    Raises
-    ------
-    ValueError
-        If the runs, at least one, were scored on different images, or `provenance` lacks one of these.
+    Raises `ValueError` if the runs, at least one, were scored on different images, or `provenance` lacks one of these.
     """
     source = provenance.set_index("image").photo
     names = runs[0].names("test")
@@ -151,13 +140,9 @@ def most_influential(photos: pd.DataFrame, n: int) -> pd.DataFrame:
 
 
 def leave_each_out(holdout: HoldOut) -> pd.DataFrame:
-    """The range of each score when any one photo is left out.
+    """The range of each of `SHARES` that is defined when any one photo is left out.
 
-    Returns
-    -------
-    DataFrame
-        A row per score of `SHARES` that is then defined: ``all``, ``lowest`` and ``without_lowest`` (the photo left
-        out), ``highest`` and ``without_highest``.
+    ``all``, ``lowest`` and ``without_lowest`` (the photo left out), ``highest`` and ``without_highest``.
     """
     rows = {}
     for score in SHARES:
@@ -178,11 +163,8 @@ def leave_each_out(holdout: HoldOut) -> pd.DataFrame:
 def compare_parts(holdout: HoldOut, apart: Sequence[int], resamples: int = 10_000) -> pd.DataFrame:
     """Score all photos, all but those set `apart`, and those few beside the others of their classes.
 
-    Returns
-    -------
-    DataFrame
-        A row per part that has photos: ``photos``, ``images``, ``accuracy`` and ``low``, ``high`` of its interval,
-        photos drawn within classes.
+    A row per part that has photos: ``photos``, ``images``, ``accuracy`` and ``low``, ``high`` of its interval, photos
+    drawn within classes.
     """
     is_apart = np.isin(holdout.photos, list(apart))
     of_their_classes = np.isin(holdout.cells, holdout.cells[is_apart])
@@ -239,13 +221,10 @@ def _right_and_copies(holdout: HoldOut, score: str) -> tuple[NDArray, NDArray, N
 
 
 def compute_intervals(holdout: HoldOut, names: Sequence[str], resamples: int = 10_000) -> dict[str, pd.DataFrame]:
-    """Intervals of several of `SCORES`, computed in each way.
+    """Intervals of several of `SCORES`, a row each with ``estimate``, ``low`` and ``high``, computed in each way.
 
-    Returns
-    -------
-    dict of str to DataFrame
-        By way: ``images one by one``, ``photos within classes``, ``photos regardless of class`` and, for `SHARES`,
-        ``allowing for few photos``; a row per score with ``estimate``, ``low`` and ``high``.
+    By way: ``images one by one``, ``photos within classes``, ``photos regardless of class`` and, for `SHARES`,
+    ``allowing for few photos``.
     """
     within, plain = (holdout.weights(by_class=by_class, resamples=resamples) for by_class in (True, False))
     return {
@@ -263,11 +242,7 @@ def _as_table(by_name: Mapping[str, Interval]) -> pd.DataFrame:
 def compare_variation(holdout: HoldOut) -> pd.DataFrame:
     """Standard deviations of `SHARES`, in points: from seed to seed, image to image, photo to photo.
 
-    Returns
-    -------
-    DataFrame
-        A row per score: ``seeds`` (NaN of one run), ``images`` and ``photos`` (of each class drawn anew, in the mean of
-        the runs).
+    ``seeds`` (NaN of one run), ``images`` and ``photos`` (of each class drawn anew, in the mean of the runs).
     """
     images = intervals.draw_images(holdout.matrix)
     photos = intervals.resample(holdout.mean, holdout.weights())
@@ -283,21 +258,11 @@ def compare_variation(holdout: HoldOut) -> pd.DataFrame:
 
 
 def distribute(matrix: NDArray[np.integer], holdout: HoldOut, *, packed: bool) -> NDArray[np.int64] | None:
-    """Distribute the predictions of a confusion matrix of unknown photos over known ones.
+    """Distribute the predictions of a confusion matrix of unknown photos over known ones, (photos, 4, 5).
 
-    Parameters
-    ----------
-    matrix : ndarray of int, shape (4, 4) or (4, 5)
-    holdout : HoldOut
-        Its photos, classes and copies are used, not its predictions.
-    packed : bool
-        Whether the wrong copies of a class fill whole photos, which makes photos differ as much as they can, or are
-        spread evenly over all photos, so that they hardly differ.
-
-    Returns
-    -------
-    ndarray of int, shape (photos, 4, 5)
-        Sums to `matrix`; ``None`` if the matrix does not have as many images of each class as the photos have copies.
+    The wrong copies of a class fill whole photos (`packed`), which makes photos differ as much as they can, or are
+    spread evenly over all, so that they hardly differ. ``None`` if the matrix, (4, 4) or (4, 5), does not have as many
+    images of each class as the photos have copies.
     """
     labels, predicted, photos = [], [], []
     for row, cell in enumerate(CLASSES):
@@ -318,19 +283,10 @@ def distribute(matrix: NDArray[np.integer], holdout: HoldOut, *, packed: bool) -
 
 
 def bound_matrix(matrix: NDArray[np.integer], holdout: HoldOut, resamples: int = 10_000) -> dict[str, pd.DataFrame]:
-    """Which intervals a confusion matrix of unknown photos could have, its images being those of known ones.
+    """Which intervals of `SHARES` a confusion matrix of unknown photos could have, its images being known.
 
-    Parameters
-    ----------
-    matrix : ndarray of int, shape (4, 4) or (4, 5)
-    holdout : HoldOut
-        Ours on the same images: its photos and, for the second way, its effective sample sizes are used.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        Intervals of `SHARES` if images were independent, at our effective sample sizes, if errors were spread evenly
-        over the photos of each class, and if they filled whole photos; only the first if these are not the same images.
+    If images were independent, at our effective sample sizes (of `holdout`), if errors were spread evenly over the
+    photos of each class, and if they filled whole photos; only the first if these are not the same images.
     """
     even, whole = (distribute(matrix, holdout, packed=packed) for packed in (False, True))
     naive = {score: interval_by_image(matrix, score) for score in SHARES}
@@ -351,34 +307,18 @@ def bound_matrix(matrix: NDArray[np.integer], holdout: HoldOut, resamples: int =
 
 @dataclass(frozen=True)
 class ClassBounds:
-    """What the scores of one class are worth; bounds are one-sided and exact, at 95 %.
+    """What the scores of one class are worth; bounds are one-sided and exact, at 95 %."""
 
-    Attributes
-    ----------
-    images, images_right, recall_by_image : float
-        Of the class, mean over runs; the lowest recall compatible with them if images were independent.
-    photos, photos_right : int
-        Of the class; right if most copies are.
-    recall_by_photo : float
-        Lowest share of photos recognised that is compatible with them.
-    others, others_taken : int
-        Photos of other classes; those most of whose copies are given this class.
-    false_by_photo : float
-        Highest share of other photos taken for the class that is compatible with them.
-    precision_by_photo : float
-        Precision at `recall_by_photo` and `false_by_photo`, the classes mixed as in TEST.
-    """
-
-    images: float
-    images_right: float
-    recall_by_image: float
+    images: float  # of the class
+    images_right: float  # mean over runs
+    recall_by_image: float  # lowest that is compatible with these, were images independent
     photos: int
-    photos_right: int
-    recall_by_photo: float
-    others: int
-    others_taken: int
-    false_by_photo: float
-    precision_by_photo: float
+    photos_right: int  # most copies are
+    recall_by_photo: float  # lowest share of photos recognised that is compatible with these
+    others: int  # photos of other classes
+    others_taken: int  # those most of whose copies are given this class
+    false_by_photo: float  # highest share of other photos taken for the class that is compatible with these
+    precision_by_photo: float  # at `recall_by_photo` and `false_by_photo`, the classes mixed as in TEST
 
 
 def bound_class(holdout: HoldOut, cell: str) -> ClassBounds:

@@ -68,17 +68,12 @@ def group_weights(
         Same seed, same draws.
     strata : array_like, shape (groups,), optional
         The stratum of each distinct group, such as its class, in the order of ``np.unique(groups)``: then as many
-        groups are drawn from each stratum as it has.
+        groups are drawn from each stratum as it has. Or `ValueError` is raised.
 
     Returns
     -------
     ndarray of int32, shape (resamples, groups)
         Columns in the order of ``np.unique(groups)``; rows sum to the number of groups.
-
-    Raises
-    ------
-    ValueError
-        If there is no group, or not one stratum per group.
     """
     n_groups = len(np.unique(groups))
     strata = np.zeros(n_groups, int) if strata is None else np.asarray(strata)
@@ -108,12 +103,7 @@ def group_counts(labels: NDArray[np.integer], predicted: NDArray[np.integer], gr
 def resample(counts: NDArray[np.number], weights: NDArray[np.integer]) -> NDArray[np.float64]:
     """Confusion matrices of all resamples at once, shape (resamples, 4, 5).
 
-    Parameters
-    ----------
-    counts : ndarray, shape (groups, 4, 5)
-        As `group_counts` gives it; may be a sum or mean over several runs on the same examples.
-    weights : ndarray of int, shape (resamples, groups)
-        As `group_weights` gives it.
+    Takes what `group_counts` gives, perhaps a sum or mean over several runs on the same examples, and `group_weights`.
     """
     # As floats, because only those are multiplied by BLAS.
     flat = counts.reshape(len(counts), -1).astype(float)
@@ -140,17 +130,8 @@ def bootstrap(
 ) -> Interval:
     """Percentile interval of a score, groups drawn anew (Efron and Tibshirani 1993, chapter 13).
 
-    Parameters
-    ----------
-    counts, weights
-        As for `resample`.
-    statistic : callable
-        Such as `scores.accuracy`, `scores.macro_f1` or ``scores.of_class(scores.recalls, cell)``.
-
-    Returns
-    -------
-    Interval
-        Resamples in which the score is undefined (the class was not drawn) are left out.
+    Takes what `resample` does. Resamples in which the score, such as ``scores.of_class(scores.recalls, cell)``, is
+    undefined are left out.
     """
     return percentiles(float(statistic(counts.sum(axis=0))), statistic(resample(counts, weights)))
 
@@ -163,17 +144,7 @@ def bootstrap_difference(
 ) -> Interval:
     """Percentile interval of the first model's score minus the second's, the same groups drawn for both.
 
-    Parameters
-    ----------
-    counts, others : ndarray of int, shape (groups, 4, 5)
-        Of two models on the same examples in the same groups.
-    weights, statistic
-        As for `bootstrap`.
-
-    Raises
-    ------
-    ValueError
-        If the two do not have the same examples of each class in each group.
+    Raises `ValueError` if the two do not have the same examples of each class in each group.
     """
     if counts.shape != others.shape or (counts.sum(axis=2) != others.sum(axis=2)).any():
         raise ValueError("a paired difference needs both models on the same examples, group by group")
@@ -199,19 +170,10 @@ def percentiles(estimate: float, values: NDArray[np.floating]) -> Interval:
 
 
 def binomial_interval(successes: float, n: float, confidence: float = CONFIDENCE, *, exact: bool = False) -> Interval:
-    """Interval of a share if every example were independent.
+    """Interval of a share if every example were independent; `n` may be an effective sample size, not whole.
 
-    Parameters
-    ----------
-    successes, n : float
-        Need not be whole: `n` may be an effective sample size.
-    exact : bool
-        Clopper and Pearson's (1934), which never covers too little, rather than Wilson's (1927).
-
-    Raises
-    ------
-    ValueError
-        Unless 0 <= successes <= n and n > 0.
+    Wilson's (1927), or, if it is to be `exact`, Clopper and Pearson's (1934), which never covers too little. Raises
+    `ValueError` unless 0 <= successes <= n and n > 0.
     """
     if not (0 <= successes <= n and n > 0):
         raise ValueError(f"{successes} successes of {n} make no share")
@@ -238,17 +200,8 @@ def lower_bound(successes: float, n: float) -> float:
 def clustered_variance(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
     """Sampling variance of the share right when whole groups are drawn, by linearisation (Cochran 1977, chapter 6).
 
-    Parameters
-    ----------
-    right, total : array_like, shape (groups,)
-        Examples right, and examples, of each group.
-    strata : array_like, shape (groups,), optional
-        Groups are drawn within each. A stratum of one group is set against the overall share.
-
-    Returns
-    -------
-    float
-        NaN if there is but one group.
+    Takes the examples right, and the examples, of each group. Groups are drawn within strata; a stratum of one group is
+    set against the overall share. NaN if there is but one group.
     """
     if len(np.atleast_1d(total)) < 2:
         return float("nan")
@@ -285,17 +238,8 @@ def clustered_interval(right: ArrayLike, total: ArrayLike, strata: ArrayLike | N
     """Exact binomial interval at the effective sample size, for few groups (Korn and Graubard 1998).
 
     Where the bootstrap can only shuffle the groups at hand, this allows for how badly few groups tell their own spread:
-    by Student's t with `degrees_of_freedom`.
-
-    Parameters
-    ----------
-    right, total, strata
-        As for `clustered_variance`; groups without examples are left out.
-
-    Returns
-    -------
-    Interval
-        If all examples are right, or none, each group counts once: Clopper and Pearson's. NaN without examples.
+    by Student's t with `degrees_of_freedom`. Takes what `clustered_variance` does; groups without examples are left
+    out. If all examples are right, or none, each group counts once: Clopper and Pearson's. NaN without examples.
     """
     right, total = np.asarray(right, float), np.asarray(total, float)
     counted = total > 0
@@ -318,17 +262,8 @@ def clustered_interval(right: ArrayLike, total: ArrayLike, strata: ArrayLike | N
 def variance_by_stratum(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> pd.Series:
     """Sampling variance of a ratio of totals over groups drawn within strata: what each stratum adds to it.
 
-    Parameters
-    ----------
-    values, sizes : array_like, shape (groups,)
-        Of each group its total, such as the images that are right (or one network's minus another's), and its size.
-    strata : array_like, shape (groups,)
-        A stratum of one group is left out.
-
-    Returns
-    -------
-    Series
-        By stratum; linearised (Cochran 1977, chapter 6).
+    Takes of each group its total, such as the images that are right (or one network's minus another's), and its size.
+    Linearised (Cochran 1977, chapter 6); a stratum of one group is left out.
     """
     names, n, variances = _stratify(values, sizes, strata)
     return pd.Series(variances, names)[n > 1]
@@ -359,20 +294,9 @@ def student_interval(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> 
 def simulate_coverage(shares: ArrayLike, sizes: Sequence[int], times: int = 1000) -> pd.DataFrame:
     """How often intervals hold the true share when few photos, of 35 copies each, are drawn from many of known shares.
 
-    Parameters
-    ----------
-    shares : array_like, shape (photos,)
-        Share of copies right of each photo that may be drawn; their mean is the truth to be held.
-    sizes : sequence of int
-        Numbers of photos to draw, each at least 2.
-    times : int
-        Simulated hold-out sets for each size.
-
-    Returns
-    -------
-    DataFrame
-        By number of photos: the share of sets whose interval holds the truth, for ``images`` (Wilson's), ``photos``
-        (drawn anew, percentiles) and ``few`` (`clustered_interval`).
+    `shares` (photos,) are of the copies right of each photo that may be drawn; their mean is the truth to be held. By
+    number of photos, each at least 2, the share of simulated sets whose interval holds it: ``images`` (Wilson's),
+    ``photos`` (drawn anew, percentiles) and ``few`` (`clustered_interval`).
     """
     shares, rng = np.asarray(shares, float), np.random.default_rng(0)
     truth, rows, copies = shares.mean(), {}, 35

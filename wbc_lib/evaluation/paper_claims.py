@@ -39,15 +39,7 @@ _CHAPTERS = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims are held against.
-
-    Attributes
-    ----------
-    runs : mapping of str to sequence of Run
-        By experiment, a run per seed; empty where it was not run.
-    photos : mapping of str to PhotoScores
-        By experiment with runs on the augmented TEST.
-    """
+    """What the claims are held against: by experiment a run per seed, and scores on the augmented TEST."""
 
     runs: Mapping[str, Sequence[Run]]
     photos: Mapping[str, PhotoScores]
@@ -62,13 +54,8 @@ class Evidence:
 def gather(study: Study, names: Iterable[str] = EXPERIMENTS, also: Iterable[str] = ()) -> Evidence:
     """Read every run that a claim needs; what is not recorded and cannot be trained stays empty.
 
-    Parameters
-    ----------
-    study : Study
-    names : iterable of str
-        Experiments; by default all, which takes long where they have to be trained.
-    also : iterable of str
-        Variations of experiments to read as well, if they are recorded.
+    Of all experiments unless they are named, which takes long where they have to be trained; and of variations of
+    experiments, in `also`, if they are recorded.
     """
     runs: dict[str, list[Run]] = {name: study.runs(name, optional=True) for name in names}
     runs |= {name: study.recorded(name) for name in (*_VARIATIONS, *also)}
@@ -294,15 +281,7 @@ def _holdout(runs: Sequence[Run]) -> list[Claim]:
 def summarise(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """Mean peaks and hold-out accuracy of every experiment on the augmented images, beside the paper's.
 
-    Parameters
-    ----------
-    runs : mapping of str to sequence of Run
-        By the experiment's name.
-
-    Returns
-    -------
-    DataFrame
-        As `figures.draw_summary` takes it.
+    As `figures.draw_summary` takes it.
     """
     rows = {}
     for name, experiment in EXPERIMENTS.items():
@@ -324,11 +303,8 @@ def summarise(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 def tabulate_on_test(evidence: Evidence, names: Sequence[str], other: str) -> pd.DataFrame:
     """Compare experiments with another one on TEST; those without runs are left out.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by name: ``image`` and ``photo`` (accuracies, 0 to 1), ``by_image``, ``by_photo`` and, without photo
-        110, ``without_110`` (by image): paired differences in points, as `Interval`, ``None`` for the other itself.
+    Indexed by name: ``image`` and ``photo`` (accuracies, 0 to 1), ``by_image``, ``by_photo`` and, without photo 110,
+    ``without_110`` (by image): paired differences in points, as `Interval`, ``None`` for the other itself.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name in names:

@@ -27,33 +27,19 @@ MODELS_PATH = Path(__file__).with_name("models.csv")
 
 @dataclass(frozen=True)
 class Model:
-    """A recorded model's scores on TEST.
-
-    Attributes
-    ----------
-    name, title : str
-        Of the experiment, with its variations.
-    epochs, trainings : int
-        Length of a training, and how many the scores are the mean of.
-    scores : PhotoScores
-    """
+    """A recorded model's scores on TEST."""
 
     name: str
     title: str
-    epochs: int
-    trainings: int
+    epochs: int  # of a training
+    trainings: int  # that the scores are the mean of
     scores: PhotoScores
 
 
 def tabulate_splits(images: pd.DataFrame, provenance: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Put together what `published.read_splits` gives, for any data set of this layout.
 
-    Parameters
-    ----------
-    images : DataFrame
-        ``image``, ``split``, ``cell`` and ``label``, as `dataset.list_images` gives them.
-    provenance, pairs : DataFrame
-        As `trace.trace` and `overlaps.find_pairs` give them.
+    Takes what `dataset.list_images`, `trace.trace` and `overlaps.find_pairs` give.
     """
     from wbc_lib.provenance import overlaps
     from wbc_lib.training.experiments import N_FOLDS
@@ -76,12 +62,9 @@ def tabulate_splits(images: pd.DataFrame, provenance: pd.DataFrame, pairs: pd.Da
 def tabulate_models(runs: Iterable["Run"], splits: pd.DataFrame) -> pd.DataFrame:
     """Count what each recorded model gets right on TEST, photo by photo.
 
-    Returns
-    -------
-    DataFrame
-        A row per model and photo: ``model``, ``title``, ``epochs``, ``trainings``, ``photo``, and, summed over the
-        trainings, ``right_copies`` and ``right`` (of the mean over the copies). Of each experiment its longest
-        length; experiments that were not scored on the images of TEST are left out.
+    A row per model and photo: ``model``, ``title``, ``epochs``, ``trainings``, ``photo``, and, summed over the
+    trainings, ``right_copies`` and ``right`` (of the mean over the copies). Of each experiment its longest length;
+    experiments that were not scored on the images of TEST are left out.
     """
     test = splits[splits.split == "TEST"]
     by_length: dict[str, dict[int, list[Run]]] = {}

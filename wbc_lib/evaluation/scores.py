@@ -17,17 +17,9 @@ Statistic = Callable[[NDArray], NDArray]
 
 
 def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Count true against predicted classes.
+    """Count true classes, 1 to 4, against predicted ones, 0 to 4: a network has an output that belongs to no class.
 
-    Parameters
-    ----------
-    labels, predicted : ndarray of int, shape (examples,)
-        True labels 1 to 4; predicted ones 0 to 4, for the network has an output that belongs to no class.
-
-    Returns
-    -------
-    ndarray of int, shape (4, 5)
-        Rows: true class. Columns: predicted class, and last the predictions of the class that is none.
+    Rows of the (4, 5): true class. Columns: predicted class, and last the predictions of the class that is none.
     """
     from sklearn.metrics import confusion_matrix  # half a second to load, and many chapters count nothing
 
@@ -37,10 +29,7 @@ def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> ND
 def report(matrix: NDArray[np.integer]) -> pd.DataFrame:
     """Precision, recall and F1 of each class from a confusion matrix, as the paper's Figure 3 lists them.
 
-    Returns
-    -------
-    DataFrame
-        A row per class: ``precision``, ``recall``, ``f1`` (0 to 1; 0 where they are undefined) and ``support``.
+    ``precision``, ``recall``, ``f1`` (0 to 1; 0 where they are undefined) and ``support``.
     """
     columns = {"precision": precisions(matrix), "recall": recalls(matrix), "f1": f1_scores(matrix)}
     table = pd.DataFrame(columns, index=pd.Index(CLASSES, name="cell")).fillna(0.0)
@@ -109,13 +98,7 @@ def is_collapsed(predicted: NDArray[np.integer], share: float = 0.99) -> bool:
 def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.bool_], accuracy: float = 0.99) -> float:
     """The lowest confidence at and above which no fewer than `accuracy` are right; above 1 if there is none.
 
-    Parameters
-    ----------
-    confidence : ndarray of float, shape (examples,)
-        Probability of the likeliest class, 0 to 1.
-    right : ndarray of bool, shape (examples,)
-    accuracy : float
-        Wanted among the examples that are decided, 0 to 1 (El-Yaniv and Wiener 2010).
+    Of the examples at or above it that share is right (El-Yaniv and Wiener 2010).
     """
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
@@ -127,19 +110,11 @@ def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.boo
 
 @dataclass(frozen=True)
 class Peaks:
-    """The best of a history.
-
-    Attributes
-    ----------
-    training, validation : float
-        Highest accuracies over the epochs, 0 to 1.
-    gap : float
-        Mean of training minus validation accuracy over the last fifth of the epochs.
-    """
+    """The best accuracies of a history, 0 to 1."""
 
     training: float
     validation: float
-    gap: float
+    gap: float  # mean of training minus validation accuracy over the last fifth of the epochs
 
 
 def peaks(history: pd.DataFrame) -> Peaks:
@@ -164,11 +139,8 @@ def volatility(values: NDArray[np.floating] | pd.Series) -> float:
 def tabulate_courses(histories: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Read off each history what the chapters compare, a row each.
 
-    Returns
-    -------
-    DataFrame
-        The fields of `Peaks`; ``training_level`` and ``validation_level``, see `plateau_epoch`; ``volatility`` of
-        validation accuracy; ``last_validation``, its value after the last epoch.
+    The fields of `Peaks`; ``training_level`` and ``validation_level``, see `plateau_epoch`; ``volatility`` of
+    validation accuracy; ``last_validation``, its value after the last epoch.
     """
     rows = [
         vars(peaks(history))

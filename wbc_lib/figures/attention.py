@@ -24,13 +24,9 @@ _MEAN = {"color": "black", "marker": "D", "mfc": "white", "ms": 7, "mew": 1.6, "
 
 
 def draw_panels(panels: Sequence[Panel | None], columns: int) -> Figure:
-    """Show pictures in rows; where attention is laid over one, it is as bright as the attention is strong.
+    """Show pictures in rows, with attention as bright as it is strong; ``None`` leaves a place empty.
 
-    Parameters
-    ----------
-    panels : sequence of Panel or None
-        Row by row; ``None`` leaves a place empty. Of no panels a sentence is drawn.
-    columns : int
+    Of no panels a sentence is drawn.
     """
     if not panels:
         return draw_missing("The photos that these maps belong to are not on this machine.")
@@ -59,12 +55,8 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
 def draw_shares(photos: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Show, photo by photo, how much of the attention lies inside the cell's box.
 
-    Parameters
-    ----------
-    photos : DataFrame
-        As `summary.mean_by_photo` gives it.
-    table : DataFrame
-        As `summary.tabulate_shares` gives it: the mean and its interval, and what an even map would have.
+    `photos` is as `summary.mean_by_photo` gives it; `table`, as `summary.tabulate_shares` does, holds the mean and its
+    interval, and what an even map would have.
     """
     kinds = [(cell, kind) for cell in CLASSES for kind in ("right", "wrong")]
     names = [f"{cell.capitalize()}, {kind}" for cell, kind in kinds]
@@ -101,12 +93,8 @@ def draw_shares(photos: pd.DataFrame, table: pd.DataFrame) -> Figure:
 def draw_covered(tables: Mapping[str, pd.DataFrame], chance: float) -> Figure:
     """Show accuracy with parts painted over, a panel per fill, a group of bars per class.
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        By title, as `summary.tabulate_covered` gives them.
-    chance : float
-        Accuracy of naming one class always, 0 to 1: a line.
+    Tables are by title, as `summary.tabulate_covered` gives them; `chance`, the accuracy of naming one class always, is
+    a line.
     """
     figure, axes = new_figure(4.6, 1, len(tables), sharey=True)
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
@@ -138,14 +126,8 @@ def _tint(colour: str) -> tuple[float, ...]:
 def draw_randomised(table: pd.DataFrame, even: float, between_runs: NDArray[np.floating]) -> Figure:
     """Show what becomes of the maps as the network's weights are drawn anew, from the output down.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As `summary.tabulate_randomised` gives it.
-    even : float
-        Share of an even map inside the boxes, 0 to 1: a line.
-    between_runs : ndarray, shape (pairs of maps,)
-        Rank correlations between the maps of two trainings: a line at the median; may be empty.
+    The table is as `summary.tabulate_randomised` gives it. Lines are at the share of an `even` map inside the boxes,
+    and at the median rank correlation of the maps of two trainings (perhaps none).
     """
     figure, axes = new_figure(0.42 * len(table) + 1.3, 1, 2, sharey=True)
     rows = np.arange(len(table))

@@ -28,13 +28,7 @@ AMPLIFIED = 8
 
 
 def draw_cells(images: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
-    """Show images of each class, a row a class.
-
-    Parameters
-    ----------
-    images : mapping of str to sequence of ndarray of uint8, shape (height, width, RGB)
-        By class name.
-    """
+    """Show images (height, width, RGB) of each class, a row a class."""
     columns = max(len(row) for row in images.values())
     figure, axes = new_grid(1.25, len(images), columns)
     for row, (cell, pictures) in zip(axes, images.items(), strict=True):
@@ -45,14 +39,9 @@ def draw_cells(images: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
 
 
 def draw_photos(photos: Sequence[tuple[str, NDArray[np.uint8], pd.DataFrame]], columns: int = 2) -> Figure:
-    """Show photos with their boxes.
+    """Show photos with their boxes, each (title, image, boxes as `style.draw_boxes` takes them).
 
-    Parameters
-    ----------
-    photos : sequence of (title, image, boxes)
-        Image: uint8 (height, width, RGB). Boxes: as `style.draw_boxes` takes them. Of no photos a sentence is drawn.
-    columns : int
-        Photos in a row.
+    Of no photos a sentence is drawn.
     """
     if not photos:
         return draw_missing("There are no such photos in this data set.")
@@ -69,13 +58,7 @@ def draw_photos(photos: Sequence[tuple[str, NDArray[np.uint8], pd.DataFrame]], c
 
 
 def draw_reproductions(rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]) -> Figure:
-    """Show images beside what was made again from their photos, and the difference, amplified.
-
-    Parameters
-    ----------
-    rows : sequence of (title, image, made again)
-        Pictures of one size, uint8 (height, width, RGB).
-    """
+    """Show images beside what was made again from their photos, (title, one, other), and the difference, amplified."""
     figure, axes = new_grid(1.95, len(rows), 3)
     for row, (title, image, again) in zip(axes, rows, strict=True):
         difference = np.abs(image.astype(int) - again).mean(axis=-1)
@@ -89,13 +72,7 @@ def draw_reproductions(rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.u
 
 
 def draw_balance(counts: pd.DataFrame) -> Figure:
-    """Show how many pictures each class has, a panel per data set.
-
-    Parameters
-    ----------
-    counts : DataFrame
-        A row per class, a column per data set.
-    """
+    """Show how many pictures each class (a row) has, a panel per data set (a column)."""
     figure, axes = new_figure(0.36 * len(counts) + 0.9, 1, counts.shape[1], sharey=True)
     for axis, (name, column) in zip(axes[0], counts.items(), strict=True):
         colours = [CLASS_COLOURS.get(cell, GREY) for cell in column.index]
@@ -128,13 +105,9 @@ def draw_histogram(values: Mapping[str, NDArray], xlabel: str) -> Figure:
 
 
 def draw_parts(sizes: Mapping[str, Sequence[int]]) -> Figure:
-    """Show how large the training, validation and TEST parts are, a stacked bar per unit.
+    """Show how large the training, validation and TEST parts are, a stacked bar per unit ("images", "photos").
 
-    Parameters
-    ----------
-    sizes : mapping of str to sequence of int
-        By unit ("images", "photos"): training, validation, TEST. A validation of 0 means that this part shares its
-        units with training.
+    A validation of 0 means that this part shares its units with training.
     """
     figure, axes = new_figure(2.1, len(sizes), 1)
     for axis, (unit, (training, validation, test)) in zip(axes[:, 0], sizes.items(), strict=True):

@@ -26,15 +26,10 @@ _AREA, _ROW = 2500, 68
 def draw_intervals(
     series: Mapping[str, pd.DataFrame], xlabel: str = "score", *, are_differences: bool = False
 ) -> Figure:
-    """Show intervals of the same scores, computed in several ways, beneath each other.
+    """Show intervals of the same scores, computed in up to four ways, beneath each other.
 
-    Parameters
-    ----------
-    series : mapping of str to DataFrame
-        By way, up to four: a row per score with ``estimate``, ``low`` and ``high``, 0 to 1; some may lack a score.
-    xlabel : str
-    are_differences : bool
-        Whether they are differences, of any size: a line marks where there is none.
+    Of each way a table: a row per score with ``estimate``, ``low`` and ``high``, 0 to 1; some may lack a score.
+    Differences may be of any size: a line marks where there is none.
     """
     scores = list(dict.fromkeys(score for table in series.values() for score in table.index))
     figure, axes = new_figure((0.16 * len(series) + 0.24) * len(scores) + 0.9)
@@ -64,13 +59,7 @@ def _start(score: str) -> str:
 def draw_strip(photos: pd.DataFrame, named: Collection[int] = ()) -> Figure:
     """Show every photo as a dot: how many of its copies are recognised; the area is its share of TEST.
 
-    Parameters
-    ----------
-    photos : DataFrame
-        Indexed by ``photo``: ``cell``, ``copies``, ``share`` (of TEST's images, 0 to 1) and ``right`` (of the copies,
-        0 to 1).
-    named : collection of int
-        Photos whose number is written beside their dot.
+    `photos` is as `holdout.tabulate_photos` gives it; beside those that are `named` stands their number.
     """
     figure, axes = new_figure(4.6)
     axis = axes[0, 0]
@@ -104,13 +93,7 @@ def _fan(values: NDArray[np.floating], widths: NDArray[np.floating]) -> NDArray[
 
 
 def draw_variation(table: pd.DataFrame) -> Figure:
-    """Show standard deviations of scores by what is varied, a group of bars per score.
-
-    Parameters
-    ----------
-    table : DataFrame
-        A row per score, a column per kind of variation, in points; NaN where there is none to show.
-    """
+    """Show standard deviations of scores (rows), in points, by what is varied (columns); NaN where there is none."""
     shown = table.dropna(axis="columns", how="all")
     figure, axes = new_figure(0.17 * table.size + 0.9)
     axis = axes[0, 0]
@@ -131,13 +114,9 @@ def draw_variation(table: pd.DataFrame) -> Figure:
 def draw_photos_and_cells(
     pictures: Sequence[tuple[str, NDArray[np.uint8], tuple[int, int, int, int] | None]],
 ) -> Figure:
-    """Show photos with the box of their white cell, and that cell enlarged beside each.
+    """Show photos with the box of their white cell, and that cell enlarged beside each; of none a sentence is drawn.
 
-    Parameters
-    ----------
-    pictures : sequence of (title, image, box)
-        Image: uint8 (height, width, RGB). Box: xmin, ymin, xmax, ymax in its pixels, ``None`` if it has none. Of no
-        pictures a sentence is drawn.
+    Each is (title, image, box): xmin, ymin, xmax, ymax in pixels of the image, ``None`` if it has none.
     """
     if not pictures:
         figure, axes = new_figure(0.6)
@@ -160,14 +139,9 @@ def draw_photos_and_cells(
 
 
 def draw_coverage(table: pd.DataFrame, promised: float) -> Figure:
-    """Show how often intervals hold the truth, by the number of photos they are made from.
+    """Show how often intervals hold the truth, by the number of photos (rows) and the way of computing them (columns).
 
-    Parameters
-    ----------
-    table : DataFrame
-        Indexed by the number of photos, a column per way of computing them, 0 to 1.
-    promised : float
-        What the intervals claim, 0 to 1.
+    `promised` is what they claim; all from 0 to 1.
     """
     figure, axes = new_figure(2.6)
     axis = axes[0, 0]
@@ -182,14 +156,10 @@ def draw_coverage(table: pd.DataFrame, promised: float) -> Figure:
 
 
 def draw_reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Show accuracy against stated confidence, a panel per set of predictions; on the dotted line it is deserved.
+    """Show accuracy against stated confidence (`calibration.reliability`), a panel per set of predictions.
 
-    Confidence is drawn on a scale that spreads what is nearly certain; beyond 99.99 % it is put at the edge.
-
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        By title, as `calibration.reliability` gives it.
+    On the dotted line confidence is deserved. It is drawn on a scale that spreads what is nearly certain; beyond 99.99
+    % it is put at the edge.
     """
     figure, axes = new_figure(2.9, 1, len(tables), sharey=True)
     for axis, (title, table), colour in zip(axes[0], tables.items(), _PARTS, strict=False):
@@ -208,14 +178,9 @@ def draw_reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Figure:
-    """Show the accuracy among the surest images over the share that is decided.
+    """Show the accuracy among the surest images (`calibration.risk_coverage`) over the share that is decided.
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        By name, as `calibration.risk_coverage` gives it.
-    wanted : float
-        Accuracy that is asked for, 0 to 1: a line.
+    The accuracy that is `wanted` is a line.
     """
     figure, axes = new_figure(2.9)
     axis = axes[0, 0]
@@ -232,14 +197,9 @@ def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Fig
 
 
 def draw_coverage_of_photos(tables: Mapping[str, pd.DataFrame], promised: float) -> Figure:
-    """Show, for each photo, how many of its copies have a set that holds the true class, a panel per calibration.
+    """Show, for each photo (`conformal.mean_by_photo`), how many of its copies have a set that holds the true class.
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        By title, as `conformal.mean_by_photo` gives it.
-    promised : float
-        Coverage that the sets promise, 0 to 1.
+    A panel per calibration; `promised` is a line.
     """
     figure, axes = new_figure(2.9, 1, len(tables), sharey=True)
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
@@ -258,14 +218,8 @@ def draw_coverage_of_photos(tables: Mapping[str, pd.DataFrame], promised: float)
 def draw_differential(counts: pd.DataFrame, reference: Mapping[str, tuple[float, float]], mix: NDArray) -> Figure:
     """Show what different counts say of the same blood, a panel per class.
 
-    Parameters
-    ----------
-    counts : DataFrame
-        A row per class and way of counting, indexed by both: ``mean``, ``low`` and ``high``, shares 0 to 1.
-    reference : mapping of str to (float, float)
-        From and to, by class: shaded.
-    mix : ndarray of float, shape (4,)
-        The truth: a line.
+    `counts` has a row per class and way of counting: ``mean``, ``low`` and ``high``, shares 0 to 1. The range of
+    `reference` is shaded, and the true `mix` a line.
     """
     ways = list(counts.index.get_level_values(1).unique())
     figure, axes = new_figure(0.24 * len(ways) + 1.35, 1, len(CLASSES), sharey=True)
@@ -287,14 +241,8 @@ def draw_differential(counts: pd.DataFrame, reference: Mapping[str, tuple[float,
 def draw_counting_errors(errors: pd.DataFrame, readers: pd.DataFrame, ways: Mapping[str, str]) -> Figure:
     """Show the error of the estimated mix over the number of cells counted, a panel per mix.
 
-    Parameters
-    ----------
-    errors : DataFrame
-        As `counting.summarise_errors` gives it; shares of the cells, 0 to 1.
-    readers : DataFrame
-        As `counting.expected_errors` gives it; has a row for 100 cells.
-    ways : mapping of str to str
-        Ways of estimating to show, and what to call each; the first is shown with the middle 95 % of its errors.
+    `errors` are as `counting.summarise_errors`, `readers` as `counting.expected_errors` gives them, with a row for 100
+    cells. Of the `ways` of estimating, with what to call each, the first is shown with the middle 95 % of its errors.
     """
     columns = 3
     rows = -(-(readers.shape[1] + 1) // columns)

@@ -21,10 +21,7 @@ _FIRST, _SECOND = "#0072B2", "#D55E00"
 def draw_places(places: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     """Show from which photo the images of each place in the file name come, a panel per class.
 
-    Parameters
-    ----------
-    places : mapping of str to (place, photo)
-        By class: for each image the place in its name, from 0, and its photo's rank in the class, from 0.
+    Of each class the place of each image in its name, and its photo's rank in the class, both from 0.
     """
     figure, axes = new_figure(WIDTH * 0.62, 2, 2)
     for axis in axes.flat[len(places) :]:
@@ -44,13 +41,7 @@ def draw_places(places: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
 
 
 def draw_copies(counted: pd.DataFrame) -> Figure:
-    """Show how many photos have how many copies, beside what independent draws would have given.
-
-    Parameters
-    ----------
-    counted : DataFrame
-        As `recipe.count_copies` gives it.
-    """
+    """Show how many photos have how many copies (`recipe.count_copies`), beside what independent draws would give."""
     splits = list(dict.fromkeys(counted.index.get_level_values("split")))
     columns = int(counted.groupby("split").size().max())
     figure, axes = new_figure(1.75 * len(splits) + 0.4, len(splits), columns)
@@ -94,13 +85,7 @@ def draw_unnoticed(chances: Mapping[int, float], level: float = 0.05) -> Figure:
 
 
 def draw_moves(moves: Mapping[str, tuple[ArrayLike, float]]) -> Figure:
-    """Show how each quantity of the maps is distributed, beside the even draw that the recipe makes.
-
-    Parameters
-    ----------
-    moves : mapping of str to (values, limit)
-        By label; the recipe draws evenly between minus and plus the limit.
-    """
+    """Show how each quantity of the maps is distributed, beside the recipe's even draw within plus or minus a limit."""
     figure, axes = new_figure(WIDTH * 0.5, 2, 2)
     for axis, (label, (values, limit)) in zip(axes.flat, moves.items(), strict=False):
         sample = np.asarray(values, float)
@@ -118,14 +103,9 @@ def draw_moves(moves: Mapping[str, tuple[ArrayLike, float]]) -> Figure:
 
 
 def draw_residuals(residuals: ArrayLike, rivals: pd.DataFrame) -> Figure:
-    """Show how well photos reproduce their images, and how the runner-up does where it came close.
+    """Show how well photos reproduce their images (mean absolute difference, in grey levels), and close runners-up.
 
-    Parameters
-    ----------
-    residuals : array_like, shape (images,)
-        Mean absolute difference, in grey levels.
-    rivals : DataFrame
-        As `evidence.compare_runners_up` gives it.
+    These are as `evidence.compare_runners_up` gives them.
     """
     figure, axes = new_figure(2.7, 1, 2)
     left, right = axes[0]
@@ -157,13 +137,7 @@ def draw_confidence(confidence: ArrayLike, hidden: ArrayLike) -> Figure:
 
 
 def draw_field_map(pairs: pd.DataFrame) -> Figure:
-    """Show photos as a line, in the order of their numbers, and pairs of one field as arcs over it.
-
-    Parameters
-    ----------
-    pairs : DataFrame
-        ``photo``, ``other``, ``side`` (one of `evidence.SIDES`), and ``same_cell``.
-    """
+    """Show photos as a line, by number, and pairs of one field (`evidence.describe_pairs`) as arcs over it."""
     figure, axes = new_figure(2.6)
     axis = axes[0, 0]
     for pair in pairs.itertuples():

@@ -67,18 +67,7 @@ def show_as_jpeg(figure: Figure) -> tuple[str, dict[str, int]] | None:
 def encode_png(figure: Figure, scale: int = 2, colours: int = 256) -> tuple[str, dict[str, int]]:
     """Make a PNG of few colours, which are enough for a chart and weigh a third.
 
-    Parameters
-    ----------
-    figure : Figure
-    scale : int
-        Pixels in either direction for each of the size it is shown at; fine screens have two.
-    colours : int
-        At most; 256 or fewer.
-
-    Returns
-    -------
-    tuple of str and dict
-        The PNG in base64; ``width`` and ``height`` it is shown at, in pixels.
+    Gives it in base64, and the ``width`` and ``height`` it is shown at; it has `scale` pixels for each of these.
     """
     drawn = _draw(figure, scale)
     reduced = drawn.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

@@ -22,12 +22,7 @@ def draw_curves(
 ) -> Figure:
     """Show accuracy and loss over the epochs, as the paper's Figure 2: mean over seeds, with their range.
 
-    Parameters
-    ----------
-    histories : sequence of DataFrame
-        One per seed, as `training.Fitted.history`.
-    paper_training, paper_validation : float, optional
-        The paper's peaks, drawn as dotted lines.
+    The paper's peaks, where they are given, are dotted lines.
     """
     figure, axes = new_figure(2.9, 1, 2)
     for axis, value in zip(axes[0], ("accuracy", "loss"), strict=True):
@@ -47,16 +42,9 @@ def draw_curves(
 def draw_multiples(
     histories: Mapping[str, Sequence[pd.DataFrame]], test: Mapping[str, Sequence[float]] | None = None, columns: int = 4
 ) -> Figure:
-    """Show the accuracy curves of many experiments on one scale, a small panel each.
+    """Show the accuracy curves of many experiments, by title, on one scale, a small panel each.
 
-    Parameters
-    ----------
-    histories : mapping of str to sequence of DataFrame
-        By title, one per seed, as `training.Fitted.history`.
-    test : mapping of str to sequence of float, optional
-        TEST accuracies after the last epoch, by the same titles: marked at the end of the curves.
-    columns : int
-        Most panels in a row.
+    TEST accuracies after the last epoch, where they are given, are marked at the end of the curves.
     """
     columns = min(columns, len(histories))
     rows = -(-len(histories) // columns)
@@ -87,10 +75,7 @@ def _draw_band(axis: Axes, histories: Sequence[pd.DataFrame], value: str, label:
 def draw_confusion(matrices: Mapping[str, NDArray[np.integer]]) -> Figure:
     """Show confusion matrices side by side: counts, coloured by their share of the true class.
 
-    Parameters
-    ----------
-    matrices : mapping of str to ndarray of int, shape (4, 4) or (4, 5)
-        By title. A fifth column, the predictions of the class that is none, is shown only if it is not empty.
+    A fifth column, the predictions of the class that is none, is shown only if it is not empty.
     """
     figure, axes = new_figure(0.62 * WIDTH if len(matrices) > 1 else 4.2, 1, len(matrices))
     names = [f"{cell.capitalize()[:5]}." for cell in CLASSES]
@@ -108,11 +93,7 @@ def draw_confusion(matrices: Mapping[str, NDArray[np.integer]]) -> Figure:
 def draw_summary(table: pd.DataFrame) -> Figure:
     """Show training, validation and TEST accuracy of every experiment, and the paper's where it gives them.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Indexed by title; columns ``training``, ``validation``, ``test`` and ``paper_training``,
-        ``paper_validation``, ``paper_test``, 0 to 1 or NaN. Rows without figures of ours are marked "not run".
+    The table is as `paper_claims.summarise` gives it. Rows without figures of ours are marked "not run".
     """
     figure, axes = new_figure(0.36 * len(table) + 1.1)
     axis = axes[0, 0]
@@ -137,17 +118,7 @@ def draw_summary(table: pd.DataFrame) -> Figure:
 def draw_estimates(
     estimates: Mapping[str, Interval], colours: Mapping[str, str], reported: Mapping[str, float]
 ) -> Figure:
-    """Show accuracies with their intervals, a row each.
-
-    Parameters
-    ----------
-    estimates : mapping of str to Interval
-        By title, 0 to 1; NaN bounds where there is no interval.
-    colours : mapping of str to str
-        By title.
-    reported : mapping of str to float
-        The paper's figures, by title, where it gives one.
-    """
+    """Show accuracies with their intervals (NaN where there is none), a row each, and the paper's where it has one."""
     figure, axes = new_figure(0.42 * len(estimates) + 0.9)
     axis = axes[0, 0]
     for row, (title, interval) in enumerate(estimates.items()):

@@ -26,16 +26,8 @@ _QUALITY = 95
 def export(study: Study) -> bytes:
     """Write the script that gives the page its network: that of `prediction.find_run` for this study's results.
 
-    Returns
-    -------
-    bytes
-        JavaScript in ASCII that sets ``wbcModel``: a script can be loaded from a file, data cannot. Where no run is
-        recorded it holds only the reason.
-
-    Raises
-    ------
-    RunError
-        If the run is damaged.
+    JavaScript in ASCII that sets ``wbcModel``: a script can be loaded from a file, data cannot. Where no run is
+    recorded it holds only the reason. Raises `RunError` if the run is damaged.
     """
     run = find_run(study.store, study.data_sha256)
     content = describe(run) if run else {"missing": "No run of the final model is recorded for this build."}
@@ -43,13 +35,7 @@ def export(study: Study) -> bytes:
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """All that a browser needs to ask a run's network, as values that JSON can hold.
-
-    Raises
-    ------
-    RunError
-        If the run has no weights.
-    """
+    """All that a browser needs to ask a run's network, as values for JSON; raises `RunError` if it has no weights."""
     weights = run.weights()
     factor, offset = run.record["scale"]
     return {

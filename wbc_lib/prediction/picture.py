@@ -39,26 +39,13 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture.
-
-    Attributes
-    ----------
-    path : Path
-    pixels : ndarray of uint8, shape (height, width, RGB)
-        The picture as the network sees it.
-    probabilities : ndarray of float, shape (5,)
-        Of no class and of the four classes, summing to one.
-    threshold : float
-        Below this probability the network would rather abstain; above 1 it always would.
-    attention : ndarray of float, shape (height, width), optional
-        Grad-CAM for the likeliest class, 0 to 1.
-    """
+    """What a network says of one picture."""
 
     path: Path
-    pixels: NDArray[np.uint8]
-    probabilities: NDArray[np.float64]
-    threshold: float
-    attention: NDArray[np.float64] | None = None
+    pixels: NDArray[np.uint8]  # as the network sees it
+    probabilities: NDArray[np.float64]  # of no class and of the four, summing to one
+    threshold: float  # below this probability the network would rather abstain; above 1 it always would
+    attention: NDArray[np.float64] | None = None  # Grad-CAM for the likeliest class, 0 to 1, of the size of `pixels`
 
     @property
     def cell(self) -> str:
@@ -93,18 +80,9 @@ class Prediction:
 
 
 def find_run(store: Store, data_sha256: str = PUBLISHED_SHA256) -> Run | None:
-    """Find the run of the final model that was trained longest, of several seeds the first; ``None`` if none is there.
+    """Find the run of the final model on some data that was trained longest, of several seeds the first.
 
-    Parameters
-    ----------
-    store : Store
-    data_sha256 : str
-        Of the data that it was trained on.
-
-    Raises
-    ------
-    RunError
-        If one is damaged.
+    ``None`` if none is there; raises `RunError` if one is damaged.
     """
     final = find_experiment("final")
     for profile in sorted(PROFILES.values(), key=lambda p: -p.share):
@@ -118,13 +96,8 @@ def find_run(store: Store, data_sha256: str = PUBLISHED_SHA256) -> Run | None:
 def choose_threshold(run: Run, accuracy: float = ACCURACY) -> float:
     """The probability below which a network would rather abstain, chosen on its validation images.
 
-    At or above it as many of them are decided as can be, and no fewer than `accuracy` of those are right.
-    They are copies of photos that it was trained on: on new photos expect fewer to be right.
-
-    Returns
-    -------
-    float
-        0 to 1, or above 1 if no threshold gives that accuracy.
+    At or above it as many of them are decided as can be, and no fewer than `accuracy` of those are right; above 1 if no
+    threshold gives that. They are copies of photos that it was trained on: on new photos expect fewer to be right.
     """
     labels, logits = run.labels("validation"), run.logits("validation").astype(float)
     return find_threshold(Predictions(labels, logits, np.zeros(len(labels), int)), accuracy)
@@ -150,7 +123,7 @@ def classify(
     Parameters
     ----------
     run : Run
-        With weights and convolutions of its own; its network is built from code.
+        With weights and convolutions of its own (or `RunError` is raised); its network is built from code.
     pictures : sequence of Path
     threshold : float
         Below which it would rather abstain, as `choose_threshold` chooses it.
@@ -163,11 +136,6 @@ def classify(
     ------
     Prediction or BadDataError
         For each picture, in order: what the network says, or why it cannot be read.
-
-    Raises
-    ------
-    RunError
-        If the run has no weights, or stands on a frozen base.
     """
     model = gradcam.rebuild(run)
     shape = tuple(run.record["config"]["input_shape"])
@@ -229,10 +197,7 @@ def write_map(prediction: Prediction, target: Path) -> None:
 def map_paths(target: Path, pictures: Sequence[Path]) -> list[Path]:
     """Where the maps of pictures go: to `target` if it is a .png or .svg, else into the folder of that name.
 
-    Raises
-    ------
-    UnknownNameError
-        If one file is named for several pictures, or one that is a picture or of another kind.
+    Raises `UnknownNameError` if one file is named for several pictures, or one that is a picture or of another kind.
     """
     ending = target.suffix.lower()
     if ending in {".png", ".svg"} and not target.is_dir():

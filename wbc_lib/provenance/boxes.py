@@ -18,31 +18,18 @@ COVER_COLOUR = (128, 128, 128)
 def white_cells(data: DataSet) -> pd.DataFrame:
     """Boxes of the white cells, in pixels of the 640x480 photo; degenerate ones are left out.
 
-    Returns
-    -------
-    DataFrame
-        ``photo``, ``xmin``, ``ymin``, ``xmax``, ``ymax``; a photo may have several rows.
+    ``photo``, ``xmin``, ``ymin``, ``xmax``, ``ymax``; a photo may have several rows.
     """
     boxes = read_boxes(data).query("cell == 'WBC' and not is_degenerate")
     return boxes[["photo", "xmin", "ymin", "xmax", "ymax"]].reset_index(drop=True)
 
 
 def carry_boxes(table: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
-    """Carry boxes from photos into the augmented images made of them.
+    """Carry boxes, as `white_cells` gives them, from photos into the augmented images made of them (`trace.trace`).
 
-    Parameters
-    ----------
-    table : DataFrame
-        Provenance, as `provenance.trace` gives it.
-    boxes : DataFrame
-        As `white_cells` gives it.
-
-    Returns
-    -------
-    DataFrame
-        A row per image and box, in the order of `table`: ``row`` (of `table`, from 0) and the corners ``x0``, ``y0``
-        … ``x3``, ``y3`` in pixels of the 320x240 image, in order around the box (it is turned with the photo and may
-        reach outside the image). Images whose photo has no box have no row.
+    A row per image and box, in the order of `table`: ``row`` (of `table`, from 0) and the corners ``x0``, ``y0`` …
+    ``x3``, ``y3`` in pixels of the 320x240 image, in order around the box (it is turned with the photo and may reach
+    outside the image). Images whose photo has no box have no row.
     """
     placed = table.reset_index(drop=True).rename_axis("row").reset_index()
     joined = placed[["row", "photo", *AFFINE]].merge(boxes, on="photo")
@@ -58,19 +45,10 @@ def carry_boxes(table: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell_masks(table: pd.DataFrame, boxes: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels inside the white cells' boxes in every image.
+    """Mark the pixels inside the white cells' boxes in every image; bool (images, height, width).
 
-    Parameters
-    ----------
-    table, boxes : DataFrame
-        As for `carry_boxes`.
-    shape : tuple of int
-        Height and width of the masks; a 320x240 image shrunk to this.
-
-    Returns
-    -------
-    ndarray of bool, shape (images, height, width)
-        In the order of `table`; all False where the photo has no box.
+    Takes what `carry_boxes` does, and the shape that the 320x240 images were shrunk to. All False where a photo has no
+    box.
     """
     masks = np.zeros((len(table), *shape), np.uint8)
     carried = carry_boxes(table, boxes)
@@ -82,17 +60,8 @@ def cell_masks(table: pd.DataFrame, boxes: pd.DataFrame, shape: tuple[int, int])
 def cover_cells(pixels: NDArray[np.uint8], table: pd.DataFrame, boxes: pd.DataFrame) -> NDArray[np.uint8]:
     """Paint the white cells over: a disc of one size on each, and the box itself where it reaches further.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (images, height, width, RGB)
-        In the order of `table`.
-    table, boxes : DataFrame
-        As for `carry_boxes`.
-
-    Returns
-    -------
-    ndarray of uint8, shape (images, height, width, RGB)
-        A copy. Images whose photo has no box are left as they are: leave them out.
+    A copy of the pixels (images, height, width, RGB) of the images of `table`. Images whose photo has no box are left
+    as they are: leave them out.
     """
     covered = np.array(pixels)
     shape = pixels.shape[1:3]

@@ -23,10 +23,7 @@ _HIDE_EACH = 4
 def reproduce(data: DataSet, row: pd.Series) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Make an image again from the photo and the map that a row of the traced table names for it.
 
-    Returns
-    -------
-    tuple of ndarray of uint8, shape (240, 320, RGB)
-        The image as published, and the photo reduced, moved and brightened.
+    Gives the image as published, and the photo reduced, moved and brightened.
     """
     moved = warp(read_reduced(data, row.photo), _affine(row)) * row.gain
     return read_image(data.image_path(row.image)), np.clip(np.rint(moved), 0, 255).astype(np.uint8)
@@ -47,11 +44,8 @@ def _affine(row: pd.Series) -> NDArray[np.float64]:
 def compare_with_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Hold a traced table against the truth that is written beside phantoms (see `phantoms.read_truth`).
 
-    Returns
-    -------
-    DataFrame
-        In the order of `table`: ``image``, ``photo_is_right``, ``mirrored_is_right``, and ``miss``, by how many pixels
-        of the 320x240 image the map misses at the corner where it misses most.
+    In the order of `table`: ``image``, ``photo_is_right``, ``mirrored_is_right``, and ``miss``, by how many pixels of
+    the 320x240 image the map misses at the corner where it misses most.
     """
     true = truth.set_index("image").loc[table.image].reset_index()
     width, height = IMAGE_SIZE
@@ -70,12 +64,9 @@ def compare_with_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame
 def compare_runners_up(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
     """Lay the runner-up over each traced image for which it came close, and compare the pixels that both photos reach.
 
-    Returns
-    -------
-    DataFrame
-        A row per image whose runner-up has more than `RIVAL` of the inliers: ``image``, ``photo``, ``inliers``,
-        ``runner_up``, ``runner_up_inliers``, ``common`` (share of the image that both photos reach), and ``residual``
-        and ``runner_up_residual`` there (mean absolute difference in grey levels, each photo brightened to fit).
+    A row per image whose runner-up has more than `RIVAL` of the inliers: ``image``, ``photo``, ``inliers``,
+    ``runner_up``, ``runner_up_inliers``, ``common`` (share of the image that both photos reach), and ``residual`` and
+    ``runner_up_residual`` there (mean absolute difference in grey levels, each photo brightened to fit).
     """
     close = table[table.runner_up_inliers > RIVAL * table.inliers]
     with one_thread(), ThreadPoolExecutor(2) as pool:
@@ -112,13 +103,9 @@ def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataF
     """Trace images whose photo is not among the photos offered: whatever is found is wrong, and should say so.
 
     Hidden are one photo of each two of a field, while the other is offered, and some that are of no shared field. Of
-    each hidden photo the first `each` images of the table are traced.
-
-    Returns
-    -------
-    DataFrame
-        A row per image: ``image``, ``hidden`` (its photo), ``has_twin`` (whether a photo of the same field and class
-        was offered), ``found`` (the photo named, -1 if none), ``inliers``, ``residual`` and ``confidence``.
+    each hidden photo the first `each` images of the table are traced: ``image``, ``hidden`` (its photo), ``has_twin``
+    (whether a photo of the same field and class was offered), ``found`` (the photo named, -1 if none), ``inliers``,
+    ``residual`` and ``confidence``.
     """
     cell_of = dict(zip(table.photo, table.image.str.split("/").str[1], strict=True))
     twins = choose_hidden(pairs, cell_of)
@@ -157,13 +144,10 @@ def choose_hidden(pairs: pd.DataFrame, cell_of: dict[int, str]) -> list[int]:
 def describe_pairs(data: DataSet, pairs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Tell what became of photos of one field, and whether they were labelled alike.
 
-    Returns
-    -------
-    DataFrame
-        The rows of `pairs` with, for the photo and (``other_…``) the other: ``label`` (as in the label table, in small
-        letters, "" if blank) and ``went`` (TRAIN, TEST, or "not used"); ``side`` (one of `SIDES`); ``same_cell``
-        (whether the same white cell is boxed in both), ``is_labelled_twice`` (whether, besides, both photos have a
-        single label) and ``is_torn`` (whether these two differ).
+    The rows of `pairs` with, for the photo and (``other_…``) the other: ``label`` (as in the label table, in small
+    letters, "" if blank) and ``went`` (TRAIN, TEST, or "not used"); ``side`` (one of `SIDES`); ``same_cell`` (whether
+    the same white cell is boxed in both), ``is_labelled_twice`` (whether, besides, both photos have a single label) and
+    ``is_torn`` (whether these two differ).
     """
     labels = {photo: ", ".join(names).lower() for photo, names in read_labels(data).items()}
     split = table.image.str.split("/").str[0]
@@ -195,10 +179,7 @@ def _name_side(one: str, other: str) -> str:
 def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArray[np.uint8], pd.DataFrame]]:
     """Read the photos of pairs that `describe_pairs` gives, the two of a pair one after the other.
 
-    Returns
-    -------
-    list of (title, photo, boxes)
-        Photo: uint8 (480, 640, RGB). Boxes: as `boxes.white_cells` gives them.
+    Each is (title, photo, boxes as `boxes.white_cells` gives them).
     """
     boxes = white_cells(data)
     ends = [
@@ -213,14 +194,9 @@ def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArra
 
 
 def count_descents(pairs: pd.DataFrame, near: int = 5) -> tuple[int, int]:
-    """Count steps along the photos in which the number of the photo of the same field goes down.
+    """Count steps along the photos in which the number of the photo of the same field goes down, and steps in all.
 
     Two pairs make a step if their first photos are at most `near` apart in number; pairs of neighbours are left out.
-
-    Returns
-    -------
-    tuple of int
-        Steps in which the second number goes down, and steps in all.
     """
     far = pairs[pairs.other - pairs.photo > 1].sort_values(["photo", "other"])
     along, across = np.diff(far.photo), np.diff(far.other)

@@ -49,17 +49,9 @@ def find_pairs(data: DataSet) -> pd.DataFrame:
     Any two photos on disk may pair, whatever their labels and split. A pair may be nearly the same picture, or share a
     corner; whether it shares a white cell is for the boxes to say.
 
-    Returns
-    -------
-    DataFrame
-        A row per pair, by photo: ``photo`` < ``other``, the map ``a11`` to ``a23`` from the one reduced to 320x240 to
-        the other, its ``inliers`` and ``matches``, the ``overlap`` (share of the other that the photo covers), and the
-        ``residual`` (mean absolute difference there, in grey levels).
-
-    Raises
-    ------
-    BadDataError
-        If a photo cannot be read.
+    A row per pair, by photo: ``photo`` < ``other``, the map ``a11`` to ``a23`` from the one reduced to 320x240 to the
+    other, its ``inliers`` and ``matches``, the ``overlap`` (share of the other that the photo covers), and the
+    ``residual`` (mean absolute difference there, in grey levels). Raises `BadDataError` if a photo cannot be read.
     """
     numbers = list_photos(data)
     with one_thread(), ThreadPoolExecutor(2) as pool:
@@ -100,13 +92,7 @@ def recorded_path() -> Path:
 
 
 def read_recorded() -> pd.DataFrame:
-    """Read the recorded table, as `find_pairs` gives it.
-
-    Raises
-    ------
-    BadDataError
-        If it is missing or damaged.
-    """
+    """Read the recorded table, as `find_pairs` gives it; raises `BadDataError` if it is missing or damaged."""
     return _parse(recorded_path())
 
 
@@ -119,17 +105,8 @@ def write_recorded(table: pd.DataFrame) -> Path:
 def group(photos: list[int], pairs: pd.DataFrame) -> pd.Series:
     """Tell which photos belong together: those linked by pairs, over any number of steps.
 
-    Parameters
-    ----------
-    photos : list of int
-        All photos in question.
-    pairs : DataFrame
-        With ``photo`` and ``other``; pairs with a photo that is not in question link nothing.
-
-    Returns
-    -------
-    Series of int
-        By photo, its field: the lowest number among the photos of its group.
+    By photo, its field: the lowest number among the photos of its group. Pairs with a photo that is not in question
+    link nothing.
     """
     field = pd.Series(photos, index=pd.Index(photos, name="photo"), name="field")
     for photo, other in zip(pairs.photo, pairs.other, strict=True):
@@ -142,18 +119,7 @@ def group(photos: list[int], pairs: pd.DataFrame) -> pd.Series:
 def find_shared_cells(pairs: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     """Those pairs of photos of one field in which the same white cell is boxed.
 
-    Parameters
-    ----------
-    pairs : DataFrame
-        As `read_pairs` gives it.
-    boxes : DataFrame
-        As `boxes.white_cells` gives it.
-
-    Returns
-    -------
-    DataFrame
-        The rows of `pairs` in which a box, carried to the other photo, covers one there, with ``overlap_of_boxes``
-        (intersection over union, 0 to 1).
+    A box of one, carried to the other photo, covers one there: ``overlap_of_boxes`` is their intersection over union.
     """
     shrunk = IMAGE_SIZE[0] / PHOTO_SIZE[0]
     corners = {p: of_photo[["xmin", "ymin", "xmax", "ymax"]].to_numpy(float) for p, of_photo in boxes.groupby("photo")}

@@ -21,15 +21,8 @@ _NAME = r"^(?P<split>[^/]+)/(?P<cell>[^/]+)/_(?P<place>\d+)_(?P<mark>\d+)\.jpe?g
 def read_names(images: pd.Series) -> pd.DataFrame:
     """Read what the names of augmented images, ``SPLIT/CLASS/_PLACE_MARK.jpeg``, say.
 
-    Returns
-    -------
-    DataFrame
-        With the index of `images`: ``split``, ``cell``, ``place`` (in its epoch, from 0) and ``mark`` (random).
-
-    Raises
-    ------
-    BadDataError
-        If a name is of another form.
+    ``split``, ``cell``, ``place`` (in its epoch, from 0) and ``mark`` (random). Raises `BadDataError` if a name is of
+    another form.
     """
     parts = images.str.extract(_NAME)
     other = images[parts.mark.isna()]
@@ -39,14 +32,10 @@ def read_names(images: pd.Series) -> pd.DataFrame:
 
 
 def read_moves(table: pd.DataFrame) -> pd.DataFrame:
-    """Read each image's map in the recipe's terms.
+    """Read each image's map, where it has one, in the recipe's terms (see `registration.Transform`).
 
-    Returns
-    -------
-    DataFrame
-        With the index of `table`, without the images that have no map: ``rotation`` and ``shear`` in degrees,
-        ``shift_x``, ``shift_y`` as shares of width and height, ``scale_x``, ``scale_y`` (1: not scaled), and
-        ``flip_x``, ``flip_y`` (whether left and right, top and bottom changed places). See `registration.Transform`.
+    ``rotation`` and ``shear`` in degrees, ``shift_x``, ``shift_y`` as shares of width and height, ``scale_x``,
+    ``scale_y`` (1: not scaled), and ``flip_x``, ``flip_y`` (whether left and right, top and bottom changed places).
     """
     mapped = table[table[AFFINE].notna().all(axis=1)]
     transforms = [decompose(affine) for affine in affine_maps(mapped)]
@@ -69,13 +58,9 @@ def fewest_draws(places: ArrayLike, n_photos: int) -> int:
 def count_copies(table: pd.DataFrame) -> pd.DataFrame:
     """Count the copies of each photo of TRAIN and TEST, class by class, and what the recipe says of them.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``split`` and ``cell``: ``photos``, ``images``, ``copies`` (array of int, one per photo),
-        ``at_least`` (see `fewest_draws`), ``draws`` (the largest ``at_least`` of the split: the recipe draws as many
-        of each class), ``lost`` (draws of which there is no image) and ``ceiling`` (the most copies that a photo can
-        have).
+    Indexed by ``split`` and ``cell``: ``photos``, ``images``, ``copies`` (array of int, one per photo), ``at_least``
+    (see `fewest_draws`), ``draws`` (the largest ``at_least`` of the split: the recipe draws as many of each class),
+    ``lost`` (draws of which there is no image) and ``ceiling`` (the most copies that a photo can have).
     """
     named = table[["photo"]].join(read_names(table.image))
     rows = {}
@@ -135,11 +120,8 @@ def assess_evenness(copies: NDArray[np.integer], simulated: NDArray[np.integer])
 def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """Hold the copies of each class and split against both accounts of how they were drawn.
 
-    Returns
-    -------
-    tuple of DataFrame and ndarray of int, shape (resamples,)
-        ``p_independent`` and ``p_recipe`` (see `assess_evenness`), with the index of `counted` (NaN where there is one
-        photo); and how many images were lost to names given twice each time the recipe was followed.
+    Gives ``p_independent`` and ``p_recipe`` (see `assess_evenness`; NaN where there is one photo), and how many images
+    were lost to names given twice each time the recipe was followed.
     """
     rng = np.random.default_rng(seed)
     rows, lost = [], np.zeros(resamples, int)
@@ -153,11 +135,8 @@ def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[
 def judge_moves(moves: pd.DataFrame) -> pd.DataFrame:
     """Hold the maps against an even draw between the recipe's limits (Kolmogorov-Smirnov).
 
-    Returns
-    -------
-    DataFrame
-        A row per quantity, of which the shear has two, its limit being read in radians or in degrees: ``column`` (of
-        `moves`), ``limit``, ``lowest``, ``highest``, ``distance`` (largest, of the distribution functions) and ``p``.
+    A row per quantity, of which the shear has two, its limit being read in radians or in degrees: ``column`` (of
+    `moves`), ``limit``, ``lowest``, ``highest``, ``distance`` (largest, of the distribution functions) and ``p``.
     """
     quantities = {
         "rotation (degrees)": ("rotation", MAX_ROTATION),
@@ -210,12 +189,9 @@ def chance_unnoticed(counted: pd.DataFrame, n_wrong: int, resamples: int, seed: 
 def name_groups(table: pd.DataFrame) -> pd.DataFrame:
     """What grouping the images of TRAIN by the place in their name would do, class by class.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``cell``: ``images`` and ``photos`` behind one place (medians), ``expected`` photos if the order of
-        each epoch is drawn anew, and ``leaked``: if each fifth place is held back, the share of the images held back
-        of whose photo other copies are not (0: a clean split; 1: no image is new).
+    ``images`` and ``photos`` behind one place (medians), ``expected`` photos if the order of each epoch is drawn anew,
+    and ``leaked``: if each fifth place is held back, the share of the images held back of whose photo other copies are
+    not (0: a clean split; 1: no image is new).
     """
     named = table[["photo"]].join(read_names(table.image))
     rows = {}

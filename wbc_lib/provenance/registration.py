@@ -70,27 +70,13 @@ class Fit:
 
 @dataclass(frozen=True)
 class Transform:
-    """An affine map in the terms of the image generator's recipe: turned, shifted, slanted, scaled, then flipped.
+    """An affine map in the terms of the image generator's recipe: turned, shifted, slanted, scaled, then flipped."""
 
-    Attributes
-    ----------
-    rotation : float
-        Degrees, -90 to 90; positive if the picture was turned counter-clockwise.
-    shift : tuple of float
-        Share of the width and of the height.
-    shear : float
-        Degrees by which rows lean, relative to columns.
-    scale : tuple of float
-        Magnification along x and along y; 1 in the recipe.
-    flips : tuple of bool
-        Whether left and right, and whether top and bottom, changed places.
-    """
-
-    rotation: float
-    shift: tuple[float, float]
-    shear: float
-    scale: tuple[float, float]
-    flips: tuple[bool, bool]
+    rotation: float  # degrees, -90 to 90; positive if the picture was turned counter-clockwise
+    shift: tuple[float, float]  # share of the width and of the height
+    shear: float  # degrees by which rows lean, relative to columns
+    scale: tuple[float, float]  # magnification along x and along y; 1 in the recipe
+    flips: tuple[bool, bool]  # whether left and right, and whether top and bottom, changed places
 
 
 @dataclass(frozen=True)
@@ -109,21 +95,11 @@ RECIPE_LIMITS = Limits(rotation=21, shift=0.11, shear=13, scale=0.03)
 
 @dataclass(frozen=True)
 class Source:
-    """A photo that images may have been made from.
+    """A photo that images may have been made from."""
 
-    Attributes
-    ----------
-    photo : int
-        Its number.
-    grey : ndarray of uint8, shape (240, 320)
-        The photo, reduced and without colour.
-    features : tuple of Features
-        Of the photo as it is, and as a mirror shows it.
-    """
-
-    photo: int
-    grey: NDArray[np.uint8]
-    features: tuple[Features, Features]
+    photo: int  # its number
+    grey: NDArray[np.uint8]  # reduced and without colour, (240, 320)
+    features: tuple[Features, Features]  # of the photo as it is, and as a mirror shows it
 
 
 @dataclass(frozen=True)
@@ -173,14 +149,7 @@ class _Attempt:
 
 
 def detect(grey: NDArray[np.uint8], *, mirrored: bool = False) -> Features:
-    """Find the features of a picture.
-
-    Parameters
-    ----------
-    grey : ndarray of uint8, shape (height, width)
-    mirrored : bool
-        Describe each feature as a mirror shows it (SIFT tells left from right); the points stay where they are.
-    """
+    """Find the features of a grey picture; if `mirrored`, each is described as a mirror shows it, where it is."""
     picture = np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey
     # OpenCV takes these by position only: all features, 3 layers an octave, contrast, edge, sigma, bytes, unbiased.
     sift = cv2.SIFT.create(0, 3, _CONTRAST, 10, 1.6, cv2.CV_8U, True)
@@ -250,13 +219,8 @@ def footprint(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
 def compare(source: NDArray[np.uint8], target: NDArray[np.uint8], affine: NDArray[np.float64]) -> tuple[float, float]:
     """Compare a moved source with the target, pixel by pixel, inside the source's footprint.
 
-    Returns
-    -------
-    gain : float
-        Factor that makes the source as bright as the target (least squares).
-    residual : float
-        Mean absolute difference of the two in grey levels, the source brightened by the gain. Both are NaN if the
-        footprint is empty.
+    Gives the gain that makes the source as bright as the target (least squares), and the mean absolute difference of
+    the two in grey levels, the source brightened by it. Both are NaN if the footprint is empty.
     """
     inside = footprint(affine)
     moved = warp(source, affine)[inside].astype(np.float32)
@@ -269,15 +233,10 @@ def compare(source: NDArray[np.uint8], target: NDArray[np.uint8], affine: NDArra
 
 
 def decompose(affine: NDArray[np.float64]) -> Transform:
-    """Read an affine map in the terms of the recipe.
+    """Read an affine map in the terms of the recipe; raises `ValueError` if it has no inverse.
 
     The recipe says where each pixel of the image is taken from, about the middle and before the flips: a rotation of a
     shift of a shear. Turning by 180° is read as both flips, so the rotation is never more than 90°.
-
-    Raises
-    ------
-    ValueError
-        If the map has no inverse.
     """
     affine = np.asarray(affine, float)
     linear, size = affine[:, :2], np.array(IMAGE_SIZE)

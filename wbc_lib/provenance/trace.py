@@ -132,12 +132,7 @@ def write_recorded(table: pd.DataFrame) -> Path:
 def read_recorded() -> pd.DataFrame:
     """Read the recorded table, as `trace` gives it.
 
-    Raises
-    ------
-    DataNotFoundError
-        If none is recorded.
-    BadDataError
-        If the file is damaged.
+    Raises `DataNotFoundError` if none is recorded, and `BadDataError` if the file is damaged.
     """
     path = recorded_path()
     try:

@@ -28,15 +28,9 @@ _BASE_BATCH = 64
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs with their labels.
+    """Inputs, uint8 (examples, height, width, RGB) or float32 features (examples, features), labels 1 to 4, and names.
 
-    Attributes
-    ----------
-    inputs : ndarray, shape (examples, height, width, RGB) of uint8, or (examples, features) of float32
-    labels : ndarray of int32, shape (examples,)
-        1 to 4.
-    names : ndarray of str, shape (examples,)
-        Image or photo that each came from.
+    A name is that of the image or photo that an example came from.
     """
 
     inputs: NDArray
@@ -63,23 +57,10 @@ class Material:
 def gather(
     data: DataSet, experiment: Experiment, seed: int, on_progress: Callable[[int, int], None] | None = None
 ) -> Material:
-    """Put together the material of one experiment.
+    """Put together the material of one experiment; the seed decides what is held back for validation.
 
-    Parameters
-    ----------
-    data : DataSet
-    experiment : Experiment
-    seed : int
-        Decides what is held back for validation.
-    on_progress : callable, optional
-        Called with (images done, images in all) while images or features are prepared.
-
-    Raises
-    ------
-    BadDataError
-        If an image cannot be read.
-    WeightsError
-        If a frozen base's weights cannot be had.
+    `on_progress` is called with (images done, images in all) while images or features are prepared. Raises
+    `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
     """
     if experiment.material in ("raw", "raw-undersampled", "raw-cropped"):
         known, test = _raw(data, experiment, seed)
@@ -115,25 +96,10 @@ def gather(
 def load_features(
     data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None = None
 ) -> NDArray[np.float32]:
-    """Features of every augmented image on a frozen base, from the cache if they are there.
+    """Features (images, features) of every augmented image on an experiment's frozen base, from the cache or computed.
 
-    Parameters
-    ----------
-    data : DataSet
-    experiment : Experiment
-        Names the base, its weights and the input size.
-    on_progress : callable, optional
-        Called with (images done, images in all).
-
-    Returns
-    -------
-    ndarray of float32, shape (images, features)
-        In the order of `dataset.list_images`; memory-mapped, read-only.
-
-    Raises
-    ------
-    WeightsError
-        If the base's weights cannot be had.
+    In the order of `dataset.list_images`; memory-mapped, read-only. Raises `WeightsError` if the base's weights cannot
+    be had.
     """
     network, shape = experiment.network, experiment.input_shape
     sha256 = read_checksums(data).sha256[:16]

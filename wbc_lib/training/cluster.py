@@ -53,48 +53,24 @@ _THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where trainings are sent.
+    """Where trainings are sent: to processes of this machine, or to the workers of a dask scheduler."""
 
-    Attributes
-    ----------
-    workers : int
-        Processes of this machine, if there is no `scheduler`.
-    scheduler : str
-        Address of a running dask scheduler, such as ``tcp://host:8786``.
-    threads : int
-        That TensorFlow uses in each training; another number gives other bits. 0: this machine's cores divided among
-        the workers, or one with a scheduler.
-    """
-
-    workers: int = 1
-    scheduler: str = ""
+    workers: int = 1  # processes of this machine, if there is no scheduler
+    scheduler: str = ""  # address, such as tcp://host:8786
+    # TensorFlow's, in each training; another number gives other bits; 0: the cores divided among the workers, or one
     threads: int = 0
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training, as it is sent to a worker.
-
-    Attributes
-    ----------
-    plan : Plan
-    key : str
-        Of the plan: a worker whose code gives it another key refuses it.
-    data : Path
-        Folder of the photos.
-    roots : tuple of Path
-        Folders of the store; a worker that does not see the first trains in its own user cache.
-    threads : int
-    cores : tuple of int
-        That the workers share out among themselves; empty if they are not pinned.
-    """
+    """A training, as it is sent to a worker."""
 
     plan: Plan
-    key: str
-    data: Path
-    roots: tuple[Path, ...]
+    key: str  # of the plan: a worker whose code gives it another key refuses it
+    data: Path  # folder of the photos
+    roots: tuple[Path, ...]  # folders of the store; a worker that does not see the first trains in its own user cache
     threads: int = 1
-    cores: tuple[int, ...] = ()
+    cores: tuple[int, ...] = ()  # that the workers share out among themselves; empty if they are not pinned
 
     @property
     def title(self) -> str:
@@ -116,24 +92,9 @@ def limit_threads(threads: int) -> dict[str, str]:
 
 
 def train_on(cluster: Cluster, study: Study, wanted: Sequence[tuple[str, int]]) -> list[str]:
-    """Train experiments on many workers; one that fails is tried twice more.
+    """Train experiments and seeds that are not recorded yet on many workers; one that fails is tried twice more.
 
-    Parameters
-    ----------
-    cluster : Cluster
-    study : Study
-    wanted : sequence of (str, int)
-        Experiments and seeds; those that are recorded are not trained.
-
-    Returns
-    -------
-    list of str
-        A sentence for each training that failed.
-
-    Raises
-    ------
-    RunError
-        If the scheduler does not answer, or is lost.
+    Returns a sentence for each training that failed. Raises `RunError` if the scheduler does not answer, or is lost.
     """
     plans = {plan.key: plan for plan in (study.plan(name, seed) for name, seed in wanted)}
     # One look at each folder first: asked plan by plan, the store would look through all its runs for every one.
@@ -158,10 +119,7 @@ def train_on(cluster: Cluster, study: Study, wanted: Sequence[tuple[str, int]]) 
 def connect(cluster: Cluster) -> Iterator["Client"]:
     """Yield a client of a cluster's scheduler, or of workers of this machine that live as long as the body.
 
-    Raises
-    ------
-    RunError
-        If the scheduler does not answer.
+    Raises `RunError` if the scheduler does not answer.
     """
     from distributed import Client, LocalCluster
 
@@ -220,21 +178,8 @@ def train(job: Job) -> Trained | WeightsError:
 def train_in_process(job: Job, on_epoch: Callable[[dict[str, Any]], None]) -> Trained | WeightsError:
     """Train in a process of its own: what Keras draws at random depends on the threads beside it.
 
-    Parameters
-    ----------
-    job : Job
-    on_epoch : callable
-        Told ``epoch`` and ``validation`` (accuracy) after each epoch.
-
-    Returns
-    -------
-    Trained or WeightsError
-        The latter if a frozen base's weights cannot be had.
-
-    Raises
-    ------
-    RunError
-        If it fails.
+    `on_epoch` is told ``epoch`` and ``validation`` (accuracy) after each epoch. Returns a `WeightsError` if a frozen
+    base's weights cannot be had; raises `RunError` if anything else fails.
     """
     experiment = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key}
     message = experiment | {"data": str(job.data), "roots": list(map(str, job.roots)), "cores": job.cores}

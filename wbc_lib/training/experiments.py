@@ -109,22 +109,13 @@ VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of each experiment is run.
-
-    Attributes
-    ----------
-    name, title : str
-    share : float
-        Of the paper's epochs, 0 to 1; at least two epochs are run. On the raw photos an epoch is a few steps, so
-        there none is cut unless the share is 0.
-    seeds : tuple of int
-        Each experiment is run once per seed.
-    """
+    """How much of each experiment is run."""
 
     name: str
     title: str
+    # share of the paper's epochs, at least two; on the raw photos, a few steps each, none is cut unless it is 0
     share: float
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # each experiment is run once per seed
 
     @property
     def is_cut(self) -> bool:
@@ -149,25 +140,13 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Suite:
-    """Runs of several experiments that together answer one question.
-
-    Attributes
-    ----------
-    name, title : str
-        For the command line and for readers.
-    seeds : dict
-        By the name of an experiment, the seeds it is run with.
-    profile : str
-        How much of each experiment is run: "quick" or "paper".
-    in_smoke : tuple of str
-        Experiments that a check that everything runs trains as well, once.
-    """
+    """Runs of several experiments that together answer one question."""
 
     name: str
     title: str
-    seeds: dict[str, tuple[int, ...]]
-    profile: str
-    in_smoke: tuple[str, ...] = ()
+    seeds: dict[str, tuple[int, ...]]  # by the name of an experiment
+    profile: str  # how much of each is run: "quick" or "paper"
+    in_smoke: tuple[str, ...] = ()  # trained as well by a check that everything runs, once
 
 
 _SEEDS = (0, 1, 2)
@@ -226,10 +205,7 @@ SUITES = {
 def find_experiment(name: str) -> Experiment:
     """Look an experiment up by name; ``final+by-photo+painted`` is the experiment ``final`` with these `VARIATIONS`.
 
-    Raises
-    ------
-    UnknownNameError
-        If nobody has that name, or there is no such variation.
+    Raises `UnknownNameError` if nobody has that name, or there is no such variation.
     """
     base, *variations = name.split("+")
     experiment = _find(EXPERIMENTS, base, "experiment")
@@ -242,24 +218,12 @@ def find_experiment(name: str) -> Experiment:
 
 
 def find_profile(name: str) -> Profile:
-    """Look a profile up by name.
-
-    Raises
-    ------
-    UnknownNameError
-        If nobody has that name.
-    """
+    """Look a profile up by name; raises `UnknownNameError` if nobody has it."""
     return _find(PROFILES, name, "profile")
 
 
 def find_suite(name: str) -> Suite:
-    """Look a suite up by name.
-
-    Raises
-    ------
-    UnknownNameError
-        If nobody has that name.
-    """
+    """Look a suite up by name; raises `UnknownNameError` if nobody has it."""
     return _find(SUITES, name, "suite")
 
 

@@ -35,23 +35,14 @@ tf.config.experimental.enable_op_determinism()
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves.
+    """What a training leaves; logits (examples, 5) are those of the network after the last epoch.
 
-    Attributes
-    ----------
-    history : DataFrame
-        A row per epoch: ``epoch`` (from 1), ``loss``, ``accuracy`` (both averaged over the epoch while learning,
-        dropout on), ``val_loss``, ``val_accuracy`` (after it), ``seconds``. Losses include the penalties.
-    weights : list of ndarray
-        The network's trained weights, in Keras' order.
-    scale : Scale or None
-        The normalisation that was used.
-    validation_logits, test_logits : ndarray of float32, shape (examples, 5)
-        Of the network after the last epoch.
+    `history` has a row per epoch: ``epoch`` (from 1), ``loss``, ``accuracy`` (both averaged over the epoch while
+    learning, dropout on), ``val_loss``, ``val_accuracy`` (after it), ``seconds``. Losses include the penalties.
     """
 
     history: pd.DataFrame
-    weights: list[NDArray[np.float32]]
+    weights: list[NDArray[np.float32]]  # in Keras' order
     scale: Scale | None
     validation_logits: NDArray[np.float32]
     test_logits: NDArray[np.float32]
@@ -66,24 +57,10 @@ def fit(
     checkpoint: Path | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Fitted:
-    """Train one network.
+    """Train one network; the seed decides the first weights, the order of the images and what dropout drops.
 
-    Parameters
-    ----------
-    experiment : Experiment
-    material : Material
-    epochs : int
-    seed : int
-        Decides the first weights, the order of the images and what dropout drops.
-    checkpoint : Path, optional
-        File that holds the state after the last finished epoch. If it is there, the training goes on from it.
-        The caller removes it once the result is safe.
-    on_step : callable, optional
-        Told about progress.
-
-    Returns
-    -------
-    Fitted
+    The file `checkpoint` holds the state after the last finished epoch; if it is there, the training goes on from it.
+    The caller removes it once the result is safe.
     """
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)

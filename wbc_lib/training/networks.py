@@ -48,21 +48,10 @@ _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -> keras.Model:
-    """Build a network; it takes pixels (or a frozen base's features) and gives logits.
+    """Build a network, on a frozen base only its dense head; from float32 (images, *input_shape) to logits (images, 5).
 
-    Parameters
-    ----------
-    network : Network
-        On a frozen base only its dense head is built.
-    input_shape : tuple of int
-        (height, width, RGB) of the pixels, or (features,).
-    scale : Scale or None
-        The normalisation, as the first layer; ``None`` for features.
-
-    Returns
-    -------
-    keras.Model
-        From float32 (images, *input_shape) to logits (images, 5); output 0 belongs to no class.
+    `input_shape` is (height, width, RGB) of pixels, or (features,). The `scale` becomes the first layer; ``None`` for
+    features. Output 0 belongs to no class.
     """
     inputs = keras.Input(input_shape)
     x = inputs
@@ -92,13 +81,9 @@ def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -
 
 
 def describe_layers(model: keras.Model) -> pd.DataFrame:
-    """Tabulate a network's layers as the paper's Figure 1 does.
+    """Tabulate a network's layers as the paper's Figure 1 does: ``layer``, ``output_shape`` and ``parameters``.
 
-    Returns
-    -------
-    DataFrame
-        ``layer`` (its type), ``output_shape`` (without the batch) and ``parameters``; input and normalisation,
-        which have no parameters and which the paper does not list, are left out.
+    Input and normalisation, which have no parameters, are left out, as there.
     """
     rows = [
         (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params())
@@ -125,9 +110,7 @@ def build_base(base: str, weights: str, input_shape: tuple[int, int], pooling: s
     Raises
     ------
     WeightsError
-        If the weights are not here and cannot be fetched.
-    BadDataError
-        If they are not the published ones.
+        If the weights are not here and cannot be fetched; `BadDataError` if they are not the published ones.
     """
     makers = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}
     if base not in (*makers, "efficientnet-lite0"):

@@ -10,25 +10,13 @@ from wbc_lib.data.dataset import CLASSES
 
 @dataclass(frozen=True)
 class Reported:
-    """What the paper reports of one experiment; ``None`` where it says nothing.
+    """What the paper reports of one experiment, shares from 0 to 1; ``None`` where it says nothing."""
 
-    Attributes
-    ----------
-    training, validation : float, optional
-        Peak accuracies over the epochs, 0 to 1.
-    test : float, optional
-        Accuracy on the hold-out set, 0 to 1.
-    parameters : int, optional
-        Trainable parameters.
-    reading : str
-        What the paper concludes from it, in our words.
-    """
-
-    training: float | None = None
+    training: float | None = None  # peaks over the epochs
     validation: float | None = None
-    test: float | None = None
-    parameters: int | None = None
-    reading: str = ""
+    test: float | None = None  # on the hold-out set
+    parameters: int | None = None  # trainable
+    reading: str = ""  # what the paper concludes from it, in our words
 
 
 #: By the name of the experiment in `wbc_lib.training.experiments`.

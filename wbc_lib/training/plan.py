@@ -30,44 +30,20 @@ def _plain(part: Any) -> None:
 
 @dataclass(frozen=True)
 class Network:
-    """A network as the paper describes it.
+    """A network as the paper describes it."""
 
-    Attributes
-    ----------
-    convolutions : tuple of int
-        Filters of each 3x3 convolution; a 2x2 max-pooling follows each. Unused on a pretrained base.
-    dense : tuple of int
-        Units of the hidden dense layers; the output layer of five comes on top.
-    dropout : float
-        Share of units dropped after each hidden dense layer.
-    kernel_l1, kernel_l2 : float
-        Penalty on the weights of every dense layer.
-    activity_l2 : float
-        Penalty on the outputs of every hidden dense layer, averaged over the batch.
-    base : str
-        "" for the convolutions above, or "vgg16" or "resnet50", frozen.
-    base_weights : str
-        Where the frozen base's weights come from: "imagenet", "hed" (VGG16 trained on from ImageNet for edge
-        detection) or "random".
-    base_pooling : str
-        What becomes of a frozen base's last maps: "flatten" or "average" (over each map).
-    pool_after : str
-        Which convolutions a 2x2 max-pooling follows: "each" or "last".
-    pool_dropout : float
-        Share of values dropped after the last max-pooling.
-    """
-
-    convolutions: tuple[int, ...] = (32, 64, 128)
+    convolutions: tuple[int, ...] = (32, 64, 128)  # filters of each, 3x3; unused on a pretrained base
+    # units of the hidden layers; the output layer of five comes on top
     dense: tuple[int, ...] = (512, 256, 128, 64, 32)
-    dropout: float = 0.0
-    kernel_l1: float = 0.0
+    dropout: float = 0.0  # share of units dropped after each hidden dense layer
+    kernel_l1: float = 0.0  # penalties on the weights of every dense layer
     kernel_l2: float = 0.0
-    activity_l2: float = 0.0
-    base: str = ""
-    base_weights: str = ""
-    base_pooling: str = _added("flatten")
-    pool_after: str = _added("each")
-    pool_dropout: float = _added(0.0)
+    activity_l2: float = 0.0  # penalty on the outputs of every hidden dense layer, averaged over the batch
+    base: str = ""  # "" for the convolutions above, or a frozen base
+    base_weights: str = ""  # "imagenet", "hed" (VGG16 trained on from ImageNet for edge detection) or "random"
+    base_pooling: str = _added("flatten")  # what becomes of its last maps: "flatten" or "average"
+    pool_after: str = _added("each")  # which convolutions a 2x2 max-pooling follows: "each" or "last"
+    pool_dropout: float = _added(0.0)  # share of values dropped after the last max-pooling
 
     def __post_init__(self) -> None:
         _plain(self)
@@ -75,33 +51,18 @@ class Network:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the paper does not state, and every experiment needs.
+    """What the paper does not state, and every experiment needs."""
 
-    Attributes
-    ----------
-    optimizer : str
-        "adam", "rmsprop", "sgd" or "adadelta".
-    learning_rate : float
-    batch_size : int
-    normalisation : str
-        "[-1, 1]", "[0, 1]" or "standardised".
-    validation_share : float
-    class_weights : bool
-        Whether a class counts in the loss in inverse proportion to its number of training examples.
-    photo_share : float
-        Share of the source photos of each class that is trained on (with all their copies), in folds.
-    passes : int
-        Times that the training examples are gone through in what is counted as one epoch.
-    """
-
-    optimizer: str = "adam"
+    optimizer: str = "adam"  # "adam", "rmsprop", "sgd" or "adadelta"
     learning_rate: float = 1e-3
     batch_size: int = 32
-    normalisation: str = "[-1, 1]"
+    normalisation: str = "[-1, 1]"  # "[-1, 1]", "[0, 1]" or "standardised"
     validation_share: float = 0.2
+    # whether a class counts in the loss in inverse proportion to its number of examples
     class_weights: bool = _added(False)
+    # share of the source photos of each class that is trained on (with all their copies), in folds
     photo_share: float = _added(1.0)
-    passes: int = _added(1)
+    passes: int = _added(1)  # times that the training examples are gone through in what is counted as one epoch
 
     def __post_init__(self) -> None:
         _plain(self)
@@ -111,41 +72,26 @@ class Settings:
 class Experiment:
     """One experiment.
 
-    Attributes
-    ----------
-    name, title : str
-        For the command line and for readers.
-    network : Network
-    epochs : int
-        As in the paper.
-    material : str
-        What it is trained on: "augmented" (the 12,444 images), "painted" (the same with the white cell painted over),
-        "raw" (the source photos), "raw-undersampled" (the rarest class's number of each) or "raw-cropped" (the photos
-        cut to the white cell's box).
-    augment : bool
-        Whether every epoch sees freshly turned and shifted copies (raw photos only).
-    settings : Settings
-    input_shape : tuple of int
-        Height and width of the input.
-    protocol : str
-        How images are held back for validation: "random" (a random share, as in the paper), "by-photo" (no photo, nor
-        another photo of its field, is on both sides), "fold-1" to "fold-5" (the same over TRAIN and TEST together;
-        the fold's photos themselves take the place of TEST) or "test" (TEST itself is the validation part, and all of
-        TRAIN is learned from: what the kernel did that the paper built on).
-    in_paper : bool
-        False for the controls that we add.
+    What it is trained on, its `material`, is "augmented" (the 12,444 images), "painted" (the same with the white cell
+    painted over), "raw" (the source photos), "raw-undersampled" (the rarest class's number of each) or "raw-cropped"
+    (the photos cut to the white cell's box).
+
+    How images are held back for validation, its `protocol`, is "random" (a random share, as in the paper), "by-photo"
+    (no photo, nor another photo of its field, is on both sides), "fold-1" to "fold-5" (the same over TRAIN and TEST
+    together; the fold's photos themselves take the place of TEST) or "test" (TEST itself is the validation part, and
+    all of TRAIN is learned from: what the kernel did that the paper built on).
     """
 
     name: str
-    title: str
+    title: str  # for readers
     network: Network
-    epochs: int = 30
+    epochs: int = 30  # as in the paper
     material: str = "augmented"
-    augment: bool = False
+    augment: bool = False  # whether every epoch sees freshly turned and shifted copies (raw photos only)
     settings: Settings = field(default_factory=Settings)
-    input_shape: tuple[int, int] = INPUT_SHAPE
+    input_shape: tuple[int, int] = INPUT_SHAPE  # height and width
     protocol: str = "random"
-    in_paper: bool = True
+    in_paper: bool = True  # False for the controls that we add
 
     @property
     def reported(self) -> paper.Reported:
@@ -157,14 +103,7 @@ class Experiment:
 class Plan:
     """All that decides a run's outcome: equal plans give equal runs.
 
-    Attributes
-    ----------
-    experiment : Experiment
-    epochs : int
-    seed : int
-        Decides the split, the first weights, the order of the images and what dropout drops.
-    data_sha256 : str
-        Of the data set's files.
+    The seed decides the split, the first weights, the order of the images and what dropout drops.
     """
 
     experiment: Experiment
@@ -204,18 +143,10 @@ class Plan:
 
 
 def vary(experiment: Experiment, **changes: Any) -> Experiment:
-    """Copy an experiment with other values, each given by its name wherever it lives.
+    """Copy an experiment with other values, such as ``vary(final, dropout=0.2, optimizer="rmsprop")``.
 
-    Parameters
-    ----------
-    experiment : Experiment
-    **changes
-        Fields of `Network`, `Settings` or `Experiment`: ``vary(final, dropout=0.2, optimizer="rmsprop")``.
-
-    Raises
-    ------
-    UnknownNameError
-        If no part of an experiment has a field of that name.
+    Each is given by the name of a field of `Network`, `Settings` or `Experiment`; raises `UnknownNameError` if none has
+    it.
     """
     for name, value in changes.items():
         change: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value}

@@ -41,14 +41,7 @@ _LIBRARIES = ("keras", "numpy", "opencv-python-headless")
 
 @dataclass(frozen=True)
 class Run:
-    """One recorded run.
-
-    Attributes
-    ----------
-    folder : Path
-    record : dict
-        The content of ``run.json``.
-    """
+    """One recorded run: its folder, and the content of its ``run.json``."""
 
     folder: Path
     record: dict[str, Any]
@@ -123,13 +116,7 @@ class Run:
         return {name: (self.folder / name).read_bytes() for name in (*self.record["files"], "run.json")}
 
     def weights(self) -> list[NDArray[np.float32]]:
-        """The trained weights, in Keras' order.
-
-        Raises
-        ------
-        RunError
-            If this run was recorded without them.
-        """
+        """The trained weights, in Keras' order; raises `RunError` if this run was recorded without them."""
         if "weights.npz" not in self.record["files"]:
             raise RunError(
                 f"{self.name} was recorded without weights; only runs of the experiment final keep theirs, and "
@@ -148,12 +135,7 @@ class Store:
     def find(self, plan: Plan) -> Run | None:
         """The run of a plan, if it is here and whole.
 
-        Raises
-        ------
-        RunError
-            If it is here but damaged.
-        PlaceError
-            If it is nowhere, and one of the folders cannot be read.
+        Raises `RunError` if it is damaged, and `PlaceError` if it is nowhere and one of the folders cannot be read.
         """
         unread = None
         for root in self.roots:
@@ -171,13 +153,7 @@ class Store:
         return None
 
     def read_all(self, beginning: str = "") -> list[Run]:
-        """All runs whose names begin so, by name.
-
-        Raises
-        ------
-        RunError
-            If one of them is damaged.
-        """
+        """All runs whose names begin so, by name; raises `RunError` if one of them is damaged."""
         found: dict[str, Path] = {}
         for root in self.roots[::-1]:
             with paths.place(root):
@@ -245,13 +221,7 @@ class Store:
         return read(target)
 
     def write(self, plan: Plan, fitted: "Fitted", material: "Material", *, keep_weights: bool) -> Run:
-        """Record a finished training, whole or not at all.
-
-        Raises
-        ------
-        RunError
-            If the folder cannot be written to.
-        """
+        """Record a finished training, whole or not at all; raises `RunError` if the folder cannot be written to."""
         root = self.roots[0]
         target = root / f"{plan.experiment.name}-e{plan.epochs}-s{plan.seed}-{plan.key[:12]}"
         try:
@@ -272,13 +242,7 @@ class Store:
 
 
 def read(folder: Path) -> Run:
-    """Read a run and check it against its hashes.
-
-    Raises
-    ------
-    RunError
-        If a file is missing or is not what was recorded.
-    """
+    """Read a run; raises `RunError` if a file is missing or is not what its hash says."""
     remedy = f"restore {folder} (`git checkout`) or delete it to train anew"
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -31,24 +31,13 @@ _WITH_WEIGHTS = ("final",)
 
 @dataclass(frozen=True)
 class Study:
-    """The data and the profile that a chapter or a command works with.
-
-    Attributes
-    ----------
-    data : DataSet
-    profile : Profile
-    store : Store
-    may_train : bool
-        Whether a run that is not there may be trained; if not, asking for it raises `RunError`.
-    results_of : str
-        Sha256 of other data whose recorded runs are shown: `data` only lends its pictures. "" if it is the same.
-    """
+    """The data and the profile that a chapter or a command works with."""
 
     data: DataSet
     profile: Profile
     store: Store
-    may_train: bool = True
-    results_of: str = ""
+    may_train: bool = True  # if not, asking for a run that is not there raises `RunError`
+    results_of: str = ""  # sha256 of other data whose recorded runs are shown: `data` only lends its pictures; or ""
 
     @cached_property
     def checksums(self) -> Checksums:
@@ -90,46 +79,19 @@ class Study:
         return Plan(experiment, self.profile.epochs(experiment), seed, self.data_sha256)
 
     def run(self, name: str, seed: int = 0, **changes: Any) -> Run:
-        """Get one run, training it if need be.
+        """Get one run, training it if need be; `changes` are settings that differ from the registry's: ``dropout=0.3``.
 
-        Parameters
-        ----------
-        name : str
-            Of the experiment.
-        seed : int
-        **changes
-            Settings that differ from the registry's, such as ``dropout=0.3``: that makes it another run.
-
-        Raises
-        ------
-        RunError
-            If it is damaged, or is not there and may not be trained.
-        WeightsError
-            If a frozen base's weights cannot be had.
+        Raises `RunError` if it is damaged, or is not there and may not be trained, and `WeightsError` if a frozen
+        base's weights cannot be had.
         """
         plan = self.plan(name, seed, **changes)
         return self.store.find(plan) or self.train(plan)
 
     def runs(self, name: str, *, optional: bool = False) -> list[Run]:
-        """Get the runs of one experiment, one per seed of the profile.
+        """Get the runs of one experiment, by seed, one per seed of the profile.
 
-        Parameters
-        ----------
-        name : str
-            Of the experiment.
-        optional : bool
-            Whether those that are recorded, be it none, rather than an error, are the answer where others cannot be
-            trained here.
-
-        Returns
-        -------
-        list of Run
-            By seed. If training is not allowed: those that are recorded, at least one unless `optional`.
-
-        Raises
-        ------
-        RunError
-            If one is damaged, `optional` or not.
+        Where training is not allowed, or not possible here and the runs are `optional`, those that are recorded: at
+        least one unless `optional`. Raises `RunError` if one is damaged.
         """
         if not self.may_train:
             found = self.recorded(name)
@@ -170,16 +132,8 @@ class Study:
     def train(self, plan: Plan, on_step: Callable[[Step], None] | None = None) -> Run:
         """Train a plan that is not recorded; another process that asks for the same one waits and reads.
 
-        Parameters
-        ----------
-        plan : Plan
-        on_step : callable, optional
-            Told about progress, in place of a bar.
-
-        Raises
-        ------
-        RunError
-            If training is not allowed, or its state or result cannot be written.
+        `on_step` is told about progress, in place of a bar. Raises `RunError` if training is not allowed, or its state
+        or result cannot be written.
         """
         title = f"{plan.experiment.title}, seed {plan.seed}"
         if not self.may_train:
@@ -230,17 +184,13 @@ def open_study(
         "smoke", "quick" or "paper".
     record : bool
         Whether new runs go to the project's ``results/``, to be committed; by default they go to the user cache.
-    may_train : bool
-        Whether missing runs may be trained.
-    download : bool
-        Whether the photos may be downloaded.
+    may_train, download : bool
+        Whether missing runs may be trained, and the photos downloaded.
 
     Raises
     ------
     DataNotFoundError
         If `data` names a folder that holds no data set.
-    UnknownNameError
-        If there is no such profile.
     """
     chosen = find_profile(profile)
     named = str(data or os.environ.get("WBC_DATA") or "")

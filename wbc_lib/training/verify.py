@@ -25,24 +25,12 @@ RETRAIN_TOLERANCE = 0.03
 
 @dataclass(frozen=True)
 class Comparison:
-    """A recorded run beside its repetition.
-
-    Attributes
-    ----------
-    name : str
-        Of the run.
-    largest : float
-        Largest absolute difference between two logits, over validation and TEST.
-    same_class : float
-        Share of images whose likeliest class is the same, 0 to 1.
-    recorded, repeated : float
-        TEST accuracy.
-    """
+    """A recorded run beside its repetition."""
 
     name: str
-    largest: float
-    same_class: float
-    recorded: float
+    largest: float  # absolute difference between two logits, over validation and TEST
+    same_class: float  # share of images whose likeliest class is the same
+    recorded: float  # accuracies on TEST
     repeated: float
 
     def __str__(self) -> str:
@@ -56,10 +44,7 @@ class Comparison:
 def rescore(run: Run, data: DataSet) -> Comparison:
     """Rebuild a run's network from code, load its recorded weights, and predict again.
 
-    Raises
-    ------
-    RunError
-        If the run has no weights or was made of other data.
+    Raises `RunError` if the run has no weights or was made of other data.
     """
     from wbc_lib.training.fit import predict
     from wbc_lib.training.networks import build
@@ -77,17 +62,8 @@ def rescore(run: Run, data: DataSet) -> Comparison:
 def retrain(run: Run, data: DataSet, threads: int = 0) -> Comparison:
     """Train a recorded run's plan again from nothing, aside from the store, and compare.
 
-    Parameters
-    ----------
-    run : Run
-    data : DataSet
-    threads : int
-        That TensorFlow uses, which decides the bits of the result; 0 for as many as are recorded.
-
-    Raises
-    ------
-    RunError
-        If the run was made of other data.
+    TensorFlow's threads decide the bits of the result: 0 for as many as are recorded. Raises `RunError` if the run was
+    made of other data.
     """
     plan = _plan_of(run, data)
     with TemporaryDirectory() as folder:
