@@ -24,8 +24,8 @@ from wbc_lib.evaluation.scores import confidence_threshold
 if TYPE_CHECKING:
     from wbc_lib.training.runs import Run
 
-#: Temperatures among which the best is looked for.
-TEMPERATURES = np.geomspace(0.1, 20, 300)
+#: Lowest and highest temperature that is looked for.
+TEMPERATURES = (0.1, 20.0)
 N_BINS = 10
 
 
@@ -178,22 +178,11 @@ def fit_temperature(predictions: Predictions) -> float:
 
     best = minimize_scalar(
         lambda log: predictions.at(np.exp(log)).losses.mean(),
-        bounds=tuple(np.log(TEMPERATURES[[0, -1]])),
+        bounds=tuple(np.log(TEMPERATURES)),
         method="bounded",
         options={"xatol": 1e-6},
     )
     return float(np.exp(best.x))
-
-
-def losses_by_photo(predictions: Predictions) -> NDArray[np.float64]:
-    """Summed losses of each photo at each of `TEMPERATURES`, shape (photos, temperatures)."""
-    losses = np.column_stack([predictions.at(t).losses for t in TEMPERATURES])
-    return sum_by_group(losses, predictions.photos)
-
-
-def best_temperatures(predictions: Predictions, weights: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The one of `TEMPERATURES` with the least loss in each resample (resamples, photos), shape (resamples,)."""
-    return TEMPERATURES[(weights.astype(float) @ losses_by_photo(predictions)).argmin(axis=1)]
 
 
 # Deciding some, referring the rest ------------------------------------------------------------------------------------

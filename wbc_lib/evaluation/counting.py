@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation.calibration import Predictions, best_temperatures, fit_temperature
-from wbc_lib.evaluation.intervals import sum_by_group
+from wbc_lib.evaluation.calibration import Predictions, fit_temperature
 from wbc_lib.evaluation.scores import mix_distance
 
 #: Shares of white cells in a healthy adult, from and to (Pagana and Pagana 2018); basophils, below 1 %, are left out.
@@ -24,8 +23,9 @@ REFERENCE = {
     "MONOCYTE": (0.02, 0.08),
     "LYMPHOCYTE": (0.20, 0.40),
 }
-COUNTING, ADJUSTED, EM = "counting predictions", "adjusted counting", "expectation-maximisation"
-BY_VALIDATION, BY_PHOTO = "by validation", "by photo"
+#: Ways to estimate a mix, and the blood that is told of at length.
+COUNTING, ADJUSTED, EM = "predictions counted", "adjusted", "EM"
+HEALTHY = "healthy adult"
 
 
 def healthy_mix() -> NDArray[np.float64]:
@@ -43,7 +43,7 @@ def mix_with(cell: str, share: float) -> NDArray[np.float64]:
 
 #: Mixes by name. The shares that make the disease-like ones are ours, each well outside the reference range.
 MIXES = {
-    "healthy adult": healthy_mix(),
+    HEALTHY: healthy_mix(),
     "lymphocytosis": mix_with("LYMPHOCYTE", 0.60),
     "eosinophilia": mix_with("EOSINOPHIL", 0.25),
     "neutropenia": mix_with("NEUTROPHIL", 0.15),
@@ -149,25 +149,24 @@ def count_predictions(cells: NDArray[np.integer], predictions: Predictions) -> N
     return cells @ np.eye(len(CLASSES))[likeliest] / cells.sum(axis=1, keepdims=True)
 
 
-def confusion_rates(predictions: Predictions, known: NDArray) -> NDArray[np.float64]:
-    """How often each class is taken for each, (resamples, 4, 4), by the weights of known photos (resamples, photos).
+def confusion_rates(predictions: Predictions) -> NDArray[np.float64]:
+    """How often each class (rows, summing to one) is taken for each, shape (4, 4).
 
-    Rows, the true classes, sum to one. A class that no known photo has is taken to be recognised without fault.
+    A class that is absent is taken to be recognised without fault.
     """
-    counts = np.zeros((len(predictions), len(CLASSES), len(CLASSES)))
-    counts[np.arange(len(counts)), predictions.labels - 1, predictions.logits[:, 1:].argmax(axis=1)] = 1
-    summed = np.tensordot(np.asarray(known, float), sum_by_group(counts, predictions.photos), axes=1)
-    total = summed.sum(axis=2, keepdims=True)
-    return np.where(total > 0, summed / np.maximum(total, 1e-300), np.eye(len(CLASSES)))
+    counts = np.zeros((len(CLASSES), len(CLASSES)))
+    np.add.at(counts, (predictions.labels - 1, predictions.logits[:, 1:].argmax(axis=1)), 1)
+    total = counts.sum(axis=1, keepdims=True)
+    return np.where(total > 0, counts / np.maximum(total, 1), np.eye(len(CLASSES)))
 
 
 def adjusted_count(counted: NDArray[np.floating], rates: NDArray[np.floating]) -> NDArray[np.float64]:
     """Solve for the mix that, confused at these rates, would be counted so (adjusted counting, Forman 2008).
 
-    Takes what `count_predictions` and `confusion_rates` give, shapes (resamples, 4) and (resamples or 1, 4, 4); returns
-    shares (resamples, 4) that sum to one, those below zero set to zero.
+    Takes what `count_predictions` and `confusion_rates` give, shapes (resamples, 4) and (4, 4); returns shares
+    (resamples, 4) that sum to one, those below zero set to zero.
     """
-    solved = (np.linalg.pinv(np.swapaxes(rates, 1, 2)) @ counted[..., None])[..., 0]
+    solved = counted @ np.linalg.pinv(rates)
     clipped = np.maximum(solved, 0)
     total = clipped.sum(axis=1, keepdims=True)
     return np.where(total > 0, clipped / np.maximum(total, 1e-300), 1 / len(CLASSES))
@@ -182,6 +181,8 @@ def expectation_maximisation(
 ) -> NDArray[np.float64]:
     """The likeliest mix by expectation-maximisation from the probabilities of each cell (Saerens et al. 2002).
 
+    A count ends when none of its shares changes by more than `tolerance`, or after `max_rounds`.
+
     Parameters
     ----------
     cells : ndarray of int, shape (resamples, images)
@@ -195,53 +196,36 @@ def expectation_maximisation(
     share = cells[:, seen] / cells.sum(axis=1, keepdims=True)
     likelihood = posteriors[seen] / prior
     mix = np.broadcast_to(prior / prior.sum(), (len(cells), len(prior))).copy()
+    left = np.arange(len(cells))
     for _ in range(max_rounds):
-        updated = mix * (share / np.maximum(mix @ likelihood.T, 1e-300) @ likelihood)
-        updated /= updated.sum(axis=1, keepdims=True)
-        change, mix = np.abs(updated - mix).max(), updated
-        if change < tolerance:
+        before = mix[left]
+        updated = before * (share[left] / np.maximum(before @ likelihood.T, 1e-300) @ likelihood)
+        mix[left] = updated / updated.sum(axis=1, keepdims=True)
+        left = left[np.abs(mix[left] - before).max(axis=1) >= tolerance]
+        if not len(left):
             break
     return mix
 
 
 # Simulated counts -----------------------------------------------------------------------------------------------------
 
-#: From cells drawn from TEST, (resamples, images), to estimated mixes (resamples, 4).
+#: From cells drawn, (resamples, images), to estimated mixes (resamples, 4).
 Estimator = Callable[[NDArray], NDArray]
 
 
-def make_estimators(test: Predictions, validation: Predictions, known: NDArray | None = None) -> dict[str, Estimator]:
-    """The ways to estimate a mix from a run's predictions on TEST: `COUNTING`, `ADJUSTED` and `EM`, by their names.
+def make_estimators(test: Predictions, validation: Predictions) -> dict[str, Estimator]:
+    """The ways to estimate a mix from a network's predictions on `test`: `COUNTING`, `ADJUSTED` and `EM`.
 
-    Validation gives confusion rates, a temperature, and the mix of the images learned from. `known` (resamples, photos)
-    are photos of TEST whose truth is known in each resample: rates and temperature are then taken from these as well.
+    Validation gives confusion rates, a temperature, and the mix of the images learned from.
     """
     prior = np.bincount(validation.labels, minlength=len(CLASSES) + 1)[1:] + 1.0  # one more, lest a class have none
-    prior /= prior.sum()
-    rates = confusion_rates(validation, np.ones((1, len(np.unique(validation.photos)))))
+    rates = confusion_rates(validation)
     stated = _posteriors(test.at(fit_temperature(validation)))
-    estimators: dict[str, Estimator] = {
+    return {
         COUNTING: lambda cells: count_predictions(cells, test),
-        f"{ADJUSTED}, {BY_VALIDATION}": lambda cells: adjusted_count(count_predictions(cells, test), rates),
-        f"{EM}, {BY_VALIDATION}": lambda cells: expectation_maximisation(cells, stated, prior),
+        ADJUSTED: lambda cells: adjusted_count(count_predictions(cells, test), rates),
+        EM: lambda cells: expectation_maximisation(cells, stated, prior / prior.sum()),
     }
-    if known is not None:
-        rates_of_known = confusion_rates(test, known)
-        best = best_temperatures(test, known)
-        # Resamples have few temperatures between them: the posteriors are computed once for each.
-        stated_at = {t: _posteriors(test.at(t)) for t in np.unique(best)}
-
-        def em_at_best_temperature(cells: NDArray) -> NDArray:
-            mixes = np.empty((len(cells), len(CLASSES)))
-            for temperature, posteriors in stated_at.items():
-                mixes[best == temperature] = expectation_maximisation(cells[best == temperature], posteriors, prior)
-            return mixes
-
-        estimators |= {
-            f"{ADJUSTED}, {BY_PHOTO}": lambda cells: adjusted_count(count_predictions(cells, test), rates_of_known),
-            f"{EM}, {BY_PHOTO}": em_at_best_temperature,
-        }
-    return estimators
 
 
 def _posteriors(predictions: Predictions) -> NDArray[np.float64]:
@@ -257,24 +241,24 @@ def simulate(
     resamples: int = 200,
     seed: int = 0,
     *,
-    by_photo: bool = True,
+    halves: bool = True,
 ) -> pd.DataFrame:
     """Simulate differential counts and estimate the mix of each in every way.
 
     Parameters
     ----------
-    runs : sequence of (TEST, validation)
-        Predictions of each run; the resamples are divided among them.
+    runs : sequence of (test, validation)
+        Of each run the predictions that cells are drawn from, and those that it is calibrated by; the resamples are
+        divided among the runs.
     mixes : mapping of str to ndarray of float, shape (4,)
     sizes : iterable of int
         Cells per count.
     resamples : int
         Counts of each mix and size, at least one per run.
     seed : int
-    by_photo : bool
-        Whether each count draws its cells from the copies of a random half of the photos of each class, the other
-        half being known (an evaluation: no use of the network has such photos). Otherwise from all images of TEST, as
-        if these were all the cells there are, and nothing is known but validation.
+    halves : bool
+        Whether each count draws its cells from the copies of a random half of the photos of each class; otherwise from
+        all images, as if these were all the cells there are.
 
     Returns
     -------
@@ -290,9 +274,8 @@ def simulate(
     tables = []
     for i, (test, validation) in enumerate(runs):
         n_counts = len(range(i, resamples, len(runs)))
-        known = split_halves(test, n_counts, seed + i) if by_photo else None
-        drawn = np.ones((n_counts, len(np.unique(test.photos)))) if known is None else ~known
-        estimators = make_estimators(test, validation, known)
+        drawn = split_halves(test, n_counts, seed + i) if halves else np.ones((n_counts, len(np.unique(test.photos))))
+        estimators = make_estimators(test, validation)
         for name, mix in mixes.items():
             probabilities = sampling_probabilities(test, mix, drawn)
             for n in sizes:
@@ -319,17 +302,15 @@ def format_errors(errors: pd.DataFrame, n: int) -> pd.DataFrame:
 
 
 def compare_with_reader(
-    errors: pd.DataFrame, n: int, ways: Mapping[str, str], mixes: Mapping[str, NDArray[np.floating]] = MIXES
+    errors: pd.DataFrame, n: int, mixes: Mapping[str, NDArray[np.floating]] = MIXES
 ) -> pd.DataFrame:
     """What counts of `n` cells are worth: `equivalent_cells` of their mean error, a row per mix, a column per way.
 
-    Takes what `summarise_errors` gives, and the ways of estimating with what to call each.
+    Takes what `summarise_errors` gives.
     """
-    worth = {
-        title: {name: equivalent_cells(mix, errors.error[name, n, way]) for name, mix in mixes.items()}
-        for way, title in ways.items()
-    }
-    return pd.DataFrame(worth)
+    mean = errors.error.xs(n, level="n").unstack("way", sort=False)
+    worth = {name: {way: equivalent_cells(mix, mean.loc[name, way]) for way in mean} for name, mix in mixes.items()}
+    return pd.DataFrame(worth).T
 
 
 def describe_shares(counts: pd.DataFrame) -> pd.DataFrame:
