@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from wbc_lib.attention import gradcam, measure, occlusion, summary
 from wbc_lib.attention.measure import Attention
@@ -91,17 +90,6 @@ def test_the_interval_is_as_wide_as_the_photos_of_each_class_make_it():
     # As if each image were a photo of its own, it would be half as wide.
     apart = summary.average(values, images.assign(photo=np.arange(240)))
     assert apart.width == pytest.approx(found.width / 2, rel=0.1)
-
-
-def test_a_class_of_few_photos_widens_the_interval_as_students_t_does():
-    # Four photos of two images each, the shares right 0, 1/2, 1, 1: of one class, Student's t with three degrees.
-    images = pd.DataFrame({"photo": np.repeat(np.arange(4), 2), "label": 1})
-    found = summary.average([0, 0, 0, 1, 1, 1, 1, 1], images)
-    expected = stats.t.interval(0.95, 3, 0.625, stats.sem([0, 0.5, 1, 1]))
-    assert (found.low, found.high) == pytest.approx(expected)
-    # Classes count alike: with a class of which every photo is right, half of the spread is left.
-    both = pd.concat([images, images.assign(label=2, photo=images.photo + 4)])
-    assert summary.average([0, 0, 0] + 13 * [1], both).width == pytest.approx(found.width / 2)
 
 
 def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():

@@ -79,3 +79,15 @@ def test_with_two_strata_of_equal_weight_the_degrees_of_freedom_are_welch_s():
     a, b = rng.normal(0, 1, 6), rng.normal(0, 3, 6)
     freedom = intervals.degrees_of_freedom(np.r_[a, b], np.ones(12), np.repeat([0, 1], 6))
     assert freedom == pytest.approx(stats.ttest_ind(a, b, equal_var=False).df)
+
+
+def test_a_class_of_few_photos_widens_the_mean_over_classes_as_students_t_does():
+    # Four photos of two images each, the shares right 0, 1/2, 1, 1: of one class, Student's t with three degrees.
+    right, sizes, labels = [0, 1, 2, 2], [2, 2, 2, 2], [1, 1, 1, 1]
+    found = comparison.average_classes(right, sizes, labels)
+    expected = stats.t.interval(0.95, 3, 0.625, stats.sem([0, 0.5, 1, 1]))
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.625, *expected))
+    # Classes count alike, however large: with a class of which every photo is right, half of the spread is left.
+    both = comparison.average_classes([*right, 9, 9, 9], [*sizes, 9, 9, 9], [*labels, 2, 2, 2])
+    assert both.estimate == pytest.approx(0.8125)
+    assert both.width == pytest.approx(found.width / 2)

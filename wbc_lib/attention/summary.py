@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +13,8 @@ from wbc_lib.attention.measure import Attention, choose, unflatten
 from wbc_lib.attention.occlusion import COVERS
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import INPUT_SHAPE, read_image
-from wbc_lib.evaluation.intervals import Interval, group_weights, percentiles, student_interval
+from wbc_lib.evaluation.comparison import average_classes
+from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.provenance import trace
 from wbc_lib.provenance.boxes import carry_boxes, cell_masks, white_cells
 from wbc_lib.training.plan import Network
@@ -23,13 +23,10 @@ from wbc_lib.training.study import Study
 #: The images with nothing painted over, and all of their classes.
 UNCHANGED = "unchanged"
 ALL = "all classes"
-_RESAMPLES = 10_000
 
 
 def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -> Interval:
-    """Average over images, classes counting alike, with its interval (95 %) over photos within classes.
-
-    The interval is the wider of the bootstrap's and of Student's t, which allows for classes of few photos.
+    """Average over images, classes counting alike, with its interval over photos (see `average_classes`).
 
     Parameters
     ----------
@@ -46,33 +43,11 @@ def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -
     photos = known.groupby("photo").agg(total=("value", "sum"), n=("value", "size"), label=("label", "first"))
     if equally:
         photos = photos.assign(total=photos.total / photos.n, n=1)
-    weights = _draw_photos(tuple(photos.label))
-    ratios = []
-    for label in photos.label.unique():
-        of_class = (photos.label == label).to_numpy()
-        ratios.append((weights[:, of_class] @ photos.total[of_class]) / (weights[:, of_class] @ photos.n[of_class]))
-    means = np.mean(ratios, axis=0)
-    resampled = percentiles(float(means[0]), means[1:])
-    return max(resampled, _average_few(photos), key=lambda interval: interval.width)
-
-
-def _average_few(photos: pd.DataFrame) -> Interval:
-    # Each photo's part in the mean of its class, linearised; a class of one photo adds nothing to the variance.
-    classes = photos.groupby("label")
-    n, size = classes.n.transform("sum"), classes.n.transform("size")
-    mean = classes.total.transform("sum") / n
-    return student_interval((photos.total - mean * photos.n) / n + mean / size, 1 / size, photos.label)
+    return average_classes(photos.total, photos.n, photos.label)
 
 
 def _within_range(share: Interval) -> Interval:
     return Interval(share.estimate, max(0.0, share.low), min(1.0, share.high))
-
-
-@lru_cache(maxsize=32)
-def _draw_photos(labels: tuple[int, ...]) -> NDArray[np.float64]:
-    # How often each photo is drawn within its class; in the first row, every photo once.
-    drawn = group_weights(range(len(labels)), _RESAMPLES, strata=labels)
-    return np.concatenate([np.ones((1, len(labels))), drawn])
 
 
 def combine_images(runs: Sequence[Attention], part: str) -> pd.DataFrame:

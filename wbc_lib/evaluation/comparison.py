@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wbc_lib.evaluation import intervals
 from wbc_lib.evaluation.intervals import Interval
@@ -142,6 +142,37 @@ def bootstrap_groups(groups: pd.DataFrame, resamples: int = 10_000) -> Interval:
     weights = _draw(tuple(groups.label), resamples)
     values, sizes = groups["value"].to_numpy(float), groups["size"].to_numpy(float)
     return intervals.percentiles(float(values.sum() / sizes.sum()), (weights @ values) / (weights @ sizes))
+
+
+def average_classes(values: ArrayLike, sizes: ArrayLike, labels: ArrayLike, resamples: int = 10_000) -> Interval:
+    """Mean over classes of a ratio of totals, such as the share of images that are right, with its 95 % interval.
+
+    Parameters
+    ----------
+    values, sizes : array_like, shape (photos,)
+        Of each photo its total, such as the images that are right, and its size.
+    labels : array_like of int, shape (photos,)
+        Classes; photos are drawn within each.
+    resamples : int
+
+    Returns
+    -------
+    Interval
+        The wider of the bootstrap's and of Student's t with Satterthwaite's degrees of freedom; not cut at 0 and 1.
+    """
+    photos = pd.DataFrame(
+        {"value": np.asarray(values, float), "size": np.asarray(sizes, float), "label": np.asarray(labels)}
+    )
+    classes = photos.groupby("label")
+    total, n_photos = classes["size"].transform("sum"), classes["size"].transform("size")
+    mean = classes["value"].transform("sum") / total
+    # Each photo's part in the mean of its class, linearised.
+    part = (photos["value"] - mean * photos["size"]) / total + mean / n_photos
+    few = intervals.student_interval(part, 1 / n_photos, photos.label)
+    weights = _draw(tuple(photos.label), resamples)
+    drawn = [weights[:, rows] @ photos[["value", "size"]].to_numpy()[rows] for rows in classes.indices.values()]
+    resampled = np.mean([values / sizes for values, sizes in map(np.transpose, drawn)], axis=0)
+    return max(few, intervals.percentiles(few.estimate, resampled), key=lambda interval: interval.width)
 
 
 @lru_cache(maxsize=4)  # networks are compared on the same photos, again and again

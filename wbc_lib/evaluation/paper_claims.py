@@ -31,7 +31,7 @@ DOUBTFUL_PHOTO = 110
 _LARGE_GAP = 0.05
 _SINGLE_REMEDIES = ("dropout-0.2", "dropout-0.4", "reduced", "l2-activity", "l1l2-kernel")
 _CHAPTERS = {
-    "raw-imbalanced": "5-baseline", "raw-undersampled": "5-baseline", "raw-cropped": "5-baseline",
+    "raw-imbalanced": "4-data", "raw-undersampled": "4-data", "raw-cropped": "4-data",
     "baseline": "5-baseline", "overfitting": "6-overfitting", **dict.fromkeys(_SINGLE_REMEDIES, "7-regularising"),
     "vgg16": "7b-transfer", "efficientnet-lite0": "7b-transfer", "final": "8-results", "kernel": "8-results",
 }  # fmt: skip
