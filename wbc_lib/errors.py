@@ -51,6 +51,10 @@ class SubmissionError(WbcError):
         super().__init__("\n".join(problems[:most] + ([f"And {rest:,} more of this kind."] if rest > 0 else [])))
 
 
+class NoAnswerError(WbcError):
+    """A picture can be read, and nothing worth having can be said of it; the reason is half a sentence."""
+
+
 class KilledError(WbcError):
     """A process that worked for a command was killed."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wbc_lib import paths, progress, stopping
-from wbc_lib.cli import book, data, lab, leak, predict, runs, score, train
+from wbc_lib.cli import book, data, external, lab, leak, predict, runs, score, train
 from wbc_lib.errors import WbcError
 from wbc_lib.progress import console
 
@@ -28,6 +28,7 @@ app.command("group", rich_help_panel=_YOURS)(leak.group)
 app.add_typer(data.app, name="data", rich_help_panel=_RESULTS)
 app.command("train", rich_help_panel=_RESULTS)(train.train)
 app.add_typer(runs.app, name="runs", rich_help_panel=_RESULTS)
+app.add_typer(external.app, name="external", rich_help_panel=_RESULTS)
 app.command("experiments", rich_help_panel=_RESULTS)(train.experiments)
 
 

@@ -29,34 +29,16 @@ _COPY = "take another copy of the published file"
 
 @dataclass(frozen=True)
 class Source:
-    """A published set.
-
-    Attributes
-    ----------
-    name, title : str
-        For the command line and for readers.
-    folder : str
-        Where it is below the folder of the external pictures.
-    stain : str
-        Microscope or camera, and stain.
-    place : str
-        Where it is published, and under which terms.
-    pattern : str
-        Of the names of its pictures below `folder`.
-    sha256 : str
-        Of its files, as `hashes.combine` computes it.
-    is_halved : bool
-        Whether half of it is held back until everything is chosen.
-    """
+    """A published set."""
 
     name: str
-    title: str
-    folder: str
-    stain: str
-    place: str
-    pattern: str
-    sha256: str
-    is_halved: bool
+    title: str  # for readers
+    folder: str  # below the folder of the external pictures
+    stain: str  # microscope or camera, and stain
+    place: str  # where it is published, and under which terms
+    pattern: str  # of the names of its pictures below `folder`
+    sha256: str  # of its files, as `hashes.combine` computes it
+    is_halved: bool  # whether half of it is held back until everything is chosen
 
 
 _ZHENG = "https://github.com/zxaoyou/segmentation_WBC (Zheng et al. 2018; GPL-3)"
@@ -116,10 +98,7 @@ class External:
 def find(folder: str | Path | None = None) -> External:
     """Find the external pictures: in `folder`, else in the one that ``WBC_EXTERNAL`` names.
 
-    Raises
-    ------
-    DataNotFoundError
-        If neither names a folder.
+    Raises `DataNotFoundError` if neither names a folder.
     """
     named = folder or os.environ.get("WBC_EXTERNAL")
     if named and Path(named).expanduser().is_dir():
@@ -130,28 +109,11 @@ def find(folder: str | Path | None = None) -> External:
 
 
 def list_pictures(external: External, name: str) -> pd.DataFrame:
-    """List the pictures of one set, and make sure that they are those that were published.
+    """List the pictures of one of `SOURCES`, and make sure that they are those that were published.
 
-    Parameters
-    ----------
-    external : External
-    name : str
-        Of `SOURCES`.
-
-    Returns
-    -------
-    DataFrame
-        A row per picture, in order: ``picture`` (its path below the root), ``set``, ``kind`` (the published class),
-        ``cell`` (the class of ours, or `NO_CLASS`) and ``held_back``.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such set.
-    DataNotFoundError
-        If it is not in the folder.
-    BadDataError
-        If it is not what was published.
+    A row per picture: ``picture`` (its path below the root), ``kind`` (the published class), ``cell`` (the class of
+    ours, or `NO_CLASS`) and ``held_back``. Raises `DataNotFoundError` if the set is not in the folder, and
+    `BadDataError` if it is another than was published.
     """
     if name not in SOURCES:
         raise UnknownNameError(f"There is no set {name!r} of pictures; choose one of: {', '.join(SOURCES)}.")
@@ -171,7 +133,7 @@ def list_pictures(external: External, name: str) -> pd.DataFrame:
     pictures = [f"{source.folder}/{picture}" for picture in hashes]
     cells = [kinds[p].upper() if kinds[p].upper() in CLASSES else NO_CLASS for p in hashes]
     held_back = hold_back(pictures) if source.is_halved else np.zeros(len(pictures), bool)
-    columns = {"picture": pictures, "set": name, "kind": [kinds[p] for p in hashes], "cell": cells}
+    columns = {"picture": pictures, "kind": [kinds[p] for p in hashes], "cell": cells}
     return pd.DataFrame(columns | {"held_back": held_back})
 
 
@@ -184,13 +146,7 @@ def hold_back(names: list[str]) -> NDArray[np.bool_]:
 
 
 def read_nucleus(external: External, picture: str) -> NDArray[np.bool_]:
-    """Where the nucleus is in a picture of Zheng et al.: their mask, shape (height, width).
-
-    Raises
-    ------
-    BadDataError
-        If the mask cannot be read.
-    """
+    """Where the nucleus is in a picture of Zheng et al.: their mask, shape (height, width)."""
     path = external.path(picture).with_suffix(".png")
     return decode_picture(read_file(path, remedy=_COPY), str(path))[..., 0] == 255
 

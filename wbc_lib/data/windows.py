@@ -35,38 +35,20 @@ _BLACK = 12
 
 @dataclass(frozen=True)
 class RedCells:
-    """How large a picture's red cells are.
+    """How large a picture's red cells are."""
 
-    Attributes
-    ----------
-    diameter : float
-        In pixels of the picture.
-    circles : int
-        How many circles of that diameter were seen.
-    """
-
-    diameter: float
-    circles: int
+    diameter: float  # in pixels of the picture
+    circles: int  # of that diameter, as many as were seen
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A white cell, told by its nucleus.
+    """A white cell, told by its nucleus; all in pixels of the picture."""
 
-    Attributes
-    ----------
-    x, y : float
-        Middle of the nucleus, in pixels of the picture.
-    box : tuple of int
-        Left, top, right and bottom of the nucleus, in pixels; the last two are the first beyond it.
-    nucleus : float
-        Area of the nucleus, in pixels.
-    """
-
-    x: float
+    x: float  # its middle
     y: float
-    box: tuple[int, int, int, int]
-    nucleus: float
+    box: tuple[int, int, int, int]  # left, top, right, bottom; the last two are the first beyond it
+    nucleus: float  # its area
 
     def diameter(self, red_cell: float) -> float:
         """Diameter of a disc with the nucleus' area, in red cells of so many pixels."""
@@ -74,17 +56,9 @@ class Cell:
 
 
 def find_nuclei(picture: NDArray[np.uint8], blur: float) -> NDArray[np.bool_]:
-    """Mark what is stained as nuclei are: blurred blue minus green, which hardly depends on the light.
+    """Mark what is stained as nuclei are: blue minus green, which hardly depends on the light.
 
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, RGB)
-    blur : float
-        Standard deviation in pixels.
-
-    Returns
-    -------
-    ndarray of bool, shape (height, width)
+    Shape (height, width); blurred beforehand with this standard deviation, in pixels.
     """
     soft = cv2.GaussianBlur(picture, (0, 0), max(blur, 0.5)).astype(np.int16)
     violet = soft[..., 2] - soft[..., 1]
@@ -99,35 +73,15 @@ def find_nuclei(picture: NDArray[np.uint8], blur: float) -> NDArray[np.bool_]:
 def measure_red_cell(picture: NDArray[np.uint8]) -> RedCells | None:
     """Measure the diameter of a picture's red cells by circles: each piece of an edge votes for where a centre may be.
 
-    Cells that are cut by the picture's edge or by each other count too. White cells are left out.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, RGB)
-
-    Returns
-    -------
-    RedCells or None
-        ``None`` if there are fewer than three circles of one size.
+    Cells that are cut by the picture's edge or by each other count too; white cells are left out. ``None`` if there are
+    not two circles of one size.
     """
     with one_thread():
         return _measure(picture)
 
 
 def find_cells(picture: NDArray[np.uint8], red_cell: float) -> list[Cell]:
-    """Find the white cells by their nuclei, the largest first.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, RGB)
-    red_cell : float
-        Diameter of a red cell in pixels.
-
-    Returns
-    -------
-    list of Cell
-        Empty if nothing is stained as a nucleus and as large as one.
-    """
+    """Find the white cells by their nuclei, the largest first; `red_cell` is a red cell's diameter in pixels."""
     mask = find_nuclei(picture, red_cell / 30).astype(np.uint8)
     of_pixel = _join(mask, _GAP * red_cell)
     areas = np.bincount(of_pixel.ravel())
@@ -144,9 +98,10 @@ def find_cells(picture: NDArray[np.uint8], red_cell: float) -> list[Cell]:
 
 def background_colour(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Colour of what is brightest in green, in which all cells are dark: the light between them; RGB."""
-    pixels = picture[~_is_outside(picture)]
-    if not len(pixels):
-        pixels = picture.reshape(-1, 3)
+    # A few thousand pixels tell a colour.
+    step = max(1, min(picture.shape[:2]) // 100)
+    some, inside = picture[::step, ::step], ~_is_outside(picture)[::step, ::step]
+    pixels = some[inside] if inside.any() else some.reshape(-1, 3)
     bright = pixels[pixels[:, 1] > _otsu(pixels[:, 1])]
     return np.median(bright if len(bright) else pixels, axis=0).astype(np.uint8)
 
@@ -160,35 +115,18 @@ def cut_window(
 ) -> NDArray[np.uint8]:
     """Cut a window whose size is told in red cells, and fill with the background's colour what lies outside.
 
-    Black corners, which come in where a picture was turned, are outside too.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, RGB)
-    centre : tuple of float
-        Column and row.
-    red_cell : float
-        Diameter of a red cell in pixels of the picture.
-    field : tuple of float
-        Width and height of the window, in red cells.
-    shape : tuple of int
-        Height and width of the outcome in pixels.
-
-    Returns
-    -------
-    ndarray of uint8, shape (*shape, RGB)
+    Black corners, which come in where a picture was turned, are outside too. `centre` is a column and a row, `red_cell`
+    a red cell's diameter in pixels of the picture, `field` width and height in red cells, and `shape` the outcome's
+    height and width in pixels.
     """
     colour = background_colour(picture)
-    outside = _is_outside(picture)
-    if outside.any():
-        picture = np.where(outside[..., None], colour, picture)
     width, height = (max(1, round(side * red_cell)) for side in field)
     left, top = (round(middle + 0.5 - side / 2) for middle, side in zip(centre, (width, height), strict=True))
     window = np.empty((height, width, 3), np.uint8)
     window[:] = colour
     rows = slice(max(top, 0), max(min(top + height, picture.shape[0]), 0))
     columns = slice(max(left, 0), max(min(left + width, picture.shape[1]), 0))
-    part = picture[rows, columns]
+    part = np.where(_is_outside(picture)[rows, columns, None], colour, picture[rows, columns])
     window[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]] = part
     how = cv2.INTER_AREA if shape[0] <= height and shape[1] <= width else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(window, shape[::-1], interpolation=how), np.uint8)
@@ -196,9 +134,9 @@ def cut_window(
 
 def _is_outside(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     # Black, and joined to an edge of the picture.
-    black = (picture.max(axis=2) < _BLACK).astype(np.uint8)
-    if not black.any():
-        return black.astype(bool)
+    black = cv2.inRange(picture, (0, 0, 0), (_BLACK,) * 3)
+    if not cv2.hasNonZero(black):
+        return np.zeros(black.shape, bool)
     _, parts = cv2.connectedComponents(black, connectivity=4)
     at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     # A pixel more, which was mixed with black.
@@ -293,14 +231,15 @@ def _count_circles(
     points: NDArray[np.float32], inward: NDArray[np.float32], radius: float, shape: tuple[int, int]
 ) -> tuple[float, int]:
     # How much of the edges circles of this radius explain, and how many circles there are.
-    margin = int(radius) + 1
-    centres = np.rint(points + radius * inward).astype(int) + margin
-    height, width = shape[0] + 2 * margin, shape[1] + 2 * margin
+    # Votes are counted in squares of two pixels by two.
+    margin = int(radius) + 2
+    centres = ((points + radius * inward + margin) / 2).astype(int)
+    height, width = shape[0] // 2 + margin + 1, shape[1] // 2 + margin + 1
     flat = np.bincount(centres[:, 1] * width + centres[:, 0], minlength=height * width)
-    spread = max(2 * _SPREAD * radius, 1.0)
+    spread = max(_SPREAD * radius, 0.8)
     votes = cv2.GaussianBlur(flat.reshape(height, width).astype(np.float32), (0, 0), spread)
     share = votes * np.float32(2 * np.pi * spread**2 / (2 * np.pi * radius))
-    apart = 2 * int(1.2 * radius) + 1
+    apart = 2 * int(0.6 * radius) + 1
     is_peak = (share > _CIRCLE) & (share == cv2.dilate(share, np.ones((apart, apart), np.uint8)))
     peaks = share[is_peak]
     return float((peaks**2).sum() * radius), len(peaks)

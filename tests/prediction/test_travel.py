@@ -1,0 +1,122 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.prediction.test_picture import SMALL
+from wbc_lib.data import picture_sets
+from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_IMAGES, TEST_PHOTOS, TRAIN_PHOTOS, open_set
+from wbc_lib.errors import BadDataError, DataNotFoundError
+from wbc_lib.prediction import refusal, travel
+from wbc_lib.training import experiments
+from wbc_lib.training.experiments import PROFILES
+from wbc_lib.training.runs import Store
+from wbc_lib.training.study import Study
+from wbc_lib.training.verify import LOGIT_TOLERANCE
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def run(tiny_set, tmp_path_factory):
+    """A run of a small network, in place of the final model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(experiments.EXPERIMENTS, "final", SMALL)
+        yield Study(tiny_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs"))).run("final")
+
+
+def look(pictures):
+    return travel.look_at(pictures, travel.measure(pictures), pictures.red_cell)
+
+
+def test_a_set_of_ours_has_its_photos_and_its_images(tiny_set):
+    listed = {name: open_set(name, tiny_set).table for name in picture_sets.OURS}
+    assert set(listed[TRAIN_PHOTOS].picture).isdisjoint(listed[TEST_PHOTOS].picture)
+    assert listed[TEST_IMAGES].picture.str.startswith("TEST/").all()
+    for name, table in listed.items():
+        assert set(table.cell) <= set(picture_sets.CLASSES) and len(table), name
+    for name, needed in {TEST_PHOTOS: "--data", "pbc": "--external"}.items():
+        with pytest.raises(DataNotFoundError, match=needed):
+            open_set(name)
+
+
+def test_pictures_are_looked_at_once_and_a_stopped_look_goes_on(tiny_set, cache, monkeypatch):
+    monkeypatch.setattr(travel, "_CHUNK", 2)
+    pictures = open_set(TRAIN_PHOTOS, tiny_set)
+    real, looked = travel.measure_red_cell, []
+
+    def stopping(pixels):
+        looked.append(1)
+        if len(looked) == 4:
+            raise KeyboardInterrupt
+        return real(pixels)
+
+    monkeypatch.setattr(travel, "measure_red_cell", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        travel.measure(pictures)
+    first = travel.measure(pictures)
+    assert len(looked) == len(pictures.table) + 2  # those of the part in which it was stopped, again
+    assert travel.measure(pictures).equals(first) and len(looked) == len(pictures.table) + 2
+
+
+def test_each_picture_is_seen_at_the_scale_of_its_set_at_its_own_and_whole(tiny_set, cache):
+    pictures = open_set(TEST_PHOTOS, tiny_set)
+    measured = travel.measure(pictures)
+    seen = travel.look_at(pictures, measured, pictures.red_cell)
+    n = len(pictures.table)
+    assert seen.table.scaled.value_counts().to_dict() == {
+        "set": n,
+        "whole": n,
+        "picture": int(measured.measured.notna().sum()),
+    }
+    assert (seen.table.red_cell[seen.table.scaled == "set"] == pictures.red_cell).all()
+    own = seen.table[seen.table.scaled == "picture"].set_index("picture").red_cell
+    assert own.equals(measured.set_index("picture").measured.dropna().rename("red_cell"))
+    whole = seen.take((seen.table.scaled == "whole").to_numpy())
+    assert np.array_equal(whole.windows[0], pictures.read_whole(whole.table.picture[0]))
+    assert travel.set_scale(measured.assign(held_back=measured.index > 0)) == measured.measured[0]
+
+
+def test_the_recorded_answers_come_out_for_whole_images_and_all_is_recorded(
+    tiny_set, run, cache, tmp_path, monkeypatch
+):
+    pictures = open_set(TEST_IMAGES, tiny_set)
+    pictures = dataclasses.replace(pictures, table=pictures.table.iloc[::5].reset_index(drop=True))
+    seen = look(pictures)
+    rng = np.random.default_rng(0)
+    reference = refusal.fit_reference("x", rng.normal(50, 20, (60, 12)), np.arange(60))
+    answers = travel.answer(seen, [run], refusal.Guard((reference,), 0.5, 3))
+    whole = answers[answers.scaled == "whole"]
+    recorded = pd.DataFrame(run.logits("test"), index=run.names("test")).loc[whole.picture]
+    ours = whole[[f"s0_logit_{i}" for i in range(5)]].to_numpy()
+    assert np.abs(ours - recorded.to_numpy()).max() < LOGIT_TOLERANCE
+    assert (answers.unlike > 0).all()
+
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
+    target = travel.recorded_path("final", TEST_IMAGES)
+    with pytest.raises(BadDataError, match="wbc external predict"):
+        travel.read_recorded("final", TEST_IMAGES)
+    travel.write_recorded(answers, target)
+    content = target.read_bytes()
+    again = travel.read_recorded("final", TEST_IMAGES)
+    assert again.cell.tolist() == answers.cell.tolist() and again.unlike.equals(answers.unlike)
+    assert again.nucleus.to_numpy() == pytest.approx(answers.nucleus.to_numpy(), abs=1e-3, nan_ok=True)
+    travel.write_recorded(answers, target)
+    assert target.read_bytes() == content
+    target.write_bytes(content[:100])
+    with pytest.raises(BadDataError, match="restore it"):
+        travel.read_recorded("final", TEST_IMAGES)
+
+
+def test_where_no_white_cell_is_the_middle_is_looked_at(cache):
+    blank = np.full((240, 320, 3), (200, 210, 205), np.uint8)
+    blank[100:140, 140:180] = (180, 120, 90)
+    table = pd.DataFrame({"picture": ["a"], "kind": ["blank"], "cell": [""], "held_back": [False]})
+    pictures = picture_sets.PictureSet(NOT_SMEARS, table, lambda _: blank, "0", 45.0)
+    seen = look(pictures)
+    assert seen.table.cells.tolist() == [0] and seen.table.nucleus.isna().all()
+    assert (seen.windows[0, 30, 40] == (180, 120, 90)).all()
