@@ -158,7 +158,7 @@ def _kept(
     with one_thread():
         made = make(pictures, part)
     with paths.written_whole(cached) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **made)
+        np.savez_compressed(file, allow_pickle=False, **made)
     return made
 
 

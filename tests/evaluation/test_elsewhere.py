@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from wbc_lib.data.dataset import CLASSES, LABELS
+from wbc_lib.evaluation import border, elsewhere
+
+
+def answers(cells, predicted, sureness=5.0, unlike=0.5):
+    """A table in which each seed gives these classes (names, "" for none)."""
+    table = pd.DataFrame({"cell": cells, "unlike": unlike, "nucleus": 1.3})
+    for seed, said in enumerate(predicted):
+        for i, cell in enumerate(("", *CLASSES)):
+            table[f"s{seed}_logit_{i}"] = np.where(np.array(said) == cell, sureness, 0.0)
+    return table
+
+
+@pytest.fixture
+def random():
+    rng = np.random.default_rng(0)
+    cells = rng.choice([*CLASSES, ""], 300, p=[0.5, 0.2, 0.1, 0.1, 0.1])
+    said = [np.where(rng.random(300) < 0.6, np.where(cells == "", CLASSES[0], cells), CLASSES[1]) for _ in range(2)]
+    return answers(cells, said)
+
+
+def test_scores_are_means_over_seeds_of_the_pictures_of_our_classes(random):
+    found = elsewhere.summarise(random)
+    known = random[random.cell != ""]
+    said = [np.array(["", *CLASSES])[known[[f"s{s}_logit_{i}" for i in range(5)]].to_numpy().argmax(1)] for s in (0, 1)]
+    assert found.pictures == len(known)
+    assert found.accuracy.estimate == pytest.approx(np.mean([(s == known.cell).mean() for s in said]))
+    assert found.balanced.estimate == pytest.approx(np.mean([balanced_accuracy_score(known.cell, s) for s in said]))
+    assert found.balanced.low < found.balanced.estimate < found.balanced.high
+    assert elsewhere.confusion(random).sum() == len(known)
+    assert found.confidence == pytest.approx(np.exp(5) / (np.exp(5) + 4))
+    assert 0 <= found.error - abs(found.confidence - found.accuracy.estimate) < 0.05  # no less, by the triangle
+    assert (found.sure, elsewhere.summarise(answers(["MONOCYTE"], [["MONOCYTE"]], 9)).sure) == (0, 1)
+
+
+def test_where_nothing_is_left_nothing_is_said(random):
+    nothing = elsewhere.summarise(random[:0])
+    assert nothing.pictures == 0 and np.isnan(nothing.accuracy.estimate)
+
+
+def test_colours_or_nucleus_or_none_refuse():
+    table = answers(["MONOCYTE"] * 4, [["MONOCYTE"] * 4]).assign(
+        unlike=[0.9, 1.1, 0.5, 0.5], nucleus=[1.0, 1.0, 3.0, np.nan]
+    )
+    assert elsewhere.refused(table, 0.8, 2.2).tolist() == [False, True, True, True]
+    share = elsewhere.refused_share(np.ones(100, bool))
+    assert share.estimate == 1 and 0.95 < share.low < 0.97
+
+
+def test_auroc_is_that_of_scikit_learn_and_copies_make_it_no_surer():
+    rng = np.random.default_rng(1)
+    unlike, usual = rng.normal(1, 1, 60).round(1), rng.normal(0, 1, 30).round(1)
+    expected = roc_auc_score([1] * 60 + [0] * 30, np.concatenate([unlike, usual]))
+    found = elsewhere.auroc_interval(unlike, usual)
+    assert found.estimate == pytest.approx(expected)
+    assert found.low < expected < found.high
+    copies = elsewhere.auroc_interval(unlike, np.repeat(usual, 20), np.repeat(np.arange(30), 20))
+    alone = elsewhere.auroc_interval(unlike, np.repeat(usual, 20))
+    assert copies.estimate == pytest.approx(expected)
+    assert copies.width > 1.2 * alone.width
+
+
+def test_scores_are_compared_set_by_set(random):
+    tables = {"ours": random, "far": random.assign(unlike=9.0), "same": random}
+    found = elsewhere.compare_scores(
+        tables, "ours", {"colours": lambda t: t.unlike.to_numpy(), "doubt": elsewhere.doubt}
+    )
+    assert found.loc["colours", "far"].estimate == 1
+    assert found.loc["colours", "same"].estimate == found.loc["doubt", "far"].estimate == 0.5
+
+
+def test_the_border_tells_a_class_only_where_its_colour_does():
+    rng = np.random.default_rng(0)
+    cells = [CLASSES[i % 4] for i in range(200)]
+
+    def picture(tint):
+        out = rng.integers(100, 200, (60, 80, 3))
+        out[20:40, 30:50] = 255
+        return np.clip(out + tint, 0, 255).astype(np.uint8)
+
+    fair = np.stack([border.border_numbers(picture(0)) for _ in cells])
+    leaking = np.stack([border.border_numbers(picture(np.array([8, 0, -8]) * LABELS[cell])) for cell in cells])
+    groups = np.arange(200)
+    chance = border.accuracy_of_border(fair, cells, groups)
+    assert chance.low < 0.25 < chance.high
+    assert border.accuracy_of_border(leaking, cells, groups).low > 0.9
+    # Copies of a picture, with one class each, tell nothing of others.
+    copies = border.accuracy_of_border(
+        np.repeat(fair[:20], 4, axis=0), np.repeat(cells[:20], 4), np.repeat(groups[:20], 4)
+    )
+    assert copies.estimate < 0.6
+
+
+def test_the_middle_of_a_picture_does_not_count():
+    picture = np.full((100, 100, 3), 180, np.uint8)
+    painted = picture.copy()
+    painted[4:-4, 4:-4] = (250, 0, 0)
+    assert np.array_equal(border.border_numbers(picture), border.border_numbers(painted))
+    painted[:4] = (250, 0, 0)
+    assert not np.array_equal(border.border_numbers(picture), border.border_numbers(painted))

@@ -1,0 +1,143 @@
+"""How far a model's answers and its doubts carry to pictures from elsewhere. Pure functions of recorded tables.
+
+A table has a row per picture: ``cell`` (its class, "" for none of ours), ``unlike`` (above 1 is refused), ``nucleus``,
+and ``s0_logit_0`` to ``s0_logit_4`` for each seed. Pictures of other microscopes count as independent: whose blood they
+show is not published.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import softmax
+from scipy.stats import rankdata
+
+from wbc_lib.data.dataset import CLASSES, LABELS, N_OUTPUTS
+from wbc_lib.evaluation import scores
+from wbc_lib.evaluation.calibration import Predictions, calibration_error, pool
+from wbc_lib.evaluation.intervals import (
+    Interval,
+    binomial_interval,
+    bootstrap,
+    group_counts,
+    group_weights,
+    percentiles,
+)
+
+_RESAMPLES = 2000
+_LOGIT = re.compile(r"s(\d+)_logit_0")
+
+
+def seeds(table: pd.DataFrame) -> list[int]:
+    """Seeds of the runs that answered."""
+    return [int(match[1]) for column in table.columns if (match := _LOGIT.fullmatch(column))]
+
+
+def probabilities(table: pd.DataFrame) -> NDArray[np.float64]:
+    """What each run thinks, shape (seeds, pictures, 5)."""
+    return softmax(np.stack(_logits(table)), axis=2)
+
+
+def of_classes(table: pd.DataFrame) -> pd.DataFrame:
+    """Those pictures that show one of our classes."""
+    return table[table.cell.isin(CLASSES)].reset_index(drop=True)
+
+
+def read_answers(table: pd.DataFrame) -> list[Predictions]:
+    """The answers about pictures of our classes, one of each seed."""
+    known = of_classes(table)
+    labels, rows = known.cell.map(LABELS).to_numpy(np.int64), np.arange(len(known))
+    return [Predictions(labels, logits, rows) for logits in _logits(known)]
+
+
+def confusion(table: pd.DataFrame) -> NDArray[np.float64]:
+    """True against predicted classes, the mean over seeds, shape (4, 5) as `scores.confusion` gives it."""
+    return np.mean([scores.confusion(a.labels, a.logits.argmax(axis=1)) for a in read_answers(table)], axis=0)
+
+
+def balanced_accuracy(matrices: NDArray) -> NDArray[np.float64]:
+    """Mean recall over the classes that are present, from confusion matrices (..., 4, 5)."""
+    return np.nanmean(scores.recalls(matrices), axis=-1)
+
+
+def summarise(table: pd.DataFrame) -> pd.Series:
+    """What a model is worth on pictures of our classes: the mean over seeds, pictures drawn anew within classes.
+
+    ``pictures``, ``accuracy`` and ``balanced`` (`Interval`), ``confidence`` (mean), ``sure`` (share of answers above
+    99 %) and ``error`` (of calibration).
+    """
+    answers = read_answers(table)
+    if not answers or not len(answers[0]):
+        nothing = Interval(np.nan, np.nan, np.nan)
+        return pd.Series(
+            {"pictures": 0, "accuracy": nothing, "balanced": nothing, "confidence": np.nan, "sure": np.nan,
+             "error": np.nan}
+        )  # fmt: skip
+    labels, rows = answers[0].labels, answers[0].photos
+    counts = np.mean([group_counts(labels, a.logits.argmax(axis=1), rows) for a in answers], axis=0)
+    weights = group_weights(rows, _RESAMPLES, strata=labels)
+    confidence = np.concatenate([a.confidence for a in answers])
+    return pd.Series(
+        {
+            "pictures": len(labels),
+            "accuracy": bootstrap(counts, weights, scores.accuracy),
+            "balanced": bootstrap(counts, weights, balanced_accuracy),
+            "confidence": float(confidence.mean()),
+            "sure": float((confidence > 0.99).mean()),
+            "error": calibration_error(pool(answers)),
+        }
+    )
+
+
+def refused(table: pd.DataFrame, smallest: float, largest: float) -> NDArray[np.bool_]:
+    """Which pictures are refused, by their colours or by their nucleus (in red cells; none is refused too)."""
+    return ((table.unlike > 1) | ~table.nucleus.between(smallest, largest)).to_numpy()
+
+
+def refused_share(is_refused: NDArray[np.bool_]) -> Interval:
+    """The share that is refused, with Clopper and Pearson's interval."""
+    return binomial_interval(float(is_refused.sum()), len(is_refused), exact=True)
+
+
+def doubt(table: pd.DataFrame) -> NDArray[np.float64]:
+    """How unsure the runs are: one minus the probability of the likeliest class, the mean over seeds."""
+    return 1 - probabilities(table).max(axis=2).mean(axis=0)
+
+
+def auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> float:
+    """Chance that a picture from elsewhere scores higher than one of ours; ties count half."""
+    ranks = rankdata(np.concatenate([unlike, usual]))[: len(unlike)]
+    n, m = len(unlike), len(usual)
+    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+
+
+def auroc_interval(
+    unlike: NDArray[np.floating], usual: NDArray[np.floating], photos: Sequence[int] | None = None
+) -> Interval:
+    """`auroc` with its interval: pictures from elsewhere, and photos of ours with all copies, drawn anew."""
+    rng = np.random.default_rng(0)
+    _, member = np.unique(np.arange(len(usual)) if photos is None else photos, return_inverse=True)
+    copies = [np.flatnonzero(member == i) for i in range(member.max() + 1)]
+    values = []
+    for _ in range(500):
+        drawn = np.concatenate([copies[i] for i in rng.integers(0, len(copies), len(copies))])
+        values.append(auroc(unlike[rng.integers(0, len(unlike), len(unlike))], usual[drawn]))
+    return percentiles(auroc(unlike, usual), np.array(values))
+
+
+def compare_scores(
+    tables: dict[str, pd.DataFrame], usual: str, ways: dict[str, Callable[[pd.DataFrame], NDArray]]
+) -> pd.DataFrame:
+    """How well each of some scores tells each set from the usual one: a row per score, a column per set, `Interval`."""
+    others = [name for name in tables if name != usual]
+    rows = {
+        title: {name: auroc_interval(score(tables[name]), score(tables[usual])) for name in others}
+        for title, score in ways.items()
+    }
+    return pd.DataFrame(rows).T[others]
+
+
+def _logits(table: pd.DataFrame) -> list[NDArray[np.float64]]:
+    return [table[[f"s{seed}_logit_{i}" for i in range(N_OUTPUTS)]].to_numpy(float) for seed in seeds(table)]
