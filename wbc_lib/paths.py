@@ -12,13 +12,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import platformdirs
-from numpy.typing import NDArray
 
 from wbc_lib.errors import PlaceError, ProjectError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "wbc_lib"
@@ -70,7 +71,7 @@ def require_project(what: str) -> None:
     if not BOOK.is_dir():
         raise ProjectError(
             f"{what} needs the project's folder, of which only the library is installed here ({ROOT / 'wbc_lib'}); "
-            "run `pip install --editable .` in a checkout of the project."
+            "run `pip install --editable '.[book,train]'` in a checkout of the project."
         )
 
 
@@ -209,11 +210,13 @@ def sweep(target: Path) -> None:
 
 
 @contextmanager
-def new_array(target: Path, shape: tuple[int, ...], dtype: type) -> Iterator[NDArray]:
+def new_array(target: Path, shape: tuple[int, ...], dtype: type) -> "Iterator[NDArray]":
     """Yield an array that is mapped to a new ``.npy`` file; the file appears when the body is through.
 
     The room is taken on the disk beforehand: writing to a map for which there is none would kill the process.
     """
+    import numpy as np  # a fifth of a second, which commands that need none do not wait for
+
     with written_whole(target) as temporary:
         array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
         if hasattr(os, "posix_fallocate"):
@@ -223,16 +226,20 @@ def new_array(target: Path, shape: tuple[int, ...], dtype: type) -> Iterator[NDA
         array.flush()
 
 
-def read_array(path: Path) -> NDArray | None:
+def read_array(path: Path) -> "NDArray | None":
     """Map an array that `new_array` wrote, read-only; ``None`` if it is not there or is damaged."""
+    import numpy as np
+
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return None
 
 
-def keep_arrays(target: Path | None, make: Callable[[], dict[str, NDArray]]) -> dict[str, NDArray]:
+def keep_arrays(target: Path | None, make: "Callable[[], dict[str, NDArray]]") -> "dict[str, NDArray]":
     """Read the arrays of an ``.npz``; where it is not there or is damaged they are made, and written if it is named."""
+    import numpy as np
+
     if target is None:
         return make()
     damage = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error

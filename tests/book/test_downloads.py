@@ -63,9 +63,10 @@ def test_where_the_library_is_missing_the_first_cell_installs_the_project_or_say
             assert run_cell(address, patch, tmp_path, is_installed=True) == []
     with monkeypatch.context() as patch:
         patch.chdir(tmp_path)
-        [(name, line)] = run_cell(GITHUB, patch, tmp_path, is_installed=False)
-    assert name == "pip"
-    assert line == 'install --quiet --src wbc-project --editable "git+https://github.com/someone/cells#egg=wbc"'
+        assert run_cell(GITHUB, patch, tmp_path, is_installed=False) == [
+            ("pip", 'install --quiet --src wbc-project --editable "git+https://github.com/someone/cells#egg=wbc"'),
+            ("pip", 'install --quiet --editable "wbc-project/wbc[book,train]"'),
+        ]
     with monkeypatch.context() as patch, pytest.raises(ModuleNotFoundError, match="pip install --editable"):
         run_cell(None, patch, tmp_path, is_installed=False)
 
@@ -103,7 +104,7 @@ def test_no_address_carries_code_into_the_first_cell(tail):
     except BookError:
         return
     first = downloads.as_download({"cells": []}, address)["cells"][0]["source"]
-    assert len(first.splitlines()) == 10
+    assert len(first.splitlines()) == 11
     assert not set("\"'\\{}$;&|`") & set(address.url)
 
 

@@ -53,14 +53,14 @@ def test_the_splits_are_written(tmp_path):
 
 
 def test_commands_start_without_what_only_the_book_and_trainings_need():
-    heavy = ("tensorflow", "matplotlib", "sklearn", "cv2", "pandas", "scipy", "IPython", "distributed")
+    heavy = ("tensorflow", "matplotlib", "sklearn", "cv2", "pandas", "numpy", "scipy", "IPython", "distributed")
     code = f"import sys; from wbc_lib.cli import main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_a_score_needs_neither_tensorflow_nor_charts_nor_pictures(predictions):
-    heavy = ("tensorflow", "matplotlib", "sklearn", "cv2", "IPython", "distributed")
+    heavy = ("tensorflow", "matplotlib", "cv2", "IPython", "distributed")
     code = (
         "import sys; from pathlib import Path; from wbc_lib.cli.score import Protocol, Repeat, score; "
         f"score(Path({str(predictions)!r}), Protocol.TEST, Repeat.S0); "

@@ -45,6 +45,7 @@ import sys
 if importlib.util.find_spec("wbc_lib") is None:
     # The whole project, not its library alone: the recorded runs come with it.
     %pip install --quiet --src wbc-project --editable "git+{url}#egg=wbc"
+    %pip install --quiet --editable "wbc-project/wbc[book,train]"
     sys.path.insert(0, str(pathlib.Path("wbc-project/wbc").resolve()))"""
 _EXPLAIN = """\
 # @title Is the library of this book installed? { display-mode: "form" }
@@ -54,8 +55,8 @@ import importlib.util
 if importlib.util.find_spec("wbc_lib") is None:
     raise ModuleNotFoundError(
         "This chapter needs wbc_lib, the library of its book. In a folder of the project run `make book`, or "
-        "`pip install --editable .` in an environment of your own, and open the chapter in Jupyter from there; "
-        "`wbc lab` does so for all chapters."
+        "`pip install --editable '.[book,train]'` in an environment of your own, and open the chapter in Jupyter from "
+        "there; `wbc lab` does so for all chapters."
     )"""
 
 

@@ -63,6 +63,15 @@ def _run() -> None:
     except WbcError as error:
         console.print(str(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "wbc_lib"):
+            raise
+        sentence = (
+            f"This needs {name}, which is not installed; run `pip install '.[book,train]'` in the project's folder."
+        )
+        console.print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
+        sys.exit(1)
     except OSError as error:
         console.print(paths.explain(error), style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)

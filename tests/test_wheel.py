@@ -1,0 +1,142 @@
+"""The library as `pip install .` brings it: without the project, and without what only the book and trainings need."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import pytest
+from packaging.requirements import Requirement
+
+from tests.cli.test_leak import draw, turn
+from wbc_lib import paths
+from wbc_lib.data.published import read_splits
+
+MEGABYTES = 3
+#: Runs `wbc` where an import of what was not asked for fails, as it would if it were not installed.
+RUN = """
+import sys
+class Refusal:
+    def find_spec(self, name, path=None, target=None):
+        if name in {refused!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refusal())
+import wbc_lib
+assert wbc_lib.__file__.startswith({site!r}), wbc_lib.__file__
+from wbc_lib.cli import main
+sys.argv = ["wbc", *{arguments!r}]
+main.main()
+"""
+
+
+def add_required(name: str, extras: set[str], known: set[str]) -> set[str]:
+    """The distributions that one brings with it, over any number of steps."""
+    if name not in known:
+        known.add(name)
+        for line in metadata.requires(name) or ():
+            wanted = Requirement(line)
+            if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+                add_required(wanted.name.lower().replace("_", "-"), wanted.extras, known)
+    return known
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, made from a copy, for building leaves its traces."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(paths.ROOT / name, source)
+    shutil.copytree(paths.LIBRARY, source / "wbc_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        target,
+        source,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    (made,) = target.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def wbc(wheel, tmp_path_factory):
+    """Run the command of the unpacked wheel, in a folder of its own."""
+    site, place = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("place")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+    (installed,) = metadata.distributions(path=[str(site)])
+    allowed = {"wbc"}
+    for line in installed.requires or ():
+        if (wanted := Requirement(line)).marker is None:
+            add_required(wanted.name, wanted.extras, allowed)
+    by_name = metadata.packages_distributions()
+    refused = {name for name, by in by_name.items() if not {d.lower().replace("_", "-") for d in by} & allowed}
+    assert {"tensorflow", "sphinx", "matplotlib", "distributed"} <= refused
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        code = RUN.format(refused=refused, site=str(site), arguments=list(map(str, arguments)))
+        environment = {"PYTHONPATH": str(site), "PATH": "", "HOME": str(place), "WBC_CACHE": str(place / "cache")}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> tuple[Path, Path]:
+    """Two folders that share one source."""
+    folders = tuple(tmp_path_factory.mktemp(name) for name in ("train", "val"))
+    for folder, seeds in zip(folders, ((0, 1), (1, 2)), strict=True):
+        for seed in seeds:
+            cv2.imwrite(str(folder / f"{seed}.png"), turn(draw(seed), 20 if folder is folders[1] else 0))
+    return folders
+
+
+def test_tables_and_templates_travel_in_the_wheel_which_is_small(wheel):
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    assert {"wbc_lib/data/splits.csv", "wbc_lib/evaluation/models.csv", "wbc_lib/cli/score.html.jinja"} <= names
+    assert not [name for name in names if name.startswith(("tests", "book", "results"))]
+    assert wheel.stat().st_size < MEGABYTES * 1e6
+
+
+def test_leaks_are_found(wbc, parts):
+    done = wbc("leak", *parts, "--html", "leaks.html", "--csv", "leaks.csv", "--fail-above", 2)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 pictures have a sibling" in done.stdout
+
+
+def test_groups_are_made(wbc, parts):
+    done = wbc("group", *parts, "--csv", "groups.csv")
+    assert done.returncode == 0, done.stderr
+    assert " 4 " in done.stdout and " 3 " in done.stdout
+
+
+def test_predictions_are_scored(wbc, tmp_path):
+    test = read_splits().query("split == 'TEST'")
+    pd.DataFrame({"image": test.image, "predicted": test["class"]}).to_csv(tmp_path / "p.csv", index=False)
+    done = wbc("score", tmp_path / "p.csv", "--html", "score.html", "--json", "score.json")
+    assert done.returncode == 0, done.stderr
+    assert "100.00 %" in done.stdout
+
+
+def test_the_splits_are_written(wbc, tmp_path):
+    assert wbc("data", "splits", tmp_path / "splits.csv").returncode == 0
+    assert (tmp_path / "splits.csv").read_bytes() == (paths.LIBRARY / "data" / "splits.csv").read_bytes()
+
+
+@pytest.mark.parametrize("command", [["book"], ["leak", "a", "b", "--scheduler", "x"]])
+def test_what_needs_more_says_how_to_install_it(wbc, parts, command):
+    done = wbc(*(dict(zip("ab", parts, strict=True)).get(word, word) for word in command))
+    assert done.returncode == 1
+    assert "[book,train]" in done.stderr and "Traceback" not in done.stderr
