@@ -103,6 +103,20 @@ def test_every_page_opens_without_a_complaint_and_says_at_its_top_that_its_cells
             assert do(lambda tab: tab.locator(".bd-header-announcement").bounding_box()["y"]) < 50, name
 
 
+def test_code_is_folded_until_its_own_fold_or_the_page_s_switch_is_pressed(site, open_page):
+    with open_page(site / "book/8-results.html") as do:
+
+        def shown() -> int:
+            return do(lambda tab: tab.locator(".bd-article .cell_input:visible").count())
+
+        number = do(lambda tab: tab.locator(".bd-article .cell_input").count())
+        assert number > 9 and shown() == 0
+        do(lambda tab: tab.locator(".cell summary:visible").first.click())
+        assert shown() == 1
+        switch = [lambda tab: tab.get_by_role("button", name="All code").click()] * 2
+        assert [do(press) or shown() for press in switch] == [number, 0]
+
+
 def test_the_print_version_holds_every_page_once(site, open_page):
     lost = """[...document.querySelectorAll('a[href^="#"]')].map(a => decodeURIComponent(a.hash.slice(1)))
         .filter(id => !document.getElementById(id))"""

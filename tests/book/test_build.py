@@ -65,6 +65,14 @@ def test_what_changes_while_a_chapter_is_executed_makes_it_be_executed_again(tmp
     assert not build._is_current(dataclasses.replace(chapter, key="key now"))
 
 
+def test_all_code_is_folded_and_what_shows_nothing_is_known_by_it():
+    tags = [[], ["hide-input"], ["remove-input"], ["parameters"]]
+    cells = [nbformat.v4.new_code_cell("1", metadata={"tags": some} if some else {}) for some in tags]
+    build.fold_code(notebook := nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_markdown_cell("# A")]))
+    folded = [set(cell.metadata.get("tags", [])) for cell in notebook.cells]
+    assert folded == [{"hide-input"}, {"hide-input"}, {"hide-input", "quiet"}, {"hide-input", "parameters"}, set()]
+
+
 def test_a_failing_chapter_is_named_and_leaves_nothing(tmp_path):
     chapter = make_chapter(tmp_path, "1 / 0")
     problem = build.execute(chapter)

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import STDOUT
+from typing import Any
 
 import yaml
 
@@ -190,6 +191,7 @@ def execute(chapter: Chapter) -> str | None:
                 cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
             for extra in ("papermill", "execution"):
                 cell.metadata.pop(extra, None)
+        fold_code(notebook)
         statements.mark(notebook)
         lineage.attach(notebook, chapter.data_sha256)
         nbformat.write(notebook, temporary)
@@ -201,6 +203,15 @@ def execute(chapter: Chapter) -> str | None:
     finally:
         temporary.unlink(missing_ok=True)
     return None
+
+
+def fold_code(notebook: Any) -> None:
+    """Fold the code of every cell; what chapters hide, for it shows nothing, only the page's switch opens."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            tags = set(cell.metadata.get("tags", ()))
+            hidden = {"quiet"} if "remove-input" in tags else set()
+            cell.metadata["tags"] = sorted(tags - {"remove-input"} | {"hide-input"} | hidden)
 
 
 def _hash_surroundings(study: Study) -> str:
