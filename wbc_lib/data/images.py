@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import IMAGE_SIZE, RESTORE, DataSet, list_images, read_file
@@ -215,7 +216,8 @@ def map_ahead(
 
 def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
     """Do tasks on all cores, where nearly all of the work is OpenCV's, which runs beside Python."""
-    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Threads of NumPy's that wait for each other on a busy machine would burn more than they do.
+    with one_thread(), threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             yield from map_ahead(pool.submit, 2 * (os.cpu_count() or 1), function, tasks)
         finally:

@@ -5,44 +5,81 @@ is seen twice lands in one cell often enough, as each picture has 150 of them. O
 pictures of the same photo as OpenCV's FLANN, in a sixth of its time, and takes as long as faiss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from wbc_lib import paths
 from wbc_lib.data.images import MapTasks, OnProgress
 from wbc_lib.provenance.features import Features, compare_by_root
 
 #: Neighbours of a feature that vote; numbers that stand for a descriptor (86 % of its variance); features in a cell.
 _NEIGHBOURS, _DIMENSIONS, _CELL = 6, 32, 1000
 _SAMPLE, _ROUNDS = 64, 4
-#: Features that are looked for at once, pictures whose descriptors are converted at once, and votes before they are
-#: added up.
-_AT_ONCE, _CHUNK, _VOTES = 2048, 256, 8_000_000
+#: Pictures whose candidates are ranked, and whose features are put into cells, at once; features whose distances to all
+#: centres are in memory at once.
+_BATCH, _CHUNK, _AT_ONCE = 2048, 256, 2048
 
-#: Features that are looked for, features to look among, and the number of the picture that each of both is of; of those
-#: looked for, twice the number, and one more if mirrored.
-_Task = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
+#: Descriptors; their mean and axes; centres of cells.
+_Locating = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+#: Features that are looked for, features to look among, and the pictures that both are of: of those looked for, twice
+#: the number, and one more if mirrored.
+_Voting = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
+
+
+@dataclass(frozen=True)
+class _Index:
+    sides: list[NDArray[np.float32]]  # the features of all pictures, as they are and mirrored
+    owners: NDArray[np.int32]  # the picture of each
+    cells: list[list[NDArray[np.intp]]]  # of both sides: the features in each cell, ascending
 
 
 def rank_candidates(
-    pictures: Sequence[Features], n_best: int, map_tasks: MapTasks = map, on_progress: OnProgress | None = None
+    pictures: Sequence[Features],
+    n_best: int,
+    map_tasks: MapTasks = map,
+    on_progress: OnProgress | None = None,
+    keep: Callable[[int], Path | None] = lambda _: None,
 ) -> NDArray[np.int32]:
     """For each picture, the pictures with most votes for showing the same.
 
-    Returns
-    -------
-    ndarray of int32, shape (pictures, `n_best`)
-        Twice the number of the other picture, and one more if this one shows it mirrored; most votes first, each other
-        picture once; -1 where there are no more.
+    Twice the number of the other picture, and one more if this one shows it mirrored; most votes first, each other
+    picture once; -1 where there are no more. Shape (pictures, `n_best`). `keep` says where a part of it, by its number,
+    is kept for another time.
     """
+
+    @cache
+    def build_index() -> _Index:
+        return _build_index(pictures, map_tasks)
+
+    def rank(batch: range) -> dict[str, NDArray]:
+        return {"best": _rank(build_index(), batch, n_best, map_tasks)}
+
     best = np.full((len(pictures), n_best), -1, np.int32)
-    if sum(map(len, pictures)) == 0:
+    for start in range(0, len(pictures) if any(map(len, pictures)) else 0, _BATCH):
+        batch = range(start, min(start + _BATCH, len(pictures)))
+        best[batch.start : batch.stop] = paths.keep_arrays(keep(start), partial(rank, batch))["best"]
+        if on_progress:
+            on_progress(batch.stop, len(pictures))
+    return best
+
+
+def _rank(index: _Index, batch: range, n_best: int, map_tasks: MapTasks) -> NDArray[np.int32]:
+    # Votes of the first picture of the batch as it is (row 0) and mirrored (row 1), of the second ...
+    best = np.full((len(batch), n_best), -1, np.int32)
+    found = list(map_tasks(_vote, _make_tasks(index, batch)))
+    if not found:
         return best
-    votes = _vote(pictures, map_tasks, on_progress)
-    for i in range(len(pictures)):
+    rows, columns, gains = (np.concatenate(part) for part in zip(*found, strict=True))
+    shape = 2 * len(batch), int(index.owners[-1]) + 1
+    votes = sparse.csr_matrix((gains, (rows - 2 * batch.start, columns)), shape)
+    for i in range(len(batch)):
         start, middle, end = votes.indptr[2 * i : 2 * i + 3]
         coded = 2 * votes.indices[start:end] + (np.arange(start, end) >= middle)
         coded = coded[np.argsort(-votes.data[start:end], kind="stable")]
@@ -52,44 +89,17 @@ def rank_candidates(
     return best
 
 
-def _vote(pictures: Sequence[Features], map_tasks: MapTasks, on_progress: OnProgress | None) -> sparse.csr_matrix:
-    # Votes of picture i as it is (row 2 i) and mirrored (2 i + 1) for each picture as it is.
-    rng = np.random.default_rng(0)
-    owners = np.repeat(np.arange(len(pictures), dtype=np.int32), [len(p) for p in pictures])
-    n_cells = max(1, len(owners) // _CELL)
-    mean, axes = _principal_axes(pictures, rng)
-    sides = [_project(pictures, mean, axes, mirrored=mirrored) for mirrored in (False, True)]
-    centres = _find_centres(sides[0], n_cells, rng)
-    cells = [_sort_into(points, centres) for points in sides]
-    total = sparse.csr_matrix((2 * len(pictures), len(pictures)), dtype=np.float32)
-    pending: list[tuple[NDArray, NDArray, NDArray]] = []
-    # A list of what each task is of, so that it is known what there is to do; the tasks themselves are made one by one.
-    parts = [
-        (cell, side, asking[start : start + _AT_ONCE])
-        for cell in range(n_cells)
-        for side in (0, 1)
-        if len(cells[0][cell]) > 1
-        for asking in [cells[side][cell]]
-        for start in range(0, len(asking), _AT_ONCE)
-    ]
-
-    def make_tasks() -> Iterator[_Task]:
-        for cell, side, asking in parts:
-            there = cells[0][cell]
-            yield sides[side][asking], sides[0][there], 2 * owners[asking] + side, owners[there]
-
-    for done, votes in enumerate(map_tasks(_vote_in_cell, make_tasks()), start=1):
-        pending.append(votes)
-        if done == len(parts) or sum(len(gains) for *_, gains in pending) > _VOTES:
-            rows, columns, gains = (np.concatenate(part) for part in zip(*pending, strict=True))
-            total = total + sparse.csr_matrix((gains, (rows, columns)), shape=total.shape)
-            pending = []
-        if on_progress:
-            on_progress(done, len(parts))
-    return total
+def _make_tasks(index: _Index, batch: range) -> Iterator[_Voting]:
+    first, last = np.searchsorted(index.owners, [batch.start, batch.stop])
+    for side, cells in enumerate(index.cells):
+        for there, mine in zip(index.cells[0], cells, strict=True):
+            asking = mine[slice(*np.searchsorted(mine, [first, last]))]
+            if len(asking) and len(there) > 1:
+                owners = 2 * index.owners[asking] + side
+                yield index.sides[side][asking], index.sides[0][there], owners, index.owners[there]
 
 
-def _vote_in_cell(task: _Task) -> tuple[NDArray, NDArray, NDArray]:
+def _vote(task: _Voting) -> tuple[NDArray, NDArray, NDArray]:
     # Each neighbour's picture gets the distance by which it is nearer than the last; a picture is voted for once.
     asking, there, rows, owners = task
     n = min(_NEIGHBOURS + 1, len(there))
@@ -102,6 +112,29 @@ def _vote_in_cell(task: _Task) -> tuple[NDArray, NDArray, NDArray]:
     return np.broadcast_to(rows[:, None], voted.shape)[counts], voted[counts], gains[counts]
 
 
+def _build_index(pictures: Sequence[Features], map_tasks: MapTasks) -> _Index:
+    rng = np.random.default_rng(0)
+    owners = np.repeat(np.arange(len(pictures), dtype=np.int32), [len(p) for p in pictures])
+    mean, axes = _principal_axes(pictures, rng)
+    centres = _find_centres(pictures, mean, axes, max(1, len(owners) // _CELL), rng)
+    parts = (np.concatenate([p.descriptors for p in pictures[i : i + _CHUNK]]) for i in range(0, len(pictures), _CHUNK))
+    located = map_tasks(_locate, ((part, mean, axes, centres) for part in parts))
+    plain, mirrored, *cells = (np.concatenate(part) for part in zip(*located, strict=True))
+    return _Index([plain, mirrored], owners, [_sort_into(c, len(centres)) for c in cells])
+
+
+def _locate(task: _Locating) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    descriptors, mean, axes, centres = task
+    plain, mirrored = (_project(descriptors, mean, axes, mirrored=side) for side in (False, True))
+    return plain, mirrored, _assign(plain, centres), _assign(mirrored, centres)
+
+
+def _project(
+    descriptors: NDArray[np.uint8], mean: NDArray[np.float32], axes: NDArray[np.float32], *, mirrored: bool = False
+) -> NDArray[np.float32]:
+    return np.asarray((compare_by_root(descriptors, mirrored=mirrored) - mean) @ axes, np.float32)
+
+
 def _principal_axes(
     pictures: Sequence[Features], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -112,30 +145,26 @@ def _principal_axes(
     return mean, np.ascontiguousarray(axes[:, ::-1][:, :_DIMENSIONS], np.float32)
 
 
-def _project(
-    pictures: Sequence[Features], mean: NDArray[np.float32], axes: NDArray[np.float32], *, mirrored: bool
+def _find_centres(
+    pictures: Sequence[Features], mean: NDArray[np.float32], axes: NDArray[np.float32], n: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    parts = (np.concatenate([p.descriptors for p in pictures[i : i + _CHUNK]]) for i in range(0, len(pictures), _CHUNK))
-    return np.concatenate([(compare_by_root(part, mirrored=mirrored) - mean) @ axes for part in parts])
-
-
-def _find_centres(points: NDArray[np.float32], n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     # Lloyd's k-means on a sample; scikit-learn's takes minutes for thousands of centres.
-    sample = points[np.sort(rng.permutation(len(points))[: _SAMPLE * n])]
+    share = min(1.0, _SAMPLE * n / sum(map(len, pictures)))
+    chosen = (p.descriptors[rng.random(len(p)) < share] for p in pictures)
+    sample = _project(np.concatenate(list(chosen)), mean, axes)
     centres = sample[rng.permutation(len(sample))[:n]].copy()
     for _ in range(_ROUNDS if n > 1 else 0):
         cells = _assign(sample, centres)
-        counts = np.bincount(cells, minlength=n)
-        sums = np.stack([np.bincount(cells, sample[:, d], n) for d in range(sample.shape[1])], axis=1)
+        counts = np.bincount(cells, minlength=len(centres))
+        sums = np.stack([np.bincount(cells, sample[:, d], len(centres)) for d in range(sample.shape[1])], axis=1)
         centres[counts > 0] = sums[counts > 0] / counts[counts > 0, None]
     return centres
 
 
-def _sort_into(points: NDArray[np.float32], centres: NDArray[np.float32]) -> list[NDArray[np.intp]]:
-    # The points of each cell.
-    cells = _assign(points, centres)
+def _sort_into(cells: NDArray[np.int32], n: int) -> list[NDArray[np.intp]]:
+    # The features of each cell.
     order = np.argsort(cells, kind="stable")
-    return np.split(order, np.searchsorted(cells[order], np.arange(1, len(centres))))
+    return np.split(order, np.searchsorted(cells[order], np.arange(1, n)))
 
 
 def _assign(points: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:

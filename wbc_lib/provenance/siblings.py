@@ -140,13 +140,17 @@ def find_siblings(
     searched = [described[i] for i in rows]
     features = [d.features for d in searched]
 
-    def rank() -> dict[str, NDArray]:
-        return {"ranked": rank_candidates(features, _CANDIDATES, map_tasks, partial(stage, "Searching"))}
-
-    kept = paths.keep_arrays(name_kept(cache, "candidates", [d.content for d in searched]), rank)
+    contents = [d.content for d in searched]
+    ranked = rank_candidates(
+        features,
+        _CANDIDATES,
+        map_tasks,
+        partial(stage, "Searching"),
+        lambda part: name_kept(cache, "candidates", [part, *contents]),
+    )
     clusters = Clusters(features)
     for n in (_FIRST, _THEN):
-        pairs = _choose_pairs(kept["ranked"], clusters, n)
+        pairs = _choose_pairs(ranked, clusters, n)
         for done, (pair, link) in enumerate(_compare(searched, pairs, map_tasks, cache), start=1):
             clusters.add(*pair, link)
             stage("Comparing", done, len(pairs))
