@@ -103,6 +103,27 @@ def test_a_score_is_the_mean_over_repeats_of_scikit_learns(seed, share):
         assert found.low <= found.estimate <= found.high
 
 
+def answer(*classes: int, sure: float = 0.96) -> Pooled:
+    """A repeat that gives each photo one class."""
+    probabilities = np.full((len(classes), 5), (1 - sure) / 4)
+    probabilities[np.arange(len(classes)), classes] = sure
+    return Pooled(np.arange(len(classes)) + 20, np.ones(len(classes), int), dict.fromkeys(WAYS, probabilities), 0)
+
+
+def test_a_label_is_doubtful_if_every_repeat_denies_it_and_their_mean_is_sure_of_one_class():
+    # Right; always an eosinophil; once right; never right, but of two minds.
+    repeats = [answer(1, 2, 2, 2), answer(1, 2, 2, 3), answer(1, 2, 1, 2)]
+    named = crossvalidation.find_doubtful(repeats)
+    assert named.index.tolist() == [21]
+    assert named.loc[21, ["label", "other"]].tolist() == [1, 2]
+    assert named.loc[21, "probability"] == pytest.approx(0.96)
+    assert crossvalidation.find_doubtful(repeats, least=0.97).empty
+    assert crossvalidation.find_doubtful(repeats, least=0.5).index.tolist() == [21, 23]
+    changed = repeats[0].relabel(named.other)
+    assert changed.labels.tolist() == [1, 2, 1, 1] and repeats[0].labels.tolist() == [1, 1, 1, 1]
+    assert changed.right(WAYS[1]).tolist() == [True, True, False, False]
+
+
 def test_photos_of_one_field_are_drawn_together():
     repeat = made_up(0, 0.7)
     alone = crossvalidation.score([repeat], WAYS[0], GROUP, scores.accuracy)

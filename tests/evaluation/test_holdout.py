@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import holdout, intervals, scores
-from wbc_lib.evaluation.holdout import SCORES, SHARES, HoldOut
+from wbc_lib.evaluation.holdout import BY_IMAGE, FEW, SCORES, WITHIN, HoldOut
 from wbc_lib.training import paper
 
 
@@ -78,8 +78,11 @@ def test_a_photo_that_is_all_right_is_taken_for_nothing():
 def test_the_classes_of_test_are_counted():
     table = holdout.tabulate_classes(FOUND)
     assert table.index.tolist() == ["Neutrophil", "Monocyte"]
-    assert table.loc["Neutrophil"].tolist() == [2, 5, 2, 3, 3 / 9]
-    assert table.loc["Monocyte"].tolist() == [1, 4, 4, 4, 4 / 9]
+    assert table.loc["Neutrophil"].tolist() == [2, 5, 2, 3, 1]
+    assert table.loc["Monocyte"].tolist()[:4] == [1, 4, 4, 4]  # one photo tells no variance
+    of_small = holdout.tabulate_classes(SMALL)["share of the variance"]
+    variance = intervals.variance_by_stratum(SMALL.right, SMALL.copies, SMALL.cells)
+    assert of_small["Eosinophil"] == pytest.approx(variance["EOSINOPHIL"] / variance.sum())
 
 
 HOLD_OUTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(0, 4)), min_size=2, max_size=40).map(
@@ -118,10 +121,18 @@ def test_copies_vote_over_all_runs():
     assert FOUND.votes.tolist() == ["NEUTROPHIL", "NEUTROPHIL", "EOSINOPHIL"]
 
 
-def test_photos_are_drawn_within_their_classes_or_regardless_of_them():
-    within, plain = FOUND.weights(resamples=400), FOUND.weights(by_class=False, resamples=400)
-    assert (within[:, 1] == 1).all() and (within[:, [0, 2]].sum(axis=1) == 2).all()
-    assert (plain.sum(axis=1) == 3).all() and plain[:, 1].max() > 1
+def test_photos_are_drawn_within_their_classes():
+    weights = FOUND.weights(400)
+    assert (weights[:, 1] == 1).all() and (weights[:, [0, 2]].sum(axis=1) == 2).all()
+
+
+def test_another_label_moves_a_photos_answers_to_another_row_and_leaves_the_rest():
+    changed = FOUND.relabel(8, "NEUTROPHIL")
+    assert changed.cells.tolist() == ["NEUTROPHIL"] * 3
+    np.testing.assert_array_equal(changed.counts[:, 1, 0], FOUND.counts[:, 1, 2])
+    np.testing.assert_array_equal(changed.counts[:, [0, 2]], FOUND.counts[:, [0, 2]])
+    assert changed.counts.sum() == FOUND.counts.sum()
+    assert scores.accuracy(changed.matrix) == pytest.approx((2.5 + 2.5 + 0.5) / 9)  # five of eight votes of photo 8
 
 
 def test_runs_on_other_images_or_untraced_ones_are_refused():
@@ -156,33 +167,32 @@ SMALL = make_holdout(
 )
 
 
-def test_errors_in_whole_photos_make_the_paper_as_unsure_as_it_can_be_and_spread_evenly_as_sure():
-    judged = holdout.bound_matrix(paper.FIGURE_3_MATRIX, PUBLISHED, 2000)
+def test_errors_in_whole_photos_make_the_paper_less_sure_than_images_do():
+    judged = holdout.bound_matrix(paper.FIGURE_3_MATRIX, PUBLISHED)
     widths = {way: table.high - table.low for way, table in judged.items()}
-    for score in SHARES[:4]:  # the lymphocytes' one error leaves nothing to spread or fill
-        assert widths["errors spread evenly"][score] < widths["images one by one"][score]
-        assert widths["images one by one"][score] < widths["errors in whole photos"][score] / 3
+    for score in list(SCORES)[:4]:  # the lymphocytes' one error leaves nothing to fill
+        assert widths[BY_IMAGE][score] < widths["errors in whole photos"][score] / 3
     for table in judged.values():
         assert table.estimate.accuracy == pytest.approx(scores.accuracy(paper.FIGURE_3_MATRIX))
     np.testing.assert_allclose(
-        judged["images one by one"].loc["accuracy", ["low", "high"]].astype(float),
+        judged[BY_IMAGE].loc["accuracy", ["low", "high"]].astype(float),
         proportion_confint(np.trace(paper.FIGURE_3_MATRIX), 2487, method="wilson"),
     )
 
 
-def test_at_our_design_effect_the_paper_is_wilsons_interval_of_so_many_images():
-    judged = holdout.bound_matrix(paper.FIGURE_3_MATRIX, PUBLISHED, 100)["as clustered as ours"]
-    size = holdout.effective_sizes(PUBLISHED)["recall, monocyte"]
+def test_as_clustered_as_ours_the_paper_has_the_exact_interval_of_as_many_images_as_ours_are_worth():
+    judged = holdout.bound_matrix(paper.FIGURE_3_MATRIX, PUBLISHED)["as clustered as ours"]
+    own = PUBLISHED.of("MONOCYTE")
+    size = intervals.size_for_few_groups(own.right, own.copies)
     share = 481 / 620
     np.testing.assert_allclose(
-        judged.loc["recall, monocyte"].astype(float),
-        [share, *proportion_confint(share * size, size, method="wilson")],
+        judged.loc["recall, monocyte"].astype(float), [share, *proportion_confint(share * size, size, method="beta")]
     )
 
 
 def test_a_matrix_of_other_images_is_judged_by_images_alone():
-    assert holdout.distribute(paper.FIGURE_3_MATRIX, SMALL, packed=True) is None
-    assert list(holdout.bound_matrix(paper.FIGURE_3_MATRIX, SMALL)) == ["images one by one"]
+    assert holdout.pack_errors(paper.FIGURE_3_MATRIX, SMALL) is None
+    assert list(holdout.bound_matrix(paper.FIGURE_3_MATRIX, SMALL)) == [BY_IMAGE]
 
 
 @st.composite
@@ -195,62 +205,41 @@ def matrices_of_small(draw):
     return np.array(rows)
 
 
-@given(matrices_of_small(), st.booleans())
-def test_dealt_predictions_add_up_to_the_matrix_and_to_each_photos_copies(matrix, packed):
-    dealt = holdout.distribute(matrix, SMALL, packed=packed)
-    np.testing.assert_array_equal(dealt.sum(axis=0), matrix)
-    np.testing.assert_array_equal(dealt.sum(axis=(1, 2)), SMALL.copies)
-    np.testing.assert_array_equal(np.array(CLASSES)[dealt.sum(axis=2).argmax(axis=1)], SMALL.cells)
-    right = np.trace(dealt, axis1=1, axis2=2)
+@given(matrices_of_small())
+def test_packed_predictions_add_up_to_the_matrix_and_to_each_photos_copies(matrix):
+    packed = holdout.pack_errors(matrix, SMALL)
+    np.testing.assert_array_equal(packed.matrix, matrix)
+    np.testing.assert_array_equal(packed.copies, SMALL.copies)
+    np.testing.assert_array_equal(packed.cells, SMALL.cells)
     for cell in CLASSES:
         own = SMALL.cells == cell
-        if packed:
-            mixed = (right[own] > 0) & (right[own] < SMALL.copies[own])
-            assert mixed.sum() <= 1
-        else:
-            share = right[own].sum() / SMALL.copies[own].sum()
-            assert (np.abs(right[own] - share * SMALL.copies[own]) <= 1.5).all()
+        assert ((packed.right[own] > 0) & (packed.right[own] < SMALL.copies[own])).sum() <= 1
 
 
-def test_each_way_of_reckoning_is_the_one_it_says():
-    found = holdout.compute_intervals(SMALL, list(SCORES), 3000)
-    assert list(found) == [
-        "images one by one", "photos within classes", "photos regardless of class", "allowing for few photos",
-    ]  # fmt: skip
-    for way, by_class in (("photos within classes", True), ("photos regardless of class", False)):
-        weights = SMALL.weights(by_class=by_class, resamples=3000)
-        for score, statistic in SCORES.items():
-            expected = intervals.bootstrap(SMALL.mean, weights, statistic)
-            np.testing.assert_allclose(found[way].loc[score].astype(float), list(vars(expected).values()))
-    naive = found["images one by one"]
+def test_each_interval_is_of_the_way_that_it_says():
+    found = holdout.compute_intervals(SMALL, 3000)
+    assert list(found) == [FEW, WITHIN, BY_IMAGE]
+    for score, statistic in SCORES.items():
+        expected = intervals.bootstrap(SMALL.mean, SMALL.weights(3000), statistic)
+        np.testing.assert_allclose(found[WITHIN].loc[score].astype(float), list(vars(expected).values()))
+    naive = found[BY_IMAGE]
     np.testing.assert_allclose(
         naive.loc["accuracy"].iloc[1:].astype(float), proportion_confint(17, 30, method="wilson")
     )
     np.testing.assert_allclose(
         naive.loc["recall, eosinophil"].iloc[1:].astype(float), proportion_confint(4, 8, method="wilson")
     )
-    # The score of a class's precision varies only by what each class's images are given.
-    assert naive.loc["macro-F1", "low"] < naive.loc["macro-F1", "estimate"] < naive.loc["macro-F1", "high"]
-    few = found["allowing for few photos"]
-    assert list(few.index) == SHARES
     own = intervals.clustered_interval([4, 0, 2], [4, 4, 4])
-    np.testing.assert_allclose(few.loc["recall, neutrophil"].astype(float), list(vars(own).values()))
+    np.testing.assert_allclose(found[FEW].loc["recall, neutrophil"].astype(float), list(vars(own).values()))
     whole = intervals.clustered_interval(SMALL.right, SMALL.copies, SMALL.cells)
-    np.testing.assert_allclose(few.loc["accuracy"].astype(float), list(vars(whole).values()))
-
-
-def test_effective_sizes_are_those_of_each_class_and_of_all_within_classes():
-    sizes = holdout.effective_sizes(SMALL)
-    assert sizes["recall, neutrophil"] == pytest.approx(3)  # 12 images at 4 times the binomial variance
-    within = intervals.clustered_variance(SMALL.right, SMALL.copies, np.repeat([0, 1, 2, 3], [3, 2, 1, 2]))
-    assert sizes.accuracy == pytest.approx(17 / 30 * 13 / 30 / within)
-    assert np.isnan(sizes["recall, lymphocyte"])  # all right
+    np.testing.assert_allclose(found[FEW].loc["accuracy"].astype(float), list(vars(whole).values()))
+    assert "recall, lymphocyte" not in holdout.compute_intervals(FOUND, 50)[FEW].index
 
 
 def test_several_runs_are_scored_by_their_mean_and_each_image_counts_once():
     twice = HoldOut(SMALL.photos, np.concatenate([SMALL.counts, SMALL.counts]))
-    for way, table in holdout.compute_intervals(twice, SHARES, 500).items():
-        pd.testing.assert_frame_equal(table, holdout.compute_intervals(SMALL, SHARES, 500)[way])
+    for way, table in holdout.compute_intervals(twice, 500).items():
+        pd.testing.assert_frame_equal(table, holdout.compute_intervals(SMALL, 500)[way])
 
 
 def test_variation_between_seeds_images_and_photos_is_each_what_it_is():
@@ -288,9 +277,9 @@ def test_photos_are_counted_by_what_most_of_their_copies_are_given():
 
 
 def test_parts_are_scored_each_for_itself():
-    parts = holdout.compare_parts(SMALL, [11], 200)  # the neutrophil with no copy right
+    parts = holdout.compare_parts(SMALL, [11])  # the neutrophil with no copy right
     assert parts.photos.tolist() == [8, 7, 1, 2]
     assert parts.images.tolist() == [30, 26, 4, 8]
-    np.testing.assert_allclose(parts.accuracy, [17 / 30, 17 / 26, 0, 6 / 8])
-    assert (parts.low <= parts.accuracy).all() and (parts.accuracy <= parts.high).all()
-    assert holdout.compare_parts(SMALL, [], 50).index.tolist() == ["all of TEST", "without them"]
+    np.testing.assert_allclose([i.estimate for i in parts.accuracy], [17 / 30, 17 / 26, 0, 6 / 8])
+    assert vars(parts.accuracy.iloc[0]) == vars(holdout.interval_for_few_photos(SMALL, "accuracy"))
+    assert holdout.compare_parts(SMALL, []).index.tolist() == ["all of TEST", "without them"]

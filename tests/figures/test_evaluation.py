@@ -23,7 +23,7 @@ PHOTOS = pd.DataFrame(
     index=pd.Index([3, 5, 8, 110, 120], name="photo"),
 )
 VARIATION = pd.DataFrame(
-    {"seeds": [0.4, 1.0], "images": [0.7, 1.3], "photos": [5.5, 3.1]}, index=["accuracy", "macro-F1"]
+    {"seeds": [0.4, 1.0], "images": [0.7, 1.3], "photos": [5.5, 3.1]}, index=["accuracy", "recall, monocyte"]
 )
 PICTURE = np.full((48, 64, 3), 200, np.uint8)
 
@@ -86,7 +86,7 @@ def test_a_kind_of_variation_without_figures_has_no_bars():
     assert [bar.get_width() for bar in whole.patches] == [0.4, 1.0, 0.7, 1.3, 5.5, 3.1]
     # A kind keeps its colour whether the others are shown or not.
     assert axis.patches[-1].get_facecolor() == whole.patches[-1].get_facecolor()
-    assert [label.get_text() for label in whole.get_yticklabels()] == ["Accuracy", "Macro-F1"]
+    assert [label.get_text() for label in whole.get_yticklabels()] == ["Accuracy", "Recall, monocyte"]
 
 
 def test_the_cell_beside_a_photo_is_what_its_box_holds():
@@ -98,15 +98,6 @@ def test_the_cell_beside_a_photo_is_what_its_box_holds():
     assert whole.patches[0].get_bbox().bounds == (30, 10, 20, 10)
     assert bare.images and not bare.patches and not empty.images
     assert [axis.get_title(loc="left") for axis in (whole, bare)] == ["a", "b"]
-
-
-def test_coverage_is_drawn_by_number_of_photos_beside_what_was_promised():
-    table = pd.DataFrame({"images": [0.3, 0.4], "photos": [0.7, 0.9]}, index=pd.Index([4, 71], name="photos"))
-    axis = evaluation.draw_coverage(table, 0.95).axes[0]
-    curves = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
-    assert curves["images"] == [0.3, 0.4] and curves["photos"] == [0.7, 0.9]
-    assert [0.95, 0.95] in curves.values()
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["4", "71"]
 
 
 def values(axis, label: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,12 @@ class Pooled:
     probabilities: dict[str, NDArray[np.float64]]  # (photos, 5), by way of asking, see `WAYS`
     seed: int  # that divided the photos
 
+    def relabel(self, labels: pd.Series) -> "Pooled":
+        """The same if some photos had other labels, given by photo."""
+        changed = pd.Series(self.labels, self.photos)
+        changed[labels.index] = labels
+        return replace(self, labels=changed.to_numpy())
+
     def predicted(self, way: str) -> NDArray[np.int64]:
         """Likeliest label of each photo."""
         return self.probabilities[way].argmax(axis=1)
@@ -104,6 +110,19 @@ def pool_repeats(runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame) ->
         repeats = [[run for run in folds if run.seed == seed] for seed in sorted({run.seed for run in folds})]
         pooled[network] = [pool(repeat, provenance) for repeat in repeats if len(repeat) == N_FOLDS]
     return pooled
+
+
+def find_doubtful(repeats: Sequence[Pooled], way: str = WAYS[1], least: float = 0.9) -> pd.DataFrame:
+    """Photos that every repeat gives another class than their label, one class with a mean probability above `least`.
+
+    By photo: ``label`` and ``other`` (its number and that of the other class), and the mean ``probability``.
+    """
+    mean = np.mean([r.probabilities[way] for r in repeats], axis=0)
+    other, labels = mean.argmax(axis=1), repeats[0].labels
+    always_other = np.all([~r.right(way) for r in repeats], axis=0)
+    named = always_other & (other != labels) & (mean.max(axis=1) > least)
+    columns = {"label": labels[named], "other": other[named], "probability": mean.max(axis=1)[named]}
+    return pd.DataFrame(columns, index=pd.Index(repeats[0].photos[named], name="photo"))
 
 
 def score(repeats: Sequence[Pooled], way: str, group_of: pd.Series, statistic: Statistic) -> Interval:

@@ -13,15 +13,13 @@ from wbc_lib.evaluation import intervals, scores
 from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.training.runs import Run
 
-#: The scores that are given intervals, by the name a reader sees.
+#: The scores that are given intervals, by the name a reader sees. Each is the share of a fixed set of images.
 SCORES: dict[str, scores.Statistic] = {
     "accuracy": scores.accuracy,
-    "macro-F1": scores.macro_f1,
     **{f"recall, {cell.lower()}": scores.of_class(scores.recalls, cell) for cell in CLASSES},
-    **{f"precision, {cell.lower()}": scores.of_class(scores.precisions, cell) for cell in CLASSES},
 }
-#: Those that are the share of a fixed set of images: of all, or of a class.
-SHARES = ["accuracy", *(f"recall, {cell.lower()}" for cell in CLASSES)]
+#: Ways to compute an interval, the widest first.
+FEW, WITHIN, BY_IMAGE = "allowing for few photos", "photos within classes", "images one by one"
 _CLASSES_OR_NONE = np.array([*CLASSES, "none"])
 
 
@@ -84,9 +82,17 @@ class HoldOut:
         """One of the runs, by its place."""
         return HoldOut(self.photos, self.counts[run : run + 1])
 
-    def weights(self, *, by_class: bool = True, resamples: int = 10_000) -> NDArray[np.int32]:
-        """Draw photos anew (see `intervals.group_weights`), within each class or regardless of it."""
-        return intervals.group_weights(self.photos, resamples, strata=self.cells if by_class else None)
+    def weights(self, resamples: int = 10_000) -> NDArray[np.int32]:
+        """Draw as many photos of each class as it has (see `intervals.group_weights`)."""
+        return intervals.group_weights(self.photos, resamples, strata=self.cells)
+
+    def relabel(self, photo: int, cell: str) -> "HoldOut":
+        """The same if the copies of a photo were of another class."""
+        counts, at = self.counts.copy(), self.photos == photo
+        predicted = counts[:, at].sum(axis=2)
+        counts[:, at] = 0
+        counts[:, at, CLASSES.index(cell)] = predicted
+        return HoldOut(self.photos, counts)
 
 
 def count_by_photo(runs: Sequence[Run], provenance: pd.DataFrame) -> HoldOut:
@@ -106,11 +112,12 @@ def count_by_photo(runs: Sequence[Run], provenance: pd.DataFrame) -> HoldOut:
 
 
 def tabulate_classes(holdout: HoldOut) -> pd.DataFrame:
-    """What TEST is made of: per class its photos, their images, and the share of TEST that one photo can have."""
+    """What TEST is made of: per class its photos, their images, and what it adds to the variance of the accuracy."""
     photos = pd.DataFrame({"cell": holdout.cells, "copies": holdout.copies}).groupby("cell").copies
     table = photos.agg(["size", "sum", "min", "max"]).reindex([c for c in CLASSES if c in holdout.cells])
     table.columns = pd.Index(["photos", "images", "fewest copies", "most copies"])
-    table["largest share of TEST"] = table["most copies"] / holdout.copies.sum()
+    variance = intervals.variance_by_stratum(holdout.right, holdout.copies, holdout.cells)
+    table["share of the variance"] = (variance / variance.sum()).reindex(table.index)
     return table.rename(index=str.capitalize)
 
 
@@ -140,18 +147,18 @@ def most_influential(photos: pd.DataFrame, n: int) -> pd.DataFrame:
 
 
 def leave_each_out(holdout: HoldOut) -> pd.DataFrame:
-    """The range of each of `SHARES` that is defined when any one photo is left out.
+    """The range of each of `SCORES` that is defined when any one photo is left out.
 
     ``all``, ``lowest`` and ``without_lowest`` (the photo left out), ``highest`` and ``without_highest``.
     """
     rows = {}
-    for score in SHARES:
-        values = SCORES[score](holdout.without_each)
+    for score, statistic in SCORES.items():
+        values = statistic(holdout.without_each)
         if np.isnan(values).all():
             continue
         low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
         rows[score] = {
-            "all": float(SCORES[score](holdout.matrix)),
+            "all": float(statistic(holdout.matrix)),
             "lowest": values[low],
             "without_lowest": holdout.photos[low],
             "highest": values[high],
@@ -160,11 +167,10 @@ def leave_each_out(holdout: HoldOut) -> pd.DataFrame:
     return pd.DataFrame(rows.values(), index=list(rows))
 
 
-def compare_parts(holdout: HoldOut, apart: Sequence[int], resamples: int = 10_000) -> pd.DataFrame:
+def compare_parts(holdout: HoldOut, apart: Sequence[int]) -> pd.DataFrame:
     """Score all photos, all but those set `apart`, and those few beside the others of their classes.
 
-    A row per part that has photos: ``photos``, ``images``, ``accuracy`` and ``low``, ``high`` of its interval, photos
-    drawn within classes.
+    A row per part that has photos: ``photos``, ``images``, and ``accuracy`` (`Interval`).
     """
     is_apart = np.isin(holdout.photos, list(apart))
     of_their_classes = np.isin(holdout.cells, holdout.cells[is_apart])
@@ -174,64 +180,52 @@ def compare_parts(holdout: HoldOut, apart: Sequence[int], resamples: int = 10_00
         "they alone": is_apart,
         "the others of their classes": of_their_classes & ~is_apart,
     }
-    rows = {}
-    for name, chosen in parts.items():
-        if chosen.any():
-            part = holdout.only(chosen)
-            interval = interval_by_photo(part, "accuracy", part.weights(resamples=resamples))
-            rows[name] = {"photos": chosen.sum(), "images": part.copies.sum(), "accuracy": interval.estimate}
-            rows[name] |= {"low": interval.low, "high": interval.high}
-    return pd.DataFrame(rows.values(), index=list(rows))
+    some = {name: holdout.only(chosen) for name, chosen in parts.items() if chosen.any()}
+    columns = {
+        "photos": {name: len(part.photos) for name, part in some.items()},
+        "images": {name: part.copies.sum() for name, part in some.items()},
+        "accuracy": {name: interval_for_few_photos(part, "accuracy") for name, part in some.items()},
+    }
+    return pd.DataFrame(columns).loc[list(some)]
 
 
 def interval_by_image(matrix: NDArray, score: str) -> Interval:
-    """Interval of one of `SCORES` as if images were independent: Wilson's for a share, else images drawn one by one.
+    """Wilson's interval of one of `SCORES`, as if images were independent.
 
     In a confusion matrix that is a mean over runs on the same images each image counts once.
     """
-    if score in SHARES:
-        row = slice(None) if score == "accuracy" else slice(SHARES.index(score) - 1, SHARES.index(score))
-        right = np.diagonal(matrix)[row].sum()
-        return intervals.binomial_interval(float(right), float(matrix[row].sum()))
-    drawn = SCORES[score](intervals.draw_images(matrix))
-    return intervals.percentiles(float(SCORES[score](matrix)), drawn)
+    row = slice(None) if score == "accuracy" else _row(score)
+    return intervals.binomial_interval(float(np.diagonal(matrix)[row].sum()), float(matrix[row].sum()))
 
 
-def interval_by_photo(holdout: HoldOut, score: str, weights: NDArray[np.integer]) -> Interval:
-    """Interval of one of `SCORES` when photos are drawn with all their copies."""
-    return intervals.bootstrap(holdout.mean, weights, SCORES[score])
+def _row(score: str) -> int:
+    return list(SCORES).index(score) - 1
 
 
 def interval_for_few_photos(holdout: HoldOut, score: str) -> Interval:
-    """Interval of one of `SHARES` that allows for how few photos there are (see `intervals.clustered_interval`)."""
+    """Interval of one of `SCORES` that allows for how few photos there are (see `intervals.clustered_interval`)."""
     return intervals.clustered_interval(*_right_and_copies(holdout, score))
-
-
-def effective_sizes(holdout: HoldOut) -> pd.Series:
-    """Effective sample size of each of `SHARES` (see `intervals.effective_sample_size`); NaN where nothing varies."""
-    return pd.Series({s: intervals.effective_sample_size(*_right_and_copies(holdout, s)) for s in SHARES})
 
 
 def _right_and_copies(holdout: HoldOut, score: str) -> tuple[NDArray, NDArray, NDArray | None]:
     # By photo; for the accuracy also the class, within which photos are drawn.
     if score == "accuracy":
         return holdout.right, holdout.copies, holdout.cells
-    part = holdout.of(CLASSES[SHARES.index(score) - 1])
+    part = holdout.of(CLASSES[_row(score)])
     return part.right, part.copies, None
 
 
-def compute_intervals(holdout: HoldOut, names: Sequence[str], resamples: int = 10_000) -> dict[str, pd.DataFrame]:
-    """Intervals of several of `SCORES`, a row each with ``estimate``, ``low`` and ``high``, computed in each way.
+def compute_intervals(holdout: HoldOut, resamples: int = 10_000) -> dict[str, pd.DataFrame]:
+    """Intervals of `SCORES`, a row each with ``estimate``, ``low`` and ``high``: by `FEW`, `WITHIN` and `BY_IMAGE`.
 
-    By way: ``images one by one``, ``photos within classes``, ``photos regardless of class`` and, for `SHARES`,
-    ``allowing for few photos``.
+    Classes without photos are left out.
     """
-    within, plain = (holdout.weights(by_class=by_class, resamples=resamples) for by_class in (True, False))
+    names = [s for s in SCORES if s == "accuracy" or CLASSES[_row(s)] in holdout.cells]
+    weights = holdout.weights(resamples)
     return {
-        "images one by one": _as_table({s: interval_by_image(holdout.matrix, s) for s in names}),
-        "photos within classes": _as_table({s: interval_by_photo(holdout, s, within) for s in names}),
-        "photos regardless of class": _as_table({s: interval_by_photo(holdout, s, plain) for s in names}),
-        "allowing for few photos": _as_table({s: interval_for_few_photos(holdout, s) for s in names if s in SHARES}),
+        FEW: _as_table({s: interval_for_few_photos(holdout, s) for s in names}),
+        WITHIN: _as_table({s: intervals.bootstrap(holdout.mean, weights, SCORES[s]) for s in names}),
+        BY_IMAGE: _as_table({s: interval_by_image(holdout.matrix, s) for s in names}),
     }
 
 
@@ -240,29 +234,28 @@ def _as_table(by_name: Mapping[str, Interval]) -> pd.DataFrame:
 
 
 def compare_variation(holdout: HoldOut) -> pd.DataFrame:
-    """Standard deviations of `SHARES`, in points: from seed to seed, image to image, photo to photo.
+    """Standard deviations of `SCORES`, in points: from seed to seed, image to image, photo to photo.
 
     ``seeds`` (NaN of one run), ``images`` and ``photos`` (of each class drawn anew, in the mean of the runs).
     """
     images = intervals.draw_images(holdout.matrix)
     photos = intervals.resample(holdout.mean, holdout.weights())
     rows = {}
-    for score in SHARES:
-        by_run = SCORES[score](holdout.counts.sum(axis=1))
+    for score, statistic in SCORES.items():
+        by_run = statistic(holdout.counts.sum(axis=1))
         rows[score] = {
             "seeds": by_run.std(ddof=1) if len(by_run) > 1 else np.nan,
-            "images": np.nanstd(SCORES[score](images)),
-            "photos": np.nanstd(SCORES[score](photos)),
+            "images": np.nanstd(statistic(images)),
+            "photos": np.nanstd(statistic(photos)),
         }
     return 100 * pd.DataFrame(rows.values(), index=list(rows))
 
 
-def distribute(matrix: NDArray[np.integer], holdout: HoldOut, *, packed: bool) -> NDArray[np.int64] | None:
-    """Distribute the predictions of a confusion matrix of unknown photos over known ones, (photos, 4, 5).
+def pack_errors(matrix: NDArray[np.integer], holdout: HoldOut) -> HoldOut | None:
+    """Distribute the predictions of a confusion matrix over known photos so that errors fill whole photos.
 
-    The wrong copies of a class fill whole photos (`packed`), which makes photos differ as much as they can, or are
-    spread evenly over all, so that they hardly differ. ``None`` if the matrix, (4, 4) or (4, 5), does not have as many
-    images of each class as the photos have copies.
+    Photos then differ as much as they can. ``None`` if the matrix, (4, 4) or (4, 5), does not have as many images of
+    each class as the photos have copies.
     """
     labels, predicted, photos = [], [], []
     for row, cell in enumerate(CLASSES):
@@ -272,36 +265,33 @@ def distribute(matrix: NDArray[np.integer], holdout: HoldOut, *, packed: bool) -
         guesses = np.concatenate([guesses[guesses == row + 1], guesses[guesses != row + 1]])
         if len(guesses) != part.copies.sum():
             return None
-        places = np.repeat(part.photos, part.copies)
-        if not packed:
-            position = np.concatenate([(np.arange(n) + 0.5) / n for n in part.copies])
-            places = places[np.argsort(position, kind="stable")]
         labels.append(np.full(len(guesses), row + 1))
         predicted.append(guesses)
-        photos.append(places)
-    return intervals.group_counts(np.concatenate(labels), np.concatenate(predicted), np.concatenate(photos))
+        photos.append(np.repeat(part.photos, part.copies))
+    counts = intervals.group_counts(np.concatenate(labels), np.concatenate(predicted), np.concatenate(photos))
+    return HoldOut(holdout.photos, counts[None])
 
 
-def bound_matrix(matrix: NDArray[np.integer], holdout: HoldOut, resamples: int = 10_000) -> dict[str, pd.DataFrame]:
-    """Which intervals of `SHARES` a confusion matrix of unknown photos could have, its images being known.
+def bound_matrix(matrix: NDArray[np.integer], holdout: HoldOut) -> dict[str, pd.DataFrame]:
+    """Which intervals of `SCORES` a confusion matrix of unknown photos could have, its images being known.
 
-    If images were independent, at our effective sample sizes (of `holdout`), if errors were spread evenly over the
-    photos of each class, and if they filled whole photos; only the first if these are not the same images.
+    If its errors filled whole photos, if they were as clustered as ours (of `holdout`), and if images were independent;
+    only the last if these are not the same images.
     """
-    even, whole = (distribute(matrix, holdout, packed=packed) for packed in (False, True))
-    naive = {score: interval_by_image(matrix, score) for score in SHARES}
-    if even is None or whole is None:
-        return {"images one by one": _as_table(naive)}
-    # Errors spread so evenly that images count for more than one are not relied on.
-    sizes = np.minimum(effective_sizes(holdout), [matrix.sum(), *matrix.sum(axis=1)])
-    ours = {s: intervals.binomial_interval(naive[s].estimate * n, n) for s, n in sizes.dropna().items()}
-    weights = holdout.weights(resamples=resamples)
-    of_even, of_whole = ({s: intervals.bootstrap(c, weights, SCORES[s]) for s in SHARES} for c in (even, whole))
+    naive = {score: interval_by_image(matrix, score) for score in SCORES}
+    packed = pack_errors(matrix, holdout)
+    if packed is None:
+        return {BY_IMAGE: _as_table(naive)}
+    sizes = {s: intervals.size_for_few_groups(*_right_and_copies(holdout, s)) for s in SCORES}
+    ours = {
+        s: intervals.binomial_interval(naive[s].estimate * size, size, exact=True)
+        for s, size in sizes.items()
+        if not np.isnan(size)
+    }
     return {
-        "images one by one": _as_table(naive),
+        "errors in whole photos": _as_table({s: interval_for_few_photos(packed, s) for s in SCORES}),
         "as clustered as ours": _as_table(ours),
-        "errors spread evenly": _as_table(of_even),
-        "errors in whole photos": _as_table(of_whole),
+        BY_IMAGE: _as_table(naive),
     }
 
 

@@ -5,7 +5,7 @@ does that (Field and Welsh 2007). All scores here are functions of a confusion m
 sum of the photos' own matrices, and all resamples are one product of two arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -234,29 +234,39 @@ def effective_sample_size(right: ArrayLike, total: ArrayLike, strata: ArrayLike 
     return n / effect if effect else float("inf")
 
 
-def clustered_interval(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> Interval:
-    """Exact binomial interval at the effective sample size, for few groups (Korn and Graubard 1998).
+def size_for_few_groups(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> float:
+    """The effective sample size, cut for how badly few groups tell their own spread (Korn and Graubard 1998).
 
-    Where the bootstrap can only shuffle the groups at hand, this allows for how badly few groups tell their own spread:
-    by Student's t with `degrees_of_freedom`. Takes what `clustered_variance` does; groups without examples are left
-    out. If all examples are right, or none, each group counts once: Clopper and Pearson's. NaN without examples.
+    By the ratio of Student's t with as many degrees of freedom as there are examples to that with `degrees_of_freedom`,
+    squared; never more than there are examples. NaN if all examples are right or none, or if no group can differ.
+    """
+    right, total = np.asarray(right, float), np.asarray(total, float)
+    strata = np.zeros(len(total), int) if strata is None else np.asarray(strata)
+    tail = (1 - CONFIDENCE) / 2
+    freedom = degrees_of_freedom(right, total, strata)
+    if np.isnan(freedom):  # no stratum of several groups varies
+        freedom = len(total) - len(np.unique(strata))
+    if freedom < 1:
+        return float("nan")
+    cut = (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
+    return float(np.minimum(effective_sample_size(right, total, strata) * cut, total.sum()))
+
+
+def clustered_interval(right: ArrayLike, total: ArrayLike, strata: ArrayLike | None = None) -> Interval:
+    """Exact binomial interval at the size that few groups are worth (`size_for_few_groups`; Korn and Graubard 1998).
+
+    Where the bootstrap can only shuffle the groups at hand, this allows for how badly few groups tell their own spread.
+    Takes what `clustered_variance` does; groups without examples are left out. If all examples are right, or none, each
+    group counts once: Clopper and Pearson's. NaN without examples.
     """
     right, total = np.asarray(right, float), np.asarray(total, float)
     counted = total > 0
     if not counted.any():
         return UNKNOWN
-    strata = np.zeros(len(total), int) if strata is None else np.asarray(strata)
-    right, total, strata = right[counted], total[counted], strata[counted]
-    share, tail = float(right.sum() / total.sum()), (1 - CONFIDENCE) / 2
-    freedom = degrees_of_freedom(right, total, strata)
-    if np.isnan(freedom):  # no stratum of several groups varies
-        freedom = len(total) - len(np.unique(strata))
-    size = effective_sample_size(right, total, strata)
-    if np.isnan(size) or freedom < 1:
-        return binomial_interval(share * len(total), len(total), exact=True)
-    size *= (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
-    size = min(size, float(total.sum()))
-    return binomial_interval(min(share * size, size), size, exact=True)
+    right, total = right[counted], total[counted]
+    size = size_for_few_groups(right, total, None if strata is None else np.asarray(strata)[counted])
+    size = len(total) if np.isnan(size) else size
+    return binomial_interval(min(right.sum() / total.sum() * size, size), size, exact=True)
 
 
 def variance_by_stratum(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> pd.Series:
@@ -291,24 +301,23 @@ def student_interval(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> 
     return Interval(ratio, ratio - half, ratio + half)
 
 
-def simulate_coverage(shares: ArrayLike, sizes: Sequence[int], times: int = 1000) -> pd.DataFrame:
-    """How often intervals hold the true share when few photos, of 35 copies each, are drawn from many of known shares.
+def simulate_coverage(
+    shares: Mapping[str, NDArray[np.floating]], copies: NDArray[np.integer], strata: NDArray, times: int = 1000
+) -> pd.Series:
+    """How often intervals of a share hold the truth if photos are drawn from populations in which it is known.
 
-    `shares` (photos,) are of the copies right of each photo that may be drawn; their mean is the truth to be held. By
-    number of photos, each at least 2, the share of simulated sets whose interval holds it: ``images`` (Wilson's),
-    ``photos`` (drawn anew, percentiles) and ``few`` (`clustered_interval`).
+    `shares` gives for each stratum the shares of the copies right of the photos that may be drawn. As many are drawn as
+    there are `copies` and `strata` (photos,); the truth is their expected share right. By way, the share of intervals
+    that hold it: ``few`` (`clustered_interval`), ``photos`` (drawn anew within strata, percentiles) and ``images``
+    (Wilson's).
     """
-    shares, rng = np.asarray(shares, float), np.random.default_rng(0)
-    truth, rows, copies = shares.mean(), {}, 35
-    for n in sizes:
-        right = rng.binomial(copies, rng.choice(shares, (times, n)))
-        values = right @ group_weights(range(n), 1000).T / (n * copies)
-        low, high = np.quantile(values, [0.025, 0.975], axis=1)
-        images = [binomial_interval(k, n * copies) for k in right.sum(axis=1)]
-        few = [clustered_interval(k, np.full(n, copies)) for k in right]
-        rows[n] = {
-            "images": np.mean([i.low <= truth <= i.high for i in images]),
-            "photos": np.mean((low <= truth) & (truth <= high)),
-            "few": np.mean([i.low <= truth <= i.high for i in few]),
-        }
-    return pd.DataFrame(rows.values(), index=pd.Index(rows, name="photos"))
+    rng = np.random.default_rng(0)
+    truth = sum(shares[s].mean() * n for s, n in zip(strata, copies, strict=True)) / copies.sum()
+    right = rng.binomial(copies, np.column_stack([rng.choice(shares[s], times) for s in strata]))
+    weights = group_weights(np.arange(len(copies)), 1000, strata=strata).astype(float)
+    low, high = np.quantile((right @ weights.T) / (weights @ copies), [0.025, 0.975], axis=1)
+    few = [clustered_interval(row, copies, strata) for row in right]
+    images = [binomial_interval(row.sum(), copies.sum()) for row in right]
+    held = {"few": [i.low <= truth <= i.high for i in few], "photos": (low <= truth) & (truth <= high)}
+    held["images"] = [i.low <= truth <= i.high for i in images]
+    return pd.Series({way: np.mean(some) for way, some in held.items()})

@@ -58,12 +58,6 @@ def f1_scores(matrices: NDArray) -> NDArray[np.float64]:
     return np.where(present > 0, _share(2 * _diagonal(matrices), both), np.nan)
 
 
-def macro_f1(matrices: NDArray) -> NDArray[np.float64]:
-    """Mean F1 over the classes that are present in confusion matrices (..., 4, 5), shape (...)."""
-    f1 = f1_scores(matrices)
-    return _share(np.nansum(f1, axis=-1), (~np.isnan(f1)).sum(axis=-1))
-
-
 def of_class(statistic: Statistic, cell: str) -> Statistic:
     """Narrow a statistic that has a value per class, such as `recalls`, to one class."""
     column = CLASSES.index(cell)

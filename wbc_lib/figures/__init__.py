@@ -12,7 +12,6 @@ from wbc_lib.figures.data import (
 )
 from wbc_lib.figures.evaluation import (
     draw_counting_errors,
-    draw_coverage,
     draw_coverage_of_photos,
     draw_differential,
     draw_intervals,

@@ -14,7 +14,7 @@ from wbc_lib.data.dataset import CLASSES
 from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, VALIDATION, new_figure, nice
 
 #: Ways of computing an interval; validation, TEST and folds; ways of counting.
-_INTERVALS = ("#999999", "#0072B2", "#D55E00", "#009E73")
+_INTERVALS = ("#0072B2", "#D55E00", "#999999", "#009E73")
 _PARTS = (VALIDATION, TEST, "#D55E00")
 _WAYS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7")
 #: Dots of the strip plot closer than this, in share right, are set beside each other.
@@ -135,23 +135,6 @@ def draw_photos_and_cells(
             size = (xmax - xmin, ymax - ymin)
             whole.add_patch(Rectangle((xmin, ymin), *size, fill=False, lw=1.4, ec=BOX_COLOURS["WBC"]))
             close.imshow(image[ymin:ymax, xmin:xmax], interpolation="bicubic")
-    return figure
-
-
-def draw_coverage(table: pd.DataFrame, promised: float) -> Figure:
-    """Show how often intervals hold the truth, by the number of photos (rows) and the way of computing them (columns).
-
-    `promised` is what they claim; all from 0 to 1.
-    """
-    figure, axes = new_figure(2.6)
-    axis = axes[0, 0]
-    axis.axhline(promised, color=GREY, ls=":", lw=1)
-    axis.text(1.5, promised + 0.015, "promised", color=GREY, fontsize=8, ha="center")
-    for (name, column), colour in zip(table.items(), _INTERVALS, strict=False):
-        axis.plot(range(len(table)), column, "o-", color=colour, label=name)
-    axis.set_xticks(range(len(table)), [str(n) for n in table.index])
-    axis.set(xlabel="photos", ylabel="intervals that hold the truth", ylim=(0, 1.08))
-    axis.legend(fontsize=8, loc="lower right")
     return figure
 
 
