@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wbc_lib import paths
 from wbc_lib.data.picture_files import PictureFile
 from wbc_lib.data.pictures import decode_picture
+from wbc_lib.provenance.leaks import lay_over
 
 #: Pairs shown: more would make a page that no browser opens gladly.
 MOST = 200
@@ -68,17 +69,6 @@ def _draw_pair(files: Sequence[PictureFile], row: tuple[int, dict]) -> dict[str,
         "second": _as_uri(second),
         "overlay": _as_uri(overlay) if overlay is not None else "",
     }
-
-
-def lay_over(first: NDArray[np.uint8], second: NDArray[np.uint8], transform: str) -> NDArray[np.uint8]:
-    """Mix a picture with another, moved by a map as `leaks.write_transform` writes it, where that reaches."""
-    affine = np.array(transform.split(), float).reshape(2, 3)
-    size = first.shape[1::-1]
-    moved = cv2.warpAffine(second, affine, size)
-    reaches = cv2.warpAffine(np.full(second.shape[:2], 255, np.uint8), affine, size) == 255
-    mixed = first // 3
-    mixed[reaches] = (first[reaches].astype(np.uint16) + moved[reaches]) // 2
-    return mixed
 
 
 def _as_uri(picture: NDArray[np.uint8]) -> str:

@@ -15,7 +15,7 @@ from wbc_lib.evaluation.submission import NONE, PROTOCOLS, Submission
 
 #: The photo of the published set whose doubtful label weighs most; what hangs on it is given with it and without it.
 DOUBTFUL_PHOTO = 110
-STUDENT, BOOTSTRAP = "Student's t", "bootstrap"
+STUDENT, BOOTSTRAP, EXACT = "Student's t", "bootstrap", "Clopper-Pearson"
 #: Least probability of the true class that the loss counts: a zero would make it infinite.
 _LEAST = 1e-12
 
@@ -128,7 +128,8 @@ def estimate(scored: PhotoScores, *, by_photo: bool) -> tuple[tuple[Interval, st
     student = intervals.clustered_interval(groups["value"], groups["size"], groups.label)
     found = ((student, STUDENT), (comparison.bootstrap_groups(groups), BOOTSTRAP))
     first, second = sorted(found, key=lambda pair: -pair[0].width)
-    return first, second
+    # Where all are right, or none is, there is nothing to draw anew; the first is then the exact one.
+    return (first, second) if second[0].width else ((first[0], EXACT),) * 2
 
 
 def _tabulate_accuracy(scored: PhotoScores, is_published: bool) -> pd.DataFrame:

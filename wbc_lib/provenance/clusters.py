@@ -28,17 +28,11 @@ def _clip(link: Link | None) -> float:
 
 
 class Clusters:
-    """Groups of pictures that grow by the maps between them.
-
-    Attributes
-    ----------
-    links : dict
-        What was found between two pictures, the smaller number first; None if no map.
-    """
+    """Groups of pictures that grow by the maps between them."""
 
     def __init__(self, features: Sequence[Features]):
         self.features = features
-        self.links: dict[tuple[int, int], Link | None] = {}
+        self.links: dict[tuple[int, int], Link | None] = {}  # the smaller number first; None if no map was found
         self._parent = list(range(len(features)))
         self._members = {i: [i] for i in range(len(features))}
         self._between: dict[int, dict[int, list[float]]] = defaultdict(dict)  # log-odds of pairs, by both roots

@@ -28,20 +28,11 @@ Picture = PictureFile | Path | str | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Described:
-    """What is kept of a picture.
-
-    Attributes
-    ----------
-    features : Features
-    content : str
-        Hash of the file's bytes, or of the array; "" if the file cannot be read.
-    problem : str
-        A sentence if there is no picture; else "".
-    """
+    """What is kept of a picture."""
 
     features: Features
-    content: str
-    problem: str
+    content: str  # hash of the file's bytes, or of the array; "" if the file cannot be read
+    problem: str  # a sentence if there is no picture; else ""
 
 
 def describe_all(

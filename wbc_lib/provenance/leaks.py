@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wbc_lib.data.picture_files import PictureFile
 from wbc_lib.provenance.features import Link
@@ -12,13 +15,10 @@ from wbc_lib.provenance.siblings import Siblings
 def list_leaks(files: Sequence[PictureFile], found: Siblings) -> pd.DataFrame:
     """Look at each picture for one in another part that was made from the same source, or else overlaps.
 
-    Returns
-    -------
-    DataFrame
-        A row per picture: ``picture``, ``split``, ``class``, ``group``, ``field`` (see `Siblings`), ``verdict``
-        ("sibling", "overlap", "clean", or "cannot tell"), ``sibling`` (the other picture), ``inliers`` and
-        ``transform`` (a11 a12 a13 a21 a22 a23, from pixels of the other picture to this one's; both empty if the two
-        are joined by others only), ``row_of_sibling`` (-1 if none).
+    A row per picture: ``picture``, ``split``, ``class``, ``group``, ``field`` (see `Siblings`), ``verdict`` ("sibling",
+    "overlap", "clean", or "cannot tell"), ``sibling`` (the other picture), ``inliers`` and ``transform`` (a11 a12 a13
+    a21 a22 a23, from pixels of the other picture to this one's; both empty if the two are joined by others only), and
+    ``row_of_sibling`` (-1 if none).
     """
     table = pd.DataFrame(
         {
@@ -50,15 +50,19 @@ def write_transform(link: Link | None) -> str:
     return " ".join(f"{value:.5g}" for value in link.affine.ravel()) if link else ""
 
 
-def count_leaks(table: pd.DataFrame) -> pd.DataFrame:
-    """Count pictures by part, class and verdict.
+def lay_over(first: NDArray[np.uint8], second: NDArray[np.uint8], transform: str) -> NDArray[np.uint8]:
+    """Mix a picture with another, moved by a map as `write_transform` writes it, where that reaches."""
+    affine = np.array(transform.split(), float).reshape(2, 3)
+    size = first.shape[1::-1]
+    moved = cv2.warpAffine(second, affine, size)
+    reaches = cv2.warpAffine(np.full(second.shape[:2], 255, np.uint8), affine, size) == 255
+    mixed = first // 3
+    mixed[reaches] = (first[reaches].astype(np.uint16) + moved[reaches]) // 2
+    return mixed
 
-    Returns
-    -------
-    DataFrame
-        A row per part and class, and one for all classes of a part where there are several: ``split``, ``class``,
-        ``pictures``, ``sibling``, ``overlap``, ``cannot tell``.
-    """
+
+def count_leaks(table: pd.DataFrame) -> pd.DataFrame:
+    """Count pictures by verdict: a row per part and class, and one for all classes of a part if there are several."""
     rows = []
     for part, of_part in table.groupby("split", sort=False):
         classes = list(of_part.groupby("class"))

@@ -43,19 +43,13 @@ _Task = tuple[list[Described], list[tuple[int, bool, int]]]
 class Siblings:
     """What was found out about pictures.
 
-    Attributes
-    ----------
-    table : DataFrame
-        A row per picture, in order: ``group`` (number of its source, from 0; pictures that nothing is known of are
-        alone in theirs), ``field`` (number of the field of view: groups that overlap share it), ``features``,
-        ``copy_of`` (row of the first picture with the same bytes; -1 if none) and ``problem`` (a sentence; "" if none).
-    links : dict
-        The maps found between two rows, the smaller one first.
-    described : list of Described
+    The table has a row per picture, in order: ``group`` (number of its source, from 0; pictures that nothing is known
+    of are alone in theirs), ``field`` (number of the field of view: groups that overlap share it), ``features``,
+    ``copy_of`` (row of the first picture with the same bytes; -1 if none) and ``problem`` (a sentence; "" if none).
     """
 
     table: pd.DataFrame
-    links: dict[tuple[int, int], Link] = field(repr=False)
+    links: dict[tuple[int, int], Link] = field(repr=False)  # the maps found between two rows, the smaller one first
     described: list[Described] = field(repr=False)
 
     @property
@@ -89,22 +83,9 @@ class Siblings:
 def find_groups(pictures: Sequence[Picture], *, together: bool = False) -> NDArray[np.int64]:
     """Number the sources that pictures were made from: groups for scikit-learn's `StratifiedGroupKFold`.
 
-    Parameters
-    ----------
-    pictures : sequence of path or ndarray of uint8
-        Files, or arrays (height, width) or (height, width, RGB); sizes may differ.
-    together : bool
-        Give photos that overlap, so that they share a field of view, one number.
-
-    Returns
-    -------
-    ndarray of int, shape (pictures,)
-        A picture that nothing is known of has a number of its own.
-
-    Raises
-    ------
-    BadDataError
-        If a file cannot be read.
+    Pictures are files, or arrays (height, width) or (height, width, RGB) of any sizes; one that nothing is known of has
+    a number of its own. With `together`, photos that overlap, so that they share a field of view, have one number.
+    Raises `BadDataError` if a file cannot be read.
     """
     found = find_siblings(pictures)
     if (found.table.problem != "").any():
@@ -121,14 +102,8 @@ def find_siblings(
 ) -> Siblings:
     """Find the groups of pictures that were made from one source.
 
-    Parameters
-    ----------
-    pictures : sequence of PictureFile, path or ndarray of uint8
-    map_tasks : callable
-        Does the work: in threads, or on a cluster (`training.cluster.map_on`).
-    cache : Path, optional
-        Folder that keeps what was done, so that an interrupted search goes on where it stopped.
-    on_stage : callable, optional
+    `map_tasks` does the work: in threads, or on a cluster (`training.cluster.map_on`). The folder `cache` keeps what
+    was done, so that an interrupted search goes on where it stopped.
     """
     stage = on_stage or (lambda *_: None)
     described = describe_all(pictures, map_tasks, cache, partial(stage, "Reading"))
