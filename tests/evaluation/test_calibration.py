@@ -143,3 +143,12 @@ def test_a_run_is_read_with_the_photo_of_each_image():
     np.testing.assert_array_equal(found.photos, [9, 7])
     np.testing.assert_array_equal(found.labels, [2, 1])
     np.testing.assert_array_equal(found.right, [False, True])
+    assert len(calibration.read_all([run, run], "test", pd.Series({"a": 7, "b": 9}))) == 2
+
+
+def test_the_accuracy_of_several_runs_is_of_all_their_images_and_of_no_run_unknown():
+    runs = [make(seed=0), make(seed=1)]
+    both = calibration.pool(runs)
+    assert calibration.accuracy(runs) == calibration.interval_of_share(both.right, both)
+    assert calibration.accuracy(runs).estimate == pytest.approx(np.mean([run.right.mean() for run in runs]))
+    assert calibration.accuracy([]) is intervals.UNKNOWN

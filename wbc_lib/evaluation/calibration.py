@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 
 from wbc_lib.evaluation.intervals import (
+    UNKNOWN,
     Interval,
     clustered_interval,
     student_interval,
@@ -78,6 +79,11 @@ def read_predictions(run: "Run", part: str, photo_of: pd.Series) -> Predictions:
     return Predictions(run.labels(part).astype(np.int64), run.logits(part).astype(float), photos)
 
 
+def read_all(runs: "Sequence[Run]", part: str, photo_of: pd.Series) -> list[Predictions]:
+    """`read_predictions` of each of several runs."""
+    return [read_predictions(run, part, photo_of) for run in runs]
+
+
 def pool(several: Sequence[Predictions]) -> Predictions:
     """Put the predictions of several runs one after another; copies of a photo stay together in every resample."""
     return Predictions(*(np.concatenate([getattr(p, f) for p in several]) for f in ("labels", "logits", "photos")))
@@ -96,6 +102,14 @@ def interval_of_share(part: ArrayLike, predictions: Predictions, whole: ArrayLik
     both = np.column_stack([part, np.ones(len(part)) if whole is None else np.asarray(whole, float)])
     right, total = sum_by_group(both, predictions.photos).T
     return clustered_interval(right, total, _labels_of_photos(predictions))
+
+
+def accuracy(several: Sequence[Predictions]) -> Interval:
+    """Share of the images that several runs get right, with its interval; `UNKNOWN` of no run."""
+    if not several:
+        return UNKNOWN
+    pooled = pool(several)
+    return interval_of_share(pooled.right, pooled)
 
 
 def _labels_of_photos(predictions: Predictions) -> NDArray[np.integer]:

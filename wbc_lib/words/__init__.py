@@ -1,1 +1,0 @@
-"""Sentences that chapters show, until they stand in the chapters."""
