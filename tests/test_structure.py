@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import grimp
+
 from wbc_lib import paths
 
 #: What builds and fits networks; everything else loads TensorFlow only when a network is run.
@@ -24,3 +26,32 @@ def test_every_package_has_its_line_in_the_readme():
     readme = (paths.ROOT / "README.md").read_text()
     packages = {path.parent.name for path in paths.LIBRARY.glob("*/__init__.py")}
     assert [package for package in sorted(packages) if f"| `{package}` |" not in readme] == []
+
+
+def test_the_picture_of_the_packages_in_the_readme_is_that_of_the_imports():
+    packages = {path.parent.name for path in paths.LIBRARY.glob("*/__init__.py")}
+    graph = grimp.build_graph("wbc_lib")
+    built_on: dict[str, set[str]] = {}
+    for module in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(module):
+            importer, other = (name.split(".")[1:2] for name in (module, imported))
+            if (
+                importer != other
+                and importer
+                and other
+                and packages.issuperset(importer)
+                and packages.issuperset(other)
+            ):
+                built_on.setdefault(module.split(".")[1], set()).update(other)
+
+    def reaches(package, other):
+        return any(step == other or reaches(step, other) for step in built_on.get(package, ()))
+
+    arrows = {
+        f"{other} --> {package}"
+        for package, others in built_on.items()
+        for other in others
+        if not any(reaches(step, other) for step in others)
+    }
+    picture = (paths.ROOT / "README.md").read_text().partition("```mermaid\n")[2].partition("```")[0]
+    assert {line.strip() for line in picture.splitlines()[1:]} == arrows
