@@ -275,7 +275,7 @@ def test_predict_that_is_stopped_leaves_the_maps_it_has_drawn(phantom_set, tmp_p
     for i in range(500):
         (tmp_path / "pictures" / f"{i:03d}.jpeg").symlink_to(picture)
     recorded = {"WBC_RESULTS": str(paths.ROOT / "results")}
-    asked = Command("predict", tmp_path / "pictures", "--map", tmp_path / "maps", environment=recorded)
+    asked = Command("predict", tmp_path / "pictures", "--as-is", "--map", tmp_path / "maps", environment=recorded)
     asked.wait_for(lambda: len(list(tmp_path.glob("maps/[!.]*"))) > 1)
     assert_stopped(asked.stop(number, 3), number)
     maps = list((tmp_path / "maps").iterdir())

@@ -85,9 +85,9 @@ def test_what_is_not_sure_enough_abstains_and_what_belongs_to_no_class_always_do
     assert answer([0, 0.9, 0.1, 0, 0], 0.91).abstains
     none = answer([0.9, 0.1, 0, 0, 0], 0.5)
     assert none.abstains and none.cell == ""
-    assert none.describe() == f"{tmp_path / 'a'}: None of the four, 90.0%; would rather abstain"
+    assert none.describe() == "None of the four, 90.0%; would rather abstain"
     assert none.as_plain()["cell"] is None
-    assert answer([0, 0, 0, 1, 0], 0.5).describe().endswith("a: Monocyte, 100.0%")
+    assert answer([0, 0, 0, 1, 0], 0.5).describe() == "Monocyte, 100.0%"
 
 
 def test_the_longest_training_is_asked_and_of_seeds_the_first(study, monkeypatch):
@@ -150,14 +150,14 @@ def test_what_cannot_be_read_is_a_sentence_and_the_others_go_on(run, tmp_path, p
 
 def test_maps_go_to_a_file_or_to_a_folder_each_to_a_place_of_its_own(tmp_path):
     several = [tmp_path / name for name in ("x/a.png", "y/a.png", "a-map.jpg", "z/a.jpg")]
-    names = [p.name for p in prediction.map_paths(tmp_path / "maps", several)]
+    names = [p.name for p in prediction.drawing_paths(tmp_path / "maps", several)]
     assert names == ["a-map.png", "a-map-2.png", "a-map-map.png", "a-map-3.png"]
-    assert prediction.map_paths(tmp_path / "one.svg", several[:1]) == [tmp_path / "one.svg"]
-    for target, complaint in {"one.png": "one file for 4", "one.jpg": "neither", "one.pdf": "neither"}.items():
+    assert prediction.drawing_paths(tmp_path / "one.svg", several[:1]) == [tmp_path / "one.svg"]
+    for target, complaint in {"one.png": "one file for 4", "one.jpg": "no .png or .svg", "one.pdf": "no .png"}.items():
         with pytest.raises(UnknownNameError, match=complaint):
-            prediction.map_paths(tmp_path / target, several)
+            prediction.drawing_paths(tmp_path / target, several)
     with pytest.raises(UnknownNameError, match="is the picture itself"):
-        prediction.map_paths(tmp_path / "x/../x/a.png", several[:1])
+        prediction.drawing_paths(tmp_path / "x/../x/a.png", several[:1])
 
 
 def test_the_map_is_bright_where_the_attention_is(run, picture):

@@ -4,29 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.prediction.test_picture import SMALL
 from wbc_lib.data import picture_sets
 from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_IMAGES, TEST_PHOTOS, TRAIN_PHOTOS, open_set
 from wbc_lib.errors import BadDataError, DataNotFoundError
 from wbc_lib.prediction import refusal, travel
-from wbc_lib.training import experiments
-from wbc_lib.training.experiments import PROFILES
-from wbc_lib.training.runs import Store
-from wbc_lib.training.study import Study
 from wbc_lib.training.verify import LOGIT_TOLERANCE
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def run(tiny_set, tmp_path_factory):
-    """A run of a small network, in place of the final model."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(experiments.EXPERIMENTS, "final", SMALL)
-        yield Study(tiny_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs"))).run("final")
 
 
 def look(pictures):
@@ -82,16 +69,16 @@ def test_each_picture_is_seen_at_the_scale_of_its_set_at_its_own_and_whole(tiny_
 
 
 def test_the_recorded_answers_come_out_for_whole_images_and_all_is_recorded(
-    tiny_set, run, cache, tmp_path, monkeypatch
+    tiny_set, small_run, cache, tmp_path, monkeypatch
 ):
     pictures = open_set(TEST_IMAGES, tiny_set)
     pictures = dataclasses.replace(pictures, table=pictures.table.iloc[::5].reset_index(drop=True))
     seen = look(pictures)
     rng = np.random.default_rng(0)
     reference = refusal.fit_reference("x", rng.normal(50, 20, (60, 12)), np.arange(60))
-    answers = travel.answer(seen, [run], refusal.Guard((reference,), 0.5, 3))
+    answers = travel.answer(seen, [small_run], refusal.Guard((reference,), 0.5, 3))
     whole = answers[answers.scaled == "whole"]
-    recorded = pd.DataFrame(run.logits("test"), index=run.names("test")).loc[whole.picture]
+    recorded = pd.DataFrame(small_run.logits("test"), index=small_run.names("test")).loc[whole.picture]
     ours = whole[[f"s0_logit_{i}" for i in range(5)]].to_numpy()
     assert np.abs(ours - recorded.to_numpy()).max() < LOGIT_TOLERANCE
     assert (answers.unlike > 0).all()

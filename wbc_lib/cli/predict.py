@@ -3,13 +3,16 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wbc_lib import paths, progress
 from wbc_lib.cli.runs import AsJson, find_one_run
-from wbc_lib.errors import RunError, WbcError
+from wbc_lib.errors import BadDataError, RunError
+
+if TYPE_CHECKING:
+    from wbc_lib.prediction.answers import Answer
 
 
 def predict(
@@ -20,26 +23,39 @@ def predict(
     accuracy: Annotated[
         float, typer.Option(min=0.5, max=1, help="Of validation images it does not abstain on, this share is right.")
     ] = 0.99,
+    red_cell: Annotated[
+        float,
+        typer.Option(min=0, metavar="PIXELS", help="Diameter of the red cells. Default: measured in each picture."),
+    ] = 0.0,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Ask about pictures as they are: no cell is sought, nothing is refused.")
+    ] = False,
     as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option(help="Write a table with a row for each white cell.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="Draw a box around each nucleus: a .png file to write, or a folder.")
+    ] = None,
     map_to: Annotated[
-        Path | None, typer.Option("--map", help="Show where it looks: a .png or .svg file to write, or a folder.")
+        Path | None,
+        typer.Option("--map", help="Show where it looks, for the largest cell: a .png or .svg to write, or a folder."),
     ] = None,
 ) -> None:
-    """Say which cell pictures show, how surely, and whether the model would rather abstain.
+    """Say which white cells pictures show, how surely, or why that cannot be said.
 
-    It looks at 80x60 pixels. A JPEG of 320x240, as the data set has, is brought to that as for a training: decoded at
-    half size, then averaged. Of any other picture (JPEG, PNG, TIFF, BMP, WebP) the middle, cut to 4:3, is averaged; it
-    should show one white cell in a field about six red cells wide. Exits 1 if a picture cannot be read.
+    Pictures (JPEG, PNG, TIFF, BMP, WebP) are brought to the scale of the photos by their red cells, and each white cell
+    is asked about by itself, in a window of 7 x 5 red cells. What is unlike the photos that the model learned from is
+    refused. A picture of 320x240 is taken for an image of the data set. Exits 1 if a picture cannot be read.
     """
     from wbc_lib.data.pictures import find_pictures
-    from wbc_lib.prediction import picture
+    from wbc_lib.prediction import answers, picture
     from wbc_lib.training.runs import Store
 
     found = find_pictures(images)
     pictures, problems = found.pictures, list(found.problems)
-    maps = picture.map_paths(map_to, pictures) if map_to else []
-    report: dict[str, object] = {"images": (said := []), "passed_over": list(map(str, found.passed_over))}
-    lines = []
+    maps = picture.drawing_paths(map_to, pictures) if map_to else []
+    drawings = picture.drawing_paths(boxes, pictures, "boxes", (".png",)) if boxes else []
+    report: dict[str, object] = {"passed_over": list(map(str, found.passed_over))}
+    said: list[Answer] = []
     if pictures:
         asked = find_one_run(run) if run else picture.find_run(Store(paths.results(), paths.cache() / "runs"))
         if asked is None:
@@ -47,22 +63,56 @@ def predict(
         threshold = picture.choose_threshold(asked, accuracy)
         typer.echo(picture.describe_basis(asked, threshold, accuracy), err=True)
         report |= {"run": asked.name, "accuracy": accuracy, "threshold": threshold}
+        guard = None if as_is else answers.find_guard(asked)
         with progress.bar("Looking") if len(pictures) > 20 else nullcontext() as on_progress:
-            answers = picture.classify(asked, pictures, threshold, with_attention=bool(maps), on_progress=on_progress)
-            for i, answer in enumerate(answers):
-                if isinstance(answer, WbcError):
-                    problems.append(str(answer))
+            outcomes = answers.answer(
+                asked,
+                guard,
+                pictures,
+                threshold,
+                red_cell=red_cell,
+                as_is=as_is,
+                with_attention=bool(maps),
+                on_progress=on_progress,
+            )
+            for i, outcome in enumerate(outcomes):
+                if isinstance(outcome, BadDataError):
+                    problems.append(str(outcome))
                     continue
-                said.append(answer.as_plain())
-                lines.append(answer.describe())
-                if maps:
-                    with paths.place(maps[i], "name another file or folder with --map"):
-                        picture.write_map(answer, maps[i])
-                    said[-1]["map"] = str(maps[i])
-    # Not before the bar is through, which would take it for its own.
-    if as_json or lines:
-        progress.write_out(json.dumps(report | {"problems": problems}, indent=1) if as_json else "\n".join(lines))
+                said.append(outcome)
+                _draw(outcome, maps[i] if maps else None, drawings[i] if drawings else None)
+    _report(said, report, problems, csv, as_json=as_json)
     for sentence in filter(None, (*problems, found.describe_passed_over())):
         typer.echo(sentence, err=True)
     if problems:
         raise typer.Exit(1)
+
+
+def _draw(answer: "Answer", map_at: Path | None, boxes_at: Path | None) -> None:
+    from wbc_lib.prediction import answers, picture
+
+    if map_at and isinstance(answer.cells[0], picture.Prediction):
+        with paths.place(map_at, "name another file or folder with --map"):
+            picture.write_map(answer.cells[0], map_at)
+    if boxes_at:
+        with paths.place(boxes_at, "name another file or folder with --boxes"):
+            answers.write_boxes(answer, boxes_at)
+
+
+def _report(
+    said: list["Answer"], report: dict[str, object], problems: list[str], csv: Path | None, *, as_json: bool
+) -> None:
+    # Not before the bar is through, which would take it for its own.
+    from wbc_lib.prediction import answers
+
+    if csv:
+        with paths.place(csv, "name another file with --csv"):
+            paths.write_text(csv, answers.tabulate(said).to_csv(index=False, lineterminator="\n"))
+    count = answers.count_cells(said)
+    if as_json:
+        cells = [cell for answer in said for cell in answer.as_plain()]
+        progress.write_out(json.dumps({"images": cells, "count": count, "problems": problems, **report}, indent=1))
+    elif said:
+        progress.write_out("\n".join(line for answer in said for line in answer.describe()))
+        if count and any(len(answer.cells) > 1 for answer in said):
+            progress.print_tables(count)

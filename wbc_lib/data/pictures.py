@@ -142,6 +142,14 @@ def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np
     return _to_srgb(shrink(_without_alpha(middle, name), shape), form, name)
 
 
+def read_full(path: Path) -> NDArray[np.uint8]:
+    """Read a picture at its full size and in its colours, shape (height, width, RGB); raises as `read_picture` does."""
+    name = printable(path)
+    content = read_file(path, _MAX_BYTES, _COPY)
+    form = _examine(content, name)
+    return _to_srgb(_without_alpha(_decode_whole(content, form, name), name), form, name)
+
+
 def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:
     """Decode a picture for its shapes, at full size, shape (height, width, RGB).
 

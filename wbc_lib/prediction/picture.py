@@ -19,7 +19,7 @@ from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.data.pictures import ENDINGS, read_picture
-from wbc_lib.errors import BadDataError, UnknownNameError, printable
+from wbc_lib.errors import BadDataError, UnknownNameError
 from wbc_lib.evaluation.calibration import Predictions, find_threshold
 from wbc_lib.figures.attention import draw_panels
 from wbc_lib.figures.style import nice
@@ -35,6 +35,7 @@ DISCLAIMER = "This is a teaching example and no medical device: no diagnosis may
 ACCURACY = 0.99
 
 _BATCH = 256
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Prediction:
     probabilities: NDArray[np.float64]  # of no class and of the four, summing to one
     threshold: float  # below this probability the network would rather abstain; above 1 it always would
     attention: NDArray[np.float64] | None = None  # Grad-CAM for the likeliest class, 0 to 1, of the size of `pixels`
+    box: Box | None = None  # of the nucleus in the picture: left, top, right, bottom
 
     @property
     def cell(self) -> str:
@@ -63,16 +65,16 @@ class Prediction:
         return not self.cell or self.probability < self.threshold
 
     def describe(self) -> str:
-        """One line for the command line."""
+        """For the command line."""
         doubt = "; would rather abstain" if self.abstains else ""
-        return f"{printable(self.path)}: {_name(self.cell)}, {self.probability:.1%}{doubt}"
+        return f"{_name(self.cell)}, {self.probability:.1%}{doubt}"
 
     def as_plain(self) -> dict[str, Any]:
         """As values that JSON can hold."""
         by_class = dict(zip(("NONE", *CLASSES), map(float, self.probabilities), strict=True))
         return {
-            "image": str(self.path),
             "cell": self.cell or None,
+            "refused": "",
             "probability": self.probability,
             "abstains": self.abstains,
             "probabilities": by_class,
@@ -138,11 +140,11 @@ def classify(
         For each picture, in order: what the network says, or why it cannot be read.
     """
     model = gradcam.rebuild(run)
-    shape = tuple(run.record["config"]["input_shape"])
+    shape = input_shape(run)
     for start in range(0, len(pictures), _BATCH):
         batch = pictures[start : start + _BATCH]
         read = [_try_to_read(path, shape) for path in batch]
-        predictions = _ask(model, run, [p for p in read if not isinstance(p, BadDataError)], with_attention)
+        predictions = ask(model, run, [p for p in read if not isinstance(p, BadDataError)], with_attention)
         for done, (path, picture) in enumerate(zip(batch, read, strict=True), start + 1):
             if isinstance(picture, BadDataError):
                 yield picture
@@ -159,9 +161,16 @@ def _try_to_read(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | BadD
         return error
 
 
-def _ask(
-    model: "keras.Model", run: Run, pictures: list[NDArray[np.uint8]], with_attention: bool
+def input_shape(run: Run) -> tuple[int, int]:
+    """Height and width of what a run's network looks at."""
+    height, width = run.record["config"]["input_shape"]
+    return height, width
+
+
+def ask(
+    model: "keras.Model", run: Run, pictures: Sequence[NDArray[np.uint8]], with_attention: bool = False
 ) -> Iterator[Prediction]:
+    """Ask a run's network about pixels of its size; where they come from, and a threshold, are left open."""
     from wbc_lib.training.fit import predict
 
     if not pictures:
@@ -194,26 +203,28 @@ def write_map(prediction: Prediction, target: Path) -> None:
         draw_map(prediction).savefig(temporary, format=target.suffix[1:].lower())
 
 
-def map_paths(target: Path, pictures: Sequence[Path]) -> list[Path]:
-    """Where the maps of pictures go: to `target` if it is a .png or .svg, else into the folder of that name.
+def drawing_paths(
+    target: Path, pictures: Sequence[Path], what: str = "map", endings: tuple[str, ...] = (".png", ".svg")
+) -> list[Path]:
+    """Where drawings of pictures go: to `target` if it has such an ending, else into the folder of that name.
 
     Raises `UnknownNameError` if one file is named for several pictures, or one that is a picture or of another kind.
     """
     ending = target.suffix.lower()
-    if ending in {".png", ".svg"} and not target.is_dir():
+    if ending in endings and not target.is_dir():
         if len(pictures) > 1:
-            raise UnknownNameError(f"{target} is one file for {len(pictures):,} maps; name a folder.")
+            raise UnknownNameError(f"{target} is one file for {len(pictures):,} pictures; name a folder.")
         if any(target.resolve() == picture.resolve() for picture in pictures):
-            raise UnknownNameError(f"{target} is the picture itself; name another file for its map.")
+            raise UnknownNameError(f"{target} is the picture itself; name another file for its {what}.")
         return [target] * len(pictures)
-    if ending in {*ENDINGS, ".pdf", ".gif"} or target.is_file():
-        raise UnknownNameError(f"{target} is neither a .png nor an .svg; name such a file, or a folder.")
+    if ending in {*ENDINGS, ".svg", ".pdf", ".gif"} or target.is_file():
+        raise UnknownNameError(f"{target} is no {' or '.join(endings)}; name such a file, or a folder.")
     names: dict[str, None] = {}
     for picture in pictures:
-        name, n = f"{picture.stem}-map.png", 1
+        name, n = f"{picture.stem}-{what}.png", 1
         while name in names:
             n += 1
-            name = f"{picture.stem}-map-{n}.png"
+            name = f"{picture.stem}-{what}-{n}.png"
         names[name] = None
     return [target / name for name in names]
 

@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+
+import pytest
+
+from wbc_lib.data.dataset import DataSet
+from wbc_lib.training import experiments
+from wbc_lib.training.experiments import PROFILES
+from wbc_lib.training.plan import Experiment, Network
+from wbc_lib.training.runs import Run, Store
+from wbc_lib.training.study import Study
+
+SMALL = Experiment("final", "Small", Network(convolutions=(4, 6, 8), dense=(8,)), epochs=50)
+
+
+@pytest.fixture(scope="session")
+def small_run(tiny_set: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run of a small network on few phantoms, in place of the final model's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(experiments.EXPERIMENTS, "final", SMALL)
+        yield Study(tiny_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs"))).run("final")
