@@ -67,6 +67,11 @@ class Pooled:
         changed[labels.index] = labels
         return replace(self, labels=changed.to_numpy())
 
+    def only(self, chosen: NDArray[np.bool_]) -> "Pooled":
+        """The photos that are chosen, shape (photos,)."""
+        probabilities = {way: found[chosen] for way, found in self.probabilities.items()}
+        return Pooled(self.photos[chosen], self.labels[chosen], probabilities, self.seed)
+
     def predicted(self, way: str) -> NDArray[np.int64]:
         """Likeliest label of each photo."""
         return self.probabilities[way].argmax(axis=1)
@@ -128,31 +133,23 @@ def find_doubtful(repeats: Sequence[Pooled], way: str = WAYS[1], least: float = 
 def score(repeats: Sequence[Pooled], way: str, group_of: pd.Series, statistic: Statistic) -> Interval:
     """A score of one network on photos that it had not seen, mean over repeats; overlapping photos are drawn together.
 
-    `way` is one of `WAYS`; `group_of` tells groups by photo, as `overlaps.group` does.
+    `way` is one of `WAYS`; `group_of` tells groups by photo, as `overlaps.group` does. The interval is for a new
+    training on other photos: every set of photos drawn is scored by each repeat, and all these scores are counted.
     """
     groups = group_of.loc[repeats[0].photos].to_numpy()
-    counts = np.mean([intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats], axis=0)
-    return intervals.bootstrap(counts, intervals.group_weights(groups), statistic)
+    weights = intervals.group_weights(groups)
+    counts = [intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats]
+    drawn = np.concatenate([statistic(intervals.resample(c, weights)) for c in counts])
+    return intervals.percentiles(float(statistic(np.mean(counts, axis=0).sum(axis=0))), drawn)
 
 
 def compare(
-    first: Pooled, second: Pooled, way: str, group_of: pd.Series, statistic: Statistic
-) -> tuple[Interval, float]:
-    """Set two networks against each other on the same photos, divided into the same folds.
-
-    Gives the first score minus the second, the same photos drawn for both, and McNemar's exact p-value (two-sided) that
-    the photos only one of them gets right are split evenly.
-    """
-    groups = group_of.loc[first.photos].to_numpy()
-    counts, others = (intervals.group_counts(r.labels, r.predicted(way), groups) for r in (first, second))
-    difference = intervals.bootstrap_difference(counts, others, intervals.group_weights(groups), statistic)
-    return difference, mcnemar(first.right(way), second.right(way))
-
-
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """McNemar's exact test (1947) of paired answers, right or not: p-value, two-sided; 1 if they never differ."""
-    from scipy import stats  # takes longer to load than all else that a chapter needs
-
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    n = only_first + only_second
-    return float(stats.binomtest(only_first, n).pvalue) if n else 1.0
+    first: Sequence[Pooled], second: Sequence[Pooled], way: str, group_of: pd.Series, statistic: Statistic
+) -> Interval:
+    """First network's score minus the second's on the same photos, both as the mean over their repeats; paired."""
+    groups = group_of.loc[first[0].photos].to_numpy()
+    counts, others = (
+        np.mean([intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats], axis=0)
+        for repeats in (first, second)
+    )
+    return intervals.bootstrap_difference(counts, others, intervals.group_weights(groups), statistic)
