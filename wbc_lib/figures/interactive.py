@@ -28,7 +28,8 @@ _MATRICES = Template(
 {%- for title in matrices %}<option>{{ title }}</option>{% endfor %}</select></label></div>
 {%- for title, rows in matrices.items() %}
 <table class="table wbc-matrix"{{ "" if loop.first else " hidden" }}><caption>{{ title }}</caption><thead><tr>
-<th scope="col">label</th>{% for name in columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead><tbody>
+<th scope="col">label</th>{% for name in columns %}<th scope="col"><abbr title="{{ name }}">{{ name[:5] }}.</abbr></th>
+{%- endfor %}{% if with_none %}<th scope="col">none</th>{% endif %}</tr></thead><tbody>
 {%- for name, cells in rows %}<tr><th scope="row">{{ name }}</th>
 {%- for count, share in cells %}<td style="--share: {{ "%.3f" | format(share) }}">{{ "{:,}".format(count) }}<br>
 <small>{{ "{:.1%}".format(share) }}</small></td>{% endfor %}</tr>{% endfor %}</tbody></table>{% endfor %}</div>""",
@@ -106,7 +107,7 @@ def show_matrices(matrices: Mapping[str, NDArray[np.integer]]) -> HTML:
             for c, s in zip(matrix, shares, strict=True)
         )
         shown[title] = list(zip(names, map(list, pairs), strict=True))
-    return HTML(_MATRICES.render(matrices=shown, columns=[*names, "none"][:n_columns]))
+    return HTML(_MATRICES.render(matrices=shown, columns=names, with_none=n_columns > len(names)))
 
 
 def _plain(values: pd.Series) -> list[float | None]:
