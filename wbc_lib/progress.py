@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 NEVER_TRAIN = "WBC_NEVER_TRAIN"
 #: Seconds before a bar appears, and between two pictures of a curve.
 _MOMENT = 0.5
-#: Messages and bars go to standard error, so that what a command prints can be piped.
-console = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print a message to standard error, above the bars there, so that what a command was asked for can be piped."""
+    tqdm.write(text, file=sys.stderr)
 
 
 def write_out(text: str) -> None:

@@ -1,5 +1,4 @@
 import dataclasses
-import io
 import os
 import pickle
 import signal
@@ -13,7 +12,6 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from filelock import FileLock
-from rich.console import Console
 
 from tests.train_tiny import TINY_FINAL, read_history
 from wbc_lib import paths
@@ -31,13 +29,6 @@ WANTED = [("final", seed) for seed in range(3)]
 def study(phantom_set, tmp_path, monkeypatch):
     monkeypatch.setitem(experiments.EXPERIMENTS, "final", TINY_FINAL)
     return Study(phantom_set, experiments.PROFILES["paper"], Store(tmp_path / "runs"))
-
-
-@pytest.fixture
-def printed(monkeypatch):
-    text = io.StringIO()
-    monkeypatch.setattr(cluster, "console", Console(file=text, width=200))
-    return text
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +85,20 @@ class Killer(threading.Thread):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_the_middle_changes_nothing_and_a_second_call_trains_nothing(study, printed, serial):
+def test_a_worker_killed_in_the_middle_changes_nothing_and_a_second_call_trains_nothing(study, capsys, serial):
     root = study.store.roots[0]
     killer = Killer(root)
     killer.start()
     assert train_on(Cluster(workers=2, threads=1), study, WANTED) == []
     assert killer.key and not killer.training.is_running()
-    assert printed.getvalue().count("goes on at another worker") == 1
+    printed = capsys.readouterr().err
+    assert printed.count("goes on at another worker") == 1
     assert content(root) == content(serial) != {}
     assert list(root.glob(".unfinished/*.npz")) == []
     # Times are never the same twice: these epochs are those of the worker that was killed.
     (run,) = [run for run in Store(root).whole() if run.key == killer.key]
     assert run.history.seconds[: len(killer.behind)].tolist() == [row["seconds"] for row in killer.behind]
-    assert [f"({i} of 3)" in printed.getvalue() for i in (1, 2, 3, 4)] == [True, True, True, False]
+    assert [f"({i} of 3)" in printed for i in (1, 2, 3, 4)] == [True, True, True, False]
 
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
     started = time.perf_counter()
@@ -115,7 +107,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing_and_a_second_call_trains_
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
 
 
-def test_a_training_that_fails_is_tried_three_times_and_the_others_are_finished(study, printed, monkeypatch):
+def test_a_training_that_fails_is_tried_three_times_and_the_others_are_finished(study, monkeypatch):
     # Workers refuse these before they load TensorFlow: they have not these photos.
     elsewhere = dataclasses.replace(study, results_of="0" * 64)
     sentences = train_on(Cluster(workers=1), elsewhere, [("final", 0), ("final", 0), ("final", 1)])
@@ -184,23 +176,20 @@ def test_a_scheduler_that_does_not_answer_is_named(study, monkeypatch):
             train_on(Cluster(scheduler=address), study, WANTED)
 
 
-def test_what_is_under_way_is_shown(study, monkeypatch):
-    screen = io.StringIO()
-    monkeypatch.setattr(cluster, "console", Console(file=screen, force_terminal=True, width=120, color_system=None))
+def test_what_is_begun_moves_and_ends_is_said(study, capsys):
     jobs = [make_job(study), make_job(study, key="1", plan=study.plan("final", 1))]
-    listener = SimpleNamespace(subscribe_topic=lambda topic, handler: None, unsubscribe_topic=lambda topic: None)
-    with cluster._Report(listener, jobs) as report:
-
-        def send(job: Job, worker: str, **row: float) -> None:
-            report._on_event((0.0, {"key": job.key, "worker": worker, **row}))
-
-        send(jobs[0], "a", epoch=12, validation=0.5)
-        send(jobs[1], "b", epoch=0)
-        report._on_event((0.0, {"key": "of another command", "worker": "b", "epoch": 3}))
-        assert "Final, seed 0: epoch 12/30, validation 50.0%; Final, seed 1: epoch 0/30" in str(report._status.status)
-        send(jobs[0], "c", epoch=12)
-        assert screen.getvalue().count("goes on at another worker") == 1
-        report.finish(jobs[0], "done")
-        send(jobs[0], "c", epoch=30)  # comes in late
-        send(jobs[1], "b", epoch=1)
-        assert "seed 0" not in str(report._status.status)
+    handlers = []
+    client = SimpleNamespace(
+        subscribe_topic=lambda topic, handler: handlers.append(handler), unsubscribe_topic=lambda topic: None
+    )
+    with cluster._reported(client, jobs) as finish:
+        for key, worker in ((jobs[0].key, "a"), ("1", "b"), ("of another command", "b"), (jobs[0].key, "c")):
+            handlers[0]((0.0, {"key": key, "worker": worker, "epoch": 12}))
+        finish(jobs[0], "done")
+        handlers[0]((0.0, {"key": jobs[0].key, "worker": "d", "epoch": 30}))  # comes in late
+    assert capsys.readouterr().err.splitlines() == [
+        "  Final, seed 0: is begun",
+        "  Final, seed 1: is begun",
+        "  Final, seed 0: goes on at another worker",
+        "  Final, seed 0: done (1 of 2)",
+    ]

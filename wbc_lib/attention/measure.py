@@ -335,4 +335,4 @@ def _measure_into(run: Run, data: DataSet, target: Path) -> Attention:
 
 if __name__ == "__main__":
     for name in record(dataset.find(sys.argv[1] if len(sys.argv) > 1 else None)):
-        progress.console.print(f"{name}: recorded")
+        progress.say(f"{name}: recorded")

@@ -9,7 +9,6 @@ from wbc_lib import paths, progress
 from wbc_lib.cli.data import Data
 from wbc_lib.cli.train import say_basis, train_missing, train_suite
 from wbc_lib.errors import RunError
-from wbc_lib.progress import console
 
 if TYPE_CHECKING:
     from wbc_lib.training.study import Study
@@ -58,11 +57,11 @@ def book(
 
         def on_chapter(name: str, done: int, total: int) -> None:
             on_progress(done, total)
-            console.print(f"  {done:2d}/{total} {name}", highlight=False)
+            progress.say(f"  {done:2d}/{total} {name}")
 
         with paths.named(paths.BUILD):
             page = build_book(study, output, jobs=jobs, on_chapter=on_chapter)
-    console.print(f"The book is ready: {page}", soft_wrap=True, highlight=False)
+    progress.say(f"The book is ready: {page}")
 
 
 def _require_runs(study: "Study") -> None:

@@ -11,7 +11,6 @@ import typer
 from wbc_lib import paths, progress, stopping
 from wbc_lib.cli import book, data, external, lab, leak, predict, runs, score, train
 from wbc_lib.errors import WbcError
-from wbc_lib.progress import console
 
 _BOOK, _YOURS, _RESULTS = "The book", "Your pictures and predictions", "Behind the book: data and trainings"
 
@@ -61,8 +60,7 @@ def _run() -> None:
     try:
         app(prog_name="wbc")
     except WbcError as error:
-        console.print(str(error), style="red", soft_wrap=True, highlight=False, markup=False)
-        sys.exit(1)
+        sentence = str(error)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name in ("", "wbc_lib"):
@@ -70,11 +68,12 @@ def _run() -> None:
         sentence = (
             f"This needs {name}, which is not installed; run `pip install '.[book,train]'` in the project's folder."
         )
-        console.print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
-        sys.exit(1)
     except OSError as error:
-        console.print(paths.explain(error), style="red", soft_wrap=True, highlight=False, markup=False)
-        sys.exit(1)
+        sentence = paths.explain(error)
+    else:
+        return
+    typer.secho(sentence, fg="red", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

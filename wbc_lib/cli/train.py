@@ -9,7 +9,6 @@ from wbc_lib import paths, progress
 from wbc_lib.cli.data import Data
 from wbc_lib.cli.runs import AsJson, ProfileName
 from wbc_lib.errors import DataNotFoundError, UnknownNameError, WeightsError
-from wbc_lib.progress import console
 
 if TYPE_CHECKING:
     from wbc_lib.training.cluster import Cluster
@@ -141,13 +140,6 @@ def train_missing(study: "Study", wanted: list[tuple[str, int]], cluster: "Clust
         try:
             run = study.run(name, seed)
         except WeightsError as error:
-            console.print(f"Not run: {title}. {error}", soft_wrap=True, highlight=False)
+            progress.say(f"Not run: {title}. {error}")
         else:
-            best = run.history.val_accuracy.max()
-            seconds = run.record["seconds"]
-            console.print(
-                f"  {i:2d}/{len(wanted)} {title}: {run.epochs} epochs in {seconds:.0f} s, "
-                f"validation accuracy up to {best:.1%}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            progress.say(f"  {i:2d}/{len(wanted)} {title}: {run.describe()}")

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,12 +21,13 @@ from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from tqdm import tqdm
 
 from wbc_lib import paths, stopping
 from wbc_lib.data.dataset import open_folder
 from wbc_lib.data.images import MapTasks, map_ahead
 from wbc_lib.errors import RunError, WbcError, WeightsError
-from wbc_lib.progress import Step, console
+from wbc_lib.progress import Step, say
 from wbc_lib.training.experiments import find_profile, read_plan
 from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Store
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 RETRIES = 2
 #: Seconds that a scheduler may take to answer.
 _PATIENCE = 60
-#: Seconds between two lines on what is under way, where there is no terminal to show it live.
-_QUIET = 60
-#: Trainings that such a line names.
-_SHOWN = 8
 #: Last lines of what a process that failed has printed.
 _LOG_LINES = 30
 _TOPIC = "wbc"
@@ -111,8 +107,8 @@ def train_on(cluster: Cluster, study: Study, wanted: Sequence[tuple[str, int]]) 
         cores = ()  # trainings of another command may be at work on the others
     data = study.data.root.resolve()
     jobs = [Job(plan, key, data, roots, threads, cores) for key, plan in plans.items()]
-    with connect(cluster) as client, _Report(client, jobs) as report:
-        return list(_collect(client, study.store, jobs, report))
+    with connect(cluster) as client, _reported(client, jobs) as finish:
+        return list(_collect(client, study.store, jobs, finish))
 
 
 @contextmanager
@@ -137,7 +133,7 @@ def connect(cluster: Cluster) -> Iterator["Client"]:
         except (OSError, ValueError) as error:
             raise RunError(f"No dask scheduler answers at {cluster.scheduler} ({error}); start one there.") from error
         if not client.nthreads():
-            console.print("Waiting for a worker to join the scheduler.")
+            say("Waiting for a worker to join the scheduler.")
         try:
             yield client
         except BaseException:
@@ -165,21 +161,21 @@ def train(job: Job) -> Trained | WeightsError:
 
     worker: Any = get_worker()
 
-    def report(event: dict[str, Any]) -> None:
-        worker.log_event(_TOPIC, {"key": job.key, "worker": worker.address, **event})
+    def report(epoch: int) -> None:
+        worker.log_event(_TOPIC, {"key": job.key, "worker": worker.address, "epoch": epoch})
 
     if job.cores:
         first = worker.name * job.threads
         job = replace(job, cores=job.cores[first : first + job.threads] or job.cores)
-    report({"epoch": 0})
+    report(0)
     return train_in_process(job, report)
 
 
-def train_in_process(job: Job, on_epoch: Callable[[dict[str, Any]], None]) -> Trained | WeightsError:
+def train_in_process(job: Job, on_epoch: Callable[[int], None]) -> Trained | WeightsError:
     """Train in a process of its own: what Keras draws at random depends on the threads beside it.
 
-    `on_epoch` is told ``epoch`` and ``validation`` (accuracy) after each epoch. Returns a `WeightsError` if a frozen
-    base's weights cannot be had; raises `RunError` if anything else fails.
+    `on_epoch` is told of each epoch that is done. Returns a `WeightsError` if a frozen base's weights cannot be had;
+    raises `RunError` if anything else fails.
     """
     experiment = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key}
     message = experiment | {"data": str(job.data), "roots": list(map(str, job.roots)), "cores": job.cores}
@@ -197,7 +193,7 @@ def train_in_process(job: Job, on_epoch: Callable[[dict[str, Any]], None]) -> Tr
             for line in child.stdout:
                 event = json.loads(line)
                 if "epoch" in event:
-                    on_epoch(event)
+                    on_epoch(event["epoch"])
             child.wait()
         except BaseException:
             child.kill()
@@ -231,7 +227,7 @@ def _main() -> None:
 
     def on_step(step: Step) -> None:
         if len(step.history) == step.epoch:
-            send(epoch=step.epoch, validation=float(step.history.val_accuracy.iloc[-1]))
+            send(epoch=step.epoch)
 
     if job["cores"]:
         os.sched_setaffinity(0, job["cores"])
@@ -251,7 +247,7 @@ def _main() -> None:
         sys.exit(1)
 
 
-def _collect(client: "Client", store: Store, jobs: Sequence[Job], report: "_Report") -> Iterator[str]:
+def _collect(client: "Client", store: Store, jobs: Sequence[Job], finish: Callable[[Job, str], None]) -> Iterator[str]:
     # Yields a sentence per training that failed for good.
     from distributed import as_completed
 
@@ -266,15 +262,13 @@ def _collect(client: "Client", store: Store, jobs: Sequence[Job], report: "_Repo
         error = future.exception()
         if error is not None:
             sentence = _describe_error(error)
-            report.finish(job, f"failed. {sentence}")
+            finish(job, f"failed. {sentence}")
             yield f"{job.title} failed {1 + RETRIES} times. {sentence}"
         elif isinstance(trained := future.result(), WeightsError):
-            report.finish(job, f"not run. {trained}")
+            finish(job, f"not run. {trained}")
         else:
             run = store.add(trained.name, trained.files)
-            best = run.history.val_accuracy.max()
-            seconds = run.record["seconds"]
-            report.finish(job, f"{run.epochs} epochs in {seconds:.0f} s, validation accuracy up to {best:.1%}")
+            finish(job, run.describe())
 
 
 def _describe_error(error: BaseException) -> str:
@@ -285,55 +279,34 @@ def _describe_error(error: BaseException) -> str:
     return str(error) if isinstance(error, WbcError) else f"{type(error).__name__}: {error}"
 
 
-class _Report:
-    """What is under way: one line, live in a terminal, else now and then; and a line for each end."""
+@contextmanager
+def _reported(client: "Client", jobs: Sequence[Job]) -> Iterator[Callable[[Job, str], None]]:
+    # A bar for what is done, and a line for each beginning, move and end; yields what is told of an end.
+    waiting = {job.key: job for job in jobs}
+    workers: dict[str, str] = {}
+    with tqdm(total=len(jobs), desc="Trainings", file=sys.stderr, disable=None, dynamic_ncols=True) as bar:
 
-    def __init__(self, client: "Client", jobs: Sequence[Job]):
-        self._client, self._jobs = client, {job.key: job for job in jobs}
-        self._workers: dict[str, str] = {}
-        self._lines: dict[str, str] = {}
-        self._done, self._printed = 0, time.monotonic()
-        self._status = console.status("")
+        def on_event(event: tuple[float, dict[str, Any]]) -> None:
+            row = event[1]
+            job = waiting.get(row["key"])
+            if job is None:  # another client's, or finished
+                return
+            before, workers[job.key] = workers.get(job.key), row["worker"]
+            if before != row["worker"]:
+                say(f"  {job.title}: {'goes on at another worker' if before else 'is begun'}")
+            bar.set_postfix_str(f"{job.title}: epoch {row['epoch']}/{job.plan.epochs}")
 
-    def __enter__(self) -> "_Report":
-        self._client.subscribe_topic(_TOPIC, self._on_event)
-        self._status.start()
-        return self
+        def finish(job: Job, sentence: str) -> None:
+            del waiting[job.key]
+            bar.update()
+            say(f"  {job.title}: {sentence} ({len(jobs) - len(waiting)} of {len(jobs)})")
 
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-        with suppress(Exception):  # a scheduler that is lost has no topics
-            self._client.unsubscribe_topic(_TOPIC)
-
-    def _on_event(self, event: tuple[float, dict[str, Any]]) -> None:
-        row = event[1]
-        job = self._jobs.get(row["key"])
-        if job is None:  # another client's, or finished
-            return
-        before = self._workers.get(job.key)
-        self._workers[job.key] = row["worker"]
-        if before not in (None, row["worker"]):
-            self._print(job, "goes on at another worker")
-        elif before is None:
-            self._print(job, "is begun")
-        line = f"{job.title}: epoch {row['epoch']}/{job.plan.epochs}"
-        self._lines[job.key] = line + (f", validation {row['validation']:.1%}" if "validation" in row else "")
-        lines = list(self._lines.values())
-        under_way = "; ".join(lines[:_SHOWN]) + (f"; {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
-        self._status.update(under_way)
-        if not console.is_terminal and time.monotonic() - self._printed > _QUIET:
-            self._printed = time.monotonic()
-            console.print(f"  under way: {under_way}", highlight=False, soft_wrap=True, markup=False)
-
-    def _print(self, job: Job, sentence: str) -> None:
-        console.print(f"  {job.title}: {sentence}", highlight=False, soft_wrap=True, markup=False)
-
-    def finish(self, job: Job, sentence: str) -> None:
-        """Say how a training ended."""
-        self._done += 1
-        del self._jobs[job.key]
-        self._lines.pop(job.key, None)
-        self._print(job, f"{sentence} ({self._done} of {self._done + len(self._jobs)})")
+        client.subscribe_topic(_TOPIC, on_event)
+        try:
+            yield finish
+        finally:
+            with suppress(Exception):  # a scheduler that is lost has no topics
+                client.unsubscribe_topic(_TOPIC)
 
 
 if __name__ == "__main__":

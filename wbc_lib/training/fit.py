@@ -20,7 +20,7 @@ from wbc_lib import paths
 from wbc_lib.data.dataset import N_OUTPUTS
 from wbc_lib.data.images import Scale, choose_scale
 from wbc_lib.errors import UnknownNameError
-from wbc_lib.progress import Step, console
+from wbc_lib.progress import Step, say
 from wbc_lib.training import networks
 from wbc_lib.training.arrays import Examples, Material
 from wbc_lib.training.networks import keras, tf
@@ -239,10 +239,7 @@ def _restore(checkpoint: Path, state: list[keras.Variable]) -> list[dict]:
                 raise ValueError(f"a variable of {array.shape} in place of {variable.shape}")
     except Exception as error:  # numpy and zipfile raise more than they document, and whichever it is:
         # a checkpoint that cannot be read costs epochs, never the run.
-        console.print(
-            f"The state of an unfinished training, {checkpoint}, is damaged ({error}); the training begins anew.",
-            soft_wrap=True, highlight=False, markup=False,
-        )  # fmt: skip
+        say(f"The state of an unfinished training, {checkpoint}, is damaged ({error}); the training begins anew.")
         return []
     for variable, array in zip(state, arrays, strict=True):
         variable.assign(array)

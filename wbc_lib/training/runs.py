@@ -66,6 +66,11 @@ class Run:
         """Epochs run."""
         return self.record["config"]["epochs"]
 
+    def describe(self) -> str:
+        """How it went, for a line that names it."""
+        best = self.history.val_accuracy.max()
+        return f"{self.epochs} epochs in {self.record['seconds']:.0f} s, validation accuracy up to {best:.1%}"
+
     def _repr_html_(self) -> str:
         # What a notebook shows where a cell ends with a run.
         last = self.history[["accuracy", "val_accuracy"]].iloc[-1]

@@ -20,7 +20,7 @@ from wbc_lib.progress import Step
 from wbc_lib.provenance import overlaps
 from wbc_lib.provenance import trace as provenance
 from wbc_lib.training.experiments import EXPERIMENTS, Profile, find_experiment, find_profile, find_suite
-from wbc_lib.training.plan import Experiment, Plan, vary
+from wbc_lib.training.plan import Plan, vary
 from wbc_lib.training.runs import Run, Store
 
 #: In place of a folder of photos: the recorded results, with phantoms where a picture is needed.
@@ -158,11 +158,7 @@ class Study:
                 f"The training of '{title}' could not keep its state. {paths.explain(error, checkpoint.parent)} Where "
                 "there is room made, it goes on from its last finished epoch."
             ) from error
-        return self.store.write(plan, fitted, material, keep_weights=_keeps_weights(experiment))
-
-
-def _keeps_weights(experiment: Experiment) -> bool:
-    return experiment.name in _WITH_WEIGHTS
+        return self.store.write(plan, fitted, material, keep_weights=experiment.name in _WITH_WEIGHTS)
 
 
 def open_study(
@@ -220,7 +216,7 @@ def _find_photos(named: str, download: bool) -> DataSet | None:
     except DataNotFoundError as error:
         if (paths.cache() / "blood-cells").exists():
             raise  # they are there, but not as they should be
-        progress.console.print(str(error), soft_wrap=True, highlight=False, markup=False)
+        progress.say(str(error))
     return None
 
 

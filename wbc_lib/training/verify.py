@@ -71,7 +71,7 @@ def retrain(run: Run, data: DataSet, threads: int = 0) -> Comparison:
         chosen = threads or run.record["machine"].get("threads", 0)
         job = Job(plan, plan.key, data.root.resolve(), store.roots, chosen)
         with progress.bar(job.title) as on_progress:
-            trained = train_in_process(job, lambda event: on_progress(event["epoch"], plan.epochs))
+            trained = train_in_process(job, lambda epoch: on_progress(epoch, plan.epochs))
         if isinstance(trained, WeightsError):
             raise trained
         again = store.add(trained.name, trained.files)
