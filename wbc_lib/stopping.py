@@ -113,20 +113,16 @@ def deaf_children() -> Iterator[None]:
 
 
 def work_in_processes(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    jobs: int,
-    prepare: Callable[..., None] | None = None,
-    arguments: tuple[Any, ...] = (),
+    function: Callable[[Item], Result], items: Iterable[Item], jobs: int
 ) -> Generator[tuple[Item, Result], None, None]:
     """Yield each item and what `function` makes of it as it is done, by processes that end with this one.
 
-    Close the generator (`contextlib.closing`) to stop at once what is under way. In each process `prepare` is called
-    with `arguments` before its first item. Raises `KilledError` if one of the processes was killed.
+    Close the generator (`contextlib.closing`) to stop at once what is under way. Raises `KilledError` if one of the
+    processes was killed.
     """
     context = multiprocessing.get_context("spawn")
     ear, mouth = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(jobs, context, _begin, (ear, prepare, arguments))
+    pool = ProcessPoolExecutor(jobs, context, _end_with, (ear,))
     try:
         with deaf_children():
             waiting = {pool.submit(function, item): item for item in items}
@@ -146,10 +142,8 @@ def work_in_processes(
         ear.close()
 
 
-def _begin(ear: Connection, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _end_with(ear: Connection) -> None:
     threading.Thread(target=_end_after, args=(ear.recv_bytes,), daemon=True).start()
-    if prepare:
-        prepare(*arguments)
 
 
 def run(command: Sequence[str], **options: Any) -> int:

@@ -27,7 +27,7 @@ def tiny(tiny_set):
 def tiny_table(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WBC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return trace.trace(tiny, jobs=1)
+        return trace.trace(tiny)
 
 
 @pytest.fixture
@@ -55,24 +55,15 @@ def test_every_phantom_is_traced_to_its_photo(phantom_set, table):
     assert (table.inliers >= registration.MIN_INLIERS).all() and (table.inliers <= table.matches).all()
 
 
-def test_number_of_jobs_does_not_matter(tiny, tiny_table, cache):
+def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny, tiny_table, cache, monkeypatch):
     assert_true(tiny_table, tiny)
-    progress = []
-    table = trace.trace(tiny, lambda done, total: progress.append((done, total)), jobs=2)
-    pd.testing.assert_frame_equal(table, tiny_table)
-    assert progress[0] == (0, len(table)) and progress[-1] == (len(table), len(table)) and progress == sorted(progress)
-    with pytest.raises(ValueError, match="at least one"):
-        trace.trace(tiny, jobs=0)
 
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny, tiny_table, cache, jobs, monkeypatch):
     def interrupt(done, total):
         if done >= 32:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trace.trace(tiny, interrupt, jobs=jobs)
+        trace.trace(tiny, interrupt)
     kept = {path: path.stat().st_mtime_ns for path in cache.rglob("chunks/*.csv")}
     assert len(kept) == 2
     progress = []
@@ -81,12 +72,12 @@ def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny, tiny_tab
         progress.append(done)
         assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
-    table = trace.trace(tiny, look, jobs=1)
-    assert progress[0] == 32 and progress[-1] == len(table)
+    table = trace.trace(tiny, look)
+    assert progress[0] == 32 and progress[-1] == len(table) and progress == sorted(progress)
     pd.testing.assert_frame_equal(table, tiny_table)
     assert not list(cache.rglob("chunks"))
     monkeypatch.setattr(trace, "find_source", None)
-    pd.testing.assert_frame_equal(trace.trace(tiny, jobs=1), tiny_table)
+    pd.testing.assert_frame_equal(trace.trace(tiny), tiny_table)
 
 
 def test_two_that_trace_at_once_do_not_disturb_each_other(tiny, tiny_table, cache):
@@ -97,10 +88,10 @@ def test_two_that_trace_at_once_do_not_disturb_each_other(tiny, tiny_table, cach
             has_begun.wait(0.2)  # it does not, while this one is at work
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(trace.trace, tiny, let_the_other_begin, jobs=1)
+        first = pool.submit(trace.trace, tiny, let_the_other_begin)
         while not list(cache.rglob("chunks/*.csv")):
             time.sleep(0.01)
-        second = pool.submit(trace.trace, tiny, lambda *_: has_begun.set(), jobs=1)
+        second = pool.submit(trace.trace, tiny, lambda *_: has_begun.set())
     pd.testing.assert_frame_equal(first.result(), tiny_table)
     pd.testing.assert_frame_equal(second.result(), tiny_table)
 
@@ -111,7 +102,7 @@ def test_images_of_no_photo_are_in_the_table_too(tiny, tiny_table, cache, tmp_pa
     blank, stranger, *others = tiny_table.image
     cv2.imwrite(str(data.image_path(blank)), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     cv2.imwrite(str(data.image_path(stranger)), draw_reduced("LYMPHOCYTE", 77))
-    table = trace.trace(data, jobs=1)
+    table = trace.trace(data)
     assert table.photo[0] == table.runner_up[0] == -1
     assert list(table.confidence[:2]) == [0, 0] and table[AFFINE].isna().all(axis=1).sum() == 1
     pd.testing.assert_frame_equal(table[2:], tiny_table[2:])
@@ -119,7 +110,7 @@ def test_images_of_no_photo_are_in_the_table_too(tiny, tiny_table, cache, tmp_pa
     pd.testing.assert_frame_equal(trace.read_recorded(), table)
     cv2.imwrite(str(data.image_path(others[0])), np.zeros((60, 80, 3), np.uint8))
     with pytest.raises(BadDataError, match="not 320x240"):
-        trace.trace(data, jobs=1)
+        trace.trace(data)
 
 
 def test_the_recorded_table_has_the_same_bytes_every_time(tiny_table, cache):

@@ -1,7 +1,5 @@
 """Check a data set file by file: every fault is one line that names the file and the remedy."""
 
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from wbc_lib.data.dataset import (
     read_labels,
 )
 from wbc_lib.data.hashes import Checksums, data_files, read_checksums, read_published
-from wbc_lib.data.images import OnProgress, decode_jpeg, jpeg_size, one_thread
+from wbc_lib.data.images import OnProgress, decode_jpeg, jpeg_size, map_in_threads
 from wbc_lib.errors import BadDataError, WbcError, printable
 
 #: A set that differs from the published one in more files is another one, not a damaged one.
@@ -52,7 +50,7 @@ def check(data: DataSet, on_progress: OnProgress | None = None) -> Outcome:
     folders = [f"{split}/{cell}" for split in SPLITS for cell in CLASSES]
     work = [(data.image_path(f"{place}/{name}"), IMAGE_SIZE) for place in folders for name in contents[place].names]
     work += [(photo, PHOTO_SIZE) for photo in photos]
-    with closing(_check_jpegs(work)) as results:
+    with closing(map_in_threads(lambda file: check_jpeg(*file), work)) as results:
         for done, problem in enumerate(results, start=1):
             if problem:
                 problems.append(problem)
@@ -87,14 +85,6 @@ def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:
     if half.shape[1::-1] != (width // 2, height // 2):
         return f"{path}: is to be shown turned (by its EXIF data) instead of {wanted}; {RESTORE}."
     return None
-
-
-def _check_jpegs(work: list[tuple[Path, tuple[int, int]]]) -> Generator[str | None, None, None]:
-    with one_thread(), ThreadPoolExecutor(2) as pool:
-        try:
-            yield from pool.map(check_jpeg, *zip(*work, strict=True))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _compare(data: DataSet, checksums: Checksums, known: str) -> list[str]:

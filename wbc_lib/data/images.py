@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -214,7 +214,7 @@ def map_ahead(
         yield waiting.popleft().result()
 
 
-def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Generator[Any, None, None]:
     """Do tasks on all cores, where nearly all of the work is OpenCV's, which runs beside Python."""
     # Threads of NumPy's that wait for each other on a busy machine would burn more than they do.
     with one_thread(), threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -247,7 +247,6 @@ def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on
             return rows.stop
 
         parts = [range(i, min(i + _CHUNK, len(files))) for i in range(0, len(files), _CHUNK)]
-        with one_thread(), ThreadPoolExecutor(2) as pool:
-            for done in pool.map(fill, parts):
-                if on_progress:
-                    on_progress(done, len(files))
+        for done in map_in_threads(fill, parts):
+            if on_progress:
+                on_progress(done, len(files))

@@ -1,13 +1,13 @@
 """What speaks for a traced table besides its own figures: pixels, runners-up, the truth of phantoms, hidden photos."""
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import IMAGE_SIZE, DataSet, read_labels
-from wbc_lib.data.images import affine_maps, one_thread, read_image, read_reduced, to_grey, warp
+from wbc_lib.data.images import affine_maps, map_in_threads, read_image, read_reduced, to_grey, warp
 from wbc_lib.provenance.boxes import white_cells
 from wbc_lib.provenance.overlaps import find_shared_cells
 from wbc_lib.provenance.registration import detect, find_source, footprint, index_sources, read_source, register
@@ -69,22 +69,21 @@ def compare_runners_up(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
     ``runner_up_residual`` there (mean absolute difference in grey levels, each photo brightened to fit).
     """
     close = table[table.runner_up_inliers > RIVAL * table.inliers]
-    with one_thread(), ThreadPoolExecutor(2) as pool:
-        involved = sorted({*close.photo, *close.runner_up})
-        sources = dict(zip(involved, pool.map(lambda photo: read_source(data, photo), involved), strict=True))
+    involved = sorted({*close.photo, *close.runner_up})
+    sources = dict(zip(involved, map_in_threads(partial(read_source, data), involved), strict=True))
 
-        def compare_residuals(row: pd.Series) -> tuple[float, float, float]:
-            grey = to_grey(read_image(data.image_path(row.image)))
-            named, second = sources[row.photo], sources[row.runner_up]
-            fit = register(second.features[int(row.mirrored)], detect(grey))
-            if fit is None:
-                return 0.0, float("nan"), float("nan")
-            affine = _affine(row)
-            common = footprint(affine) & footprint(fit.affine)
-            residual = _difference(named.grey, grey, affine, common)
-            return float(common.mean()), residual, _difference(second.grey, grey, fit.affine, common)
+    def compare_residuals(row: pd.Series) -> tuple[float, float, float]:
+        grey = to_grey(read_image(data.image_path(row.image)))
+        named, second = sources[row.photo], sources[row.runner_up]
+        fit = register(second.features[int(row.mirrored)], detect(grey))
+        if fit is None:
+            return 0.0, float("nan"), float("nan")
+        affine = _affine(row)
+        common = footprint(affine) & footprint(fit.affine)
+        residual = _difference(named.grey, grey, affine, common)
+        return float(common.mean()), residual, _difference(second.grey, grey, fit.affine, common)
 
-        measured = list(pool.map(compare_residuals, (row for _, row in close.iterrows())))
+    measured = list(map_in_threads(compare_residuals, (row for _, row in close.iterrows())))
     columns = ["image", "photo", "inliers", "runner_up", "runner_up_inliers"]
     differences = pd.DataFrame(measured, columns=["common", "residual", "runner_up_residual"], dtype=float)
     return close[columns].reset_index(drop=True).join(differences)
@@ -112,18 +111,17 @@ def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataF
     linked = {*pairs.photo, *pairs.other}
     others = [photo for photo in sorted(cell_of) if photo not in linked][::_HIDE_EACH]
     hidden = {*twins, *others}
-    with one_thread(), ThreadPoolExecutor(2) as pool:
-        offered = [photo for photo in sorted(cell_of) if photo not in hidden]
-        sources = dict(zip(offered, pool.map(lambda p: read_source(data, p), offered), strict=True))
-        classes = sorted(set(cell_of.values()))
-        indexes = {c: index_sources([s for p, s in sources.items() if cell_of[p] == c]) for c in classes}
-        asked = table[table.photo.isin(hidden)].groupby("photo").head(each)
+    offered = [photo for photo in sorted(cell_of) if photo not in hidden]
+    sources = list(map_in_threads(partial(read_source, data), offered))
+    classes = sorted(set(cell_of.values()))
+    indexes = {c: index_sources([s for s in sources if cell_of[s.photo] == c]) for c in classes}
+    asked = table[table.photo.isin(hidden)].groupby("photo").head(each)
 
-        def trace_image(image: str, photo: int) -> tuple[int, int, float, float]:
-            match = find_source(to_grey(read_image(data.image_path(image))), indexes[cell_of[photo]])
-            return match.photo, match.inliers, match.residual, match.confidence
+    def trace_image(image: str) -> tuple[int, int, float, float]:
+        match = find_source(to_grey(read_image(data.image_path(image))), indexes[image.split("/")[1]])
+        return match.photo, match.inliers, match.residual, match.confidence
 
-        answers = list(pool.map(trace_image, asked.image, asked.photo))
+    answers = list(map_in_threads(trace_image, asked.image))
     asked = asked[["image", "photo"]].rename(columns={"photo": "hidden"}).reset_index(drop=True)
     asked["has_twin"] = asked.hidden.isin(twins)
     return asked.join(pd.DataFrame(answers, columns=["found", "inliers", "residual", "confidence"]))

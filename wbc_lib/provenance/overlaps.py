@@ -3,7 +3,6 @@
 Two photos of one field share background and may share the white cell: for an honest evaluation they are one.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from wbc_lib import paths
 from wbc_lib.data.dataset import IMAGE_SIZE, PHOTO_SIZE, DataSet, list_photos
 from wbc_lib.data.hashes import read_checksums
-from wbc_lib.data.images import AFFINE, affine_maps, one_thread, read_reduced, to_grey
+from wbc_lib.data.images import AFFINE, affine_maps, map_in_threads, read_reduced, to_grey
 from wbc_lib.errors import BadDataError
 from wbc_lib.provenance.registration import Limits, build_index, compare, detect, footprint, is_within, register, vote
 from wbc_lib.provenance.trace import parse_table
@@ -54,24 +53,21 @@ def find_pairs(data: DataSet) -> pd.DataFrame:
     ``residual`` (mean absolute difference there, in grey levels). Raises `BadDataError` if a photo cannot be read.
     """
     numbers = list_photos(data)
-    with one_thread(), ThreadPoolExecutor(2) as pool:
-        greys = list(pool.map(lambda photo: to_grey(read_reduced(data, photo)), numbers))
-        features = list(pool.map(detect, greys))
-        index = build_index(features)
-        pairs = set()
-        for i, of_photo in enumerate(features):
-            votes = vote(index, of_photo)
-            votes[i] = -1
-            pairs |= {(min(i, j), max(i, j)) for j in np.argsort(-votes, kind="stable")[:_SHORTLIST] if j != i}
-        rows = []
-        for i, j in sorted(pairs):
-            fit = register(features[i], features[j])
-            if fit and fit.inliers >= MIN_SHARED and is_within(fit.affine, STAGE):
-                overlap = footprint(fit.affine).mean()
-                _, difference = compare(greys[i], greys[j], fit.affine)
-                rows.append(
-                    (numbers[i], numbers[j], *fit.affine.ravel(), fit.inliers, fit.matches, overlap, difference)
-                )
+    greys = list(map_in_threads(lambda photo: to_grey(read_reduced(data, photo)), numbers))
+    features = list(map_in_threads(detect, greys))
+    index = build_index(features)
+    pairs = set()
+    for i, of_photo in enumerate(features):
+        votes = vote(index, of_photo)
+        votes[i] = -1
+        pairs |= {(min(i, j), max(i, j)) for j in np.argsort(-votes, kind="stable")[:_SHORTLIST] if j != i}
+    rows = []
+    for i, j in sorted(pairs):
+        fit = register(features[i], features[j])
+        if fit and fit.inliers >= MIN_SHARED and is_within(fit.affine, STAGE):
+            overlap = footprint(fit.affine).mean()
+            _, difference = compare(greys[i], greys[j], fit.affine)
+            rows.append((numbers[i], numbers[j], *fit.affine.ravel(), fit.inliers, fit.matches, overlap, difference))
     return pd.DataFrame(rows, columns=list(_COLUMNS)).round(_DECIMALS)
 
 

@@ -7,22 +7,20 @@ import gzip
 import io
 import shutil
 import zlib
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import pandas as pd
 from filelock import FileLock
 
-from wbc_lib import paths, stopping
+from wbc_lib import paths
 from wbc_lib.data.dataset import CLASSES, DataSet, index_photos, list_images
 from wbc_lib.data.hashes import read_checksums
-from wbc_lib.data.images import AFFINE, OnProgress, one_thread, read_image, require_size, to_grey
+from wbc_lib.data.images import AFFINE, OnProgress, map_in_threads, read_image, require_size, to_grey
 from wbc_lib.errors import BadDataError, DataNotFoundError
-from wbc_lib.provenance.registration import Source, SourceIndex, find_source, index_sources, read_source
+from wbc_lib.provenance.registration import SourceIndex, find_source, index_sources, read_source
 
 #: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
 METHOD = 1
@@ -42,51 +40,36 @@ _COLUMNS = {
     "confidence": float,
 }
 #: Images in a piece of work.
-_CHUNK = 64
+_CHUNK = 32
 
 
-def trace(data: DataSet, on_progress: OnProgress | None = None, jobs: int = 2) -> pd.DataFrame:
-    """Find the photo each augmented image was made from.
+def trace(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
+    """Find the photo each augmented image was made from: a row per image, in the order of `dataset.list_images`.
+
+    - ``image``: ``SPLIT/CLASS/FILE``;
+    - ``photo``: number of the likeliest photo, -1 if not one could be laid over the image;
+    - ``mirrored``: whether the map changes left and right hand;
+    - ``a11`` to ``a23``: the affine map from pixels (x, y, 1) of the photo reduced to 320x240 to the image's, NaN
+      without a photo;
+    - ``inliers``, ``matches``: features that agree with the map, and that were matched;
+    - ``gain``: factor by which the image is brighter than the photo;
+    - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image where
+      the photo reaches;
+    - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
+    - ``confidence``: 0 if the photo is a guess: the map has fewer than `registration.MIN_INLIERS` inliers or a residual
+      above `registration.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the runner-up's inliers or,
+      if that leaves more, the residual, each as a share of what the other one has.
 
     Work is kept in the user cache as it is done: interrupted, it goes on where it stopped; finished, it is read back.
-    The outcome does not depend on `jobs`, the number of processes; 1 works in this one, which is also the one that
-    calls `on_progress`.
-
-    Returns
-    -------
-    DataFrame
-        A row per image, in the order of `dataset.list_images`:
-
-        - ``image``: ``SPLIT/CLASS/FILE``;
-        - ``photo``: number of the likeliest photo, -1 if not one could be laid over the image;
-        - ``mirrored``: whether the map changes left and right hand;
-        - ``a11`` to ``a23``: the affine map from pixels (x, y, 1) of the photo reduced to 320x240 to the image's,
-          NaN without a photo;
-        - ``inliers``, ``matches``: features that agree with the map, and that were matched;
-        - ``gain``: factor by which the image is brighter than the photo;
-        - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image
-          where the photo reaches;
-        - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
-        - ``confidence``: 0 if the photo is a guess: the map has fewer than `registration.MIN_INLIERS` inliers or a
-          residual above `registration.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the
-          runner-up's inliers or, if that leaves more, the residual, each as a share of what the other one has.
-
-    Raises
-    ------
-    BadDataError
-        If a photo or an image cannot be read, or an image is not 320x240.
-    ValueError
-        If `jobs` is below 1.
+    Raises `BadDataError` if a photo or an image cannot be read, or an image is not 320x240.
     """
-    if jobs < 1:
-        raise ValueError(f"need at least one job, got {jobs}")
     folder = _cache_folder(data)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # whoever comes second waits, and reads what the first has traced
-        return _trace_missing(data, folder, on_progress, jobs)
+        return _trace_missing(data, folder, on_progress)
 
 
-def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None, jobs: int) -> pd.DataFrame:
+def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None) -> pd.DataFrame:
     finished = folder / "images.csv"
     images = list_images(data)
     if finished.exists():
@@ -97,8 +80,10 @@ def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None, 
     done = len(images) - sum(map(len, missing.values()))
     if on_progress:
         on_progress(done, len(images))
-    with closing(_work(data, missing, jobs)) as results:  # closed at once if the caller's callback raises
-        for path, result in results:
+    photos = _read_sources(data) if missing else {}
+    traced = map_in_threads(partial(_trace_chunk, data, photos), missing.values())
+    with closing(traced):  # at once if the caller's callback raises
+        for path, result in zip(missing, traced, strict=True):
             paths.write_text(path, result)
             done += len(missing[path])
             if on_progress:
@@ -172,66 +157,21 @@ def parse_table(content: bytes, columns: dict[str, type], refusal: str) -> pd.Da
         raise BadDataError(refusal) from error
 
 
-def _read_sources(data: DataSet, jobs: int) -> dict[str, list[Source]]:
+def _read_sources(data: DataSet) -> dict[str, SourceIndex]:
     index = index_photos(data)
     single = index[(index.kind == "single") & index.has_photo]
-    with one_thread(), ThreadPoolExecutor(jobs) as pool:
-        return {
-            cell: list(pool.map(lambda photo: read_source(data, photo), single.index[single.labels == cell]))
-            for cell in CLASSES
-        }
+    of_class = {cell: single.index[single.labels == cell] for cell in CLASSES}
+    return {c: index_sources(list(map_in_threads(partial(read_source, data), of_class[c]))) for c in CLASSES}
 
 
-@dataclass(frozen=True)
-class _Tracer:
-    # What a worker keeps between chunks.
-    data: DataSet
-    photos: dict[str, SourceIndex]  # by class
-
-    def trace(self, chunk: pd.DataFrame) -> str:
-        # The chunk's rows of the table, as csv.
-        rows = []
-        for image, cell in zip(chunk.image, chunk.cell, strict=True):
-            path = self.data.image_path(image)
-            picture = read_image(path)
-            require_size(picture.shape[1], picture.shape[0], path)
-            match = find_source(to_grey(picture), self.photos[cell])
-            affine = dict(zip(AFFINE, match.affine.ravel(), strict=True))
-            rows.append({"image": image, "mirrored": match.mirrored, **affine, **vars(match)})
-        return _as_csv(pd.DataFrame(rows).round(_DECIMALS))
-
-
-def _prepare(data: DataSet, sources: dict[str, list[Source]]) -> _Tracer:
-    return _Tracer(data, {cell: index_sources(of_class) for cell, of_class in sources.items()})
-
-
-_tracer: _Tracer | None = None
-
-
-def _start_worker(data: DataSet, sources: dict[str, list[Source]]) -> None:
-    global _tracer  # noqa: PLW0603 - a process of a pool has no other place to keep its state
-    cv2.setNumThreads(1)
-    _tracer = _prepare(data, sources)
-
-
-def _trace_in_worker(chunk: tuple[Path, pd.DataFrame]) -> str:
-    assert _tracer is not None
-    return _tracer.trace(chunk[1])
-
-
-def _work(data: DataSet, chunks: dict[Path, pd.DataFrame], jobs: int) -> Generator[tuple[Path, str], None, None]:
-    # Yields the csv of each chunk as it is done.
-    if not chunks:
-        return
-    sources = _read_sources(data, jobs)
-    if jobs == 1:
-        tracer = _prepare(data, sources)
-        for path, chunk in chunks.items():
-            with one_thread():
-                table = tracer.trace(chunk)
-            yield path, table
-        return
-    results = stopping.work_in_processes(_trace_in_worker, chunks.items(), jobs, _start_worker, (data, sources))
-    with closing(results):
-        for (path, _), table in results:
-            yield path, table
+def _trace_chunk(data: DataSet, photos: dict[str, SourceIndex], chunk: pd.DataFrame) -> str:
+    # The chunk's rows of the table, as csv.
+    rows = []
+    for image, cell in zip(chunk.image, chunk.cell, strict=True):
+        path = data.image_path(image)
+        picture = read_image(path)
+        require_size(picture.shape[1], picture.shape[0], path)
+        match = find_source(to_grey(picture), photos[cell])
+        affine = dict(zip(AFFINE, match.affine.ravel(), strict=True))
+        rows.append({"image": image, "mirrored": match.mirrored, **affine, **vars(match)})
+    return _as_csv(pd.DataFrame(rows).round(_DECIMALS))
