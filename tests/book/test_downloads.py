@@ -16,11 +16,11 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from wbc_lib import paths
 from wbc_lib.book import downloads, lineage, site
-from wbc_lib.book.downloads import SETUP, Address
+from wbc_lib.book.downloads import SETUP
 from wbc_lib.book.lab import list_chapters
 from wbc_lib.errors import BookError
 
-GITHUB = Address("https://github.com/someone/cells")
+GITHUB = "https://github.com/someone/cells"
 CONFIG = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
 
 
@@ -28,7 +28,7 @@ def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(paths.BOOK / f"{name}.ipynb", as_version=4)
 
 
-@pytest.mark.parametrize("address", [None, GITHUB])
+@pytest.mark.parametrize("address", ["", GITHUB])
 def test_a_download_is_the_chapter_and_one_folded_cell_before_it(address):
     chapter = read("8-results")
     download = nbformat.reads(downloads.format_notebook(downloads.as_download(chapter, address)), as_version=4)
@@ -43,7 +43,7 @@ def test_a_download_is_the_chapter_and_one_folded_cell_before_it(address):
     assert again == download
 
 
-def run_cell(address: Address | None, monkeypatch, folder: Path, *, is_installed: bool) -> list[tuple[str, str]]:
+def run_cell(address: str, monkeypatch, folder: Path, *, is_installed: bool) -> list[tuple[str, str]]:
     """Run the first cell where the library is installed, or is not; the magic commands that it gave."""
     import importlib.util
 
@@ -58,7 +58,7 @@ def run_cell(address: Address | None, monkeypatch, folder: Path, *, is_installed
 
 
 def test_where_the_library_is_missing_the_first_cell_installs_the_project_or_says_how(monkeypatch, tmp_path):
-    for address in (GITHUB, None):
+    for address in (GITHUB, ""):
         with monkeypatch.context() as patch:
             assert run_cell(address, patch, tmp_path, is_installed=True) == []
     with monkeypatch.context() as patch:
@@ -68,27 +68,27 @@ def test_where_the_library_is_missing_the_first_cell_installs_the_project_or_say
             ("pip", 'install --quiet --editable "wbc-project/wbc[book,train]"'),
         ]
     with monkeypatch.context() as patch, pytest.raises(ModuleNotFoundError, match="pip install --editable"):
-        run_cell(None, patch, tmp_path, is_installed=False)
+        run_cell("", patch, tmp_path, is_installed=False)
 
 
-def theme_options(address: Address | None) -> dict:
+def theme_options(address: str) -> dict:
     return downloads.with_launch_buttons(CONFIG, address)["sphinx"]["config"]["html_theme_options"]
 
 
 def test_launch_buttons_come_with_an_address_and_go_without(monkeypatch):
     monkeypatch.delenv(downloads.REPOSITORY, raising=False)
-    assert downloads.read_address(CONFIG) is None  # nobody has said where the project is published
-    assert downloads.read_address({"repository": {"url": GITHUB.url}}) == GITHUB
-    assert not {"launch_buttons", "repository_url"} & set(theme_options(None))
-    monkeypatch.setenv(downloads.REPOSITORY, GITHUB.url + ".git/")
+    assert downloads.read_address(CONFIG) == ""  # nobody has said where the project is published
+    assert downloads.read_address({"repository": {"url": GITHUB}}) == GITHUB
+    assert not {"launch_buttons", "repository_url"} & set(theme_options(""))
+    monkeypatch.setenv(downloads.REPOSITORY, GITHUB + ".git/")
     address = downloads.read_address(CONFIG)
     assert address == GITHUB
     options = theme_options(address)
-    assert (options["repository_url"], options["repository_branch"]) == (GITHUB.url, "notebooks")
+    assert (options["repository_url"], options["repository_branch"]) == (GITHUB, "notebooks")
     assert set(options["launch_buttons"]) == {"notebook_interface", "binderhub_url", "colab_url"}
-    assert theme_options(None).items() < options.items()  # what was given is as it was
-    assert "colab_url" not in theme_options(Address("https://gitlab.com/a/b"))["launch_buttons"]
-    assert "launch_buttons" not in theme_options(Address("https://git.example.org/a/b"))
+    assert theme_options("").items() < options.items()  # what was given is as it was
+    assert "colab_url" not in theme_options("https://gitlab.com/a/b")["launch_buttons"]
+    assert "launch_buttons" not in theme_options("https://git.example.org/a/b")
 
 
 @pytest.mark.parametrize("url", ["github.com/a/b", "https://github.com/a", "http://github.com/a/b", "https://h/a/b c"])
@@ -105,7 +105,7 @@ def test_no_address_carries_code_into_the_first_cell(tail):
         return
     first = downloads.as_download({"cells": []}, address)["cells"][0]["source"]
     assert len(first.splitlines()) == 11
-    assert not set("\"'\\{}$;&|`") & set(address.url)
+    assert not set("\"'\\{}$;&|`") & set(address)
 
 
 def test_pages_have_launch_buttons_where_there_is_an_address_and_only_if_they_are_notebooks(tmp_path):

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -190,16 +189,12 @@ def test_of_two_builds_in_a_checkout_the_second_is_told_of_the_first_and_a_kille
     command = [sys.executable, "-c", HOLD, str(paths.BUILD), str(checkout / "first")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT) as first:
         assert first.stdout.readline() == "held\n"
-        with pytest.raises(BookError, match=rf"since \d{{4}}-.*process {first.pid}"), site.claim(checkout / "second"):
-            pytest.fail("two builds at once")
-        (paths.BUILD / "build.json").unlink()
-        with pytest.raises(BookError, match="nother build"), site.claim(checkout / "first"):
+        with pytest.raises(BookError, match="nother build"), site.claim(checkout / "second"):
             pytest.fail("two builds at once")
         first.kill()
-    with site.claim(checkout / "second"):
-        assert json.loads((paths.BUILD / "build.json").read_text())["process"] == os.getpid()
-    with site.claim(checkout / "second"):
-        pass
+    for _ in range(2):
+        with site.claim(checkout / "second"):
+            pass
 
 
 WHOLE = """<article class="bd-article"><p>It peaked at <span class="pasted-text">95.8%</span>.</p>

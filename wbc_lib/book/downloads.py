@@ -10,9 +10,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pybtex.database import Entry, parse_file
 
@@ -60,22 +60,11 @@ if importlib.util.find_spec("wbc_lib") is None:
     )"""
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where the project can be had by anyone: ``https://github.com/OWNER/NAME``."""
+def read_address(config: Mapping[str, Any]) -> str:
+    """The project's public address, such as ``https://github.com/OWNER/NAME``; "" if nobody has said it.
 
-    url: str
-
-    @property
-    def host(self) -> str:
-        """The host's name."""
-        return self.url.split("/")[2]
-
-
-def read_address(config: Mapping[str, Any]) -> Address | None:
-    """The project's address: `REPOSITORY` in the environment, or ``repository.url`` of ``_config.yml``'s content.
-
-    Raises `BookError` if what is named is no address of a repository.
+    `REPOSITORY` in the environment, or ``repository.url`` of ``_config.yml``'s content. Raises `BookError` if what is
+    named is no address of a repository.
     """
     url = os.environ.get(REPOSITORY) or (config.get("repository") or {}).get("url") or ""
     url = url.rstrip("/").removesuffix(".git")
@@ -85,18 +74,19 @@ def read_address(config: Mapping[str, Any]) -> Address | None:
             f"{url!r} is no address of a repository; {REPOSITORY} or repository.url in _config.yml should be like "
             "https://HOST/OWNER/NAME, or empty."
         )
-    return Address(url) if url else None
+    return url
 
 
-def with_launch_buttons(config: Mapping[str, Any], address: Address | None) -> dict[str, Any]:
+def with_launch_buttons(config: Mapping[str, Any], address: str) -> dict[str, Any]:
     """A copy of ``_config.yml``'s content with launch buttons, if somebody opens notebooks from the address."""
     changed = copy.deepcopy(dict(config))
     repository = changed.pop("repository", None) or {}
-    if address and address.host in _LAUNCHERS:
+    host = urlsplit(address).hostname
+    if host in _LAUNCHERS:
         # Among the theme's own options: these replace all that Jupyter Book would make of `repository`.
         theme = changed["sphinx"]["config"].setdefault("html_theme_options", {})
-        theme |= {"repository_url": address.url, "repository_branch": repository.get("branch") or "main"}
-        theme["launch_buttons"] = {"notebook_interface": "jupyterlab", **_LAUNCHERS[address.host]}
+        theme |= {"repository_url": address, "repository_branch": repository.get("branch") or "main"}
+        theme["launch_buttons"] = {"notebook_interface": "jupyterlab", **_LAUNCHERS[host]}
     return changed
 
 
@@ -179,13 +169,13 @@ def _write_box(match: re.Match[str]) -> str:
     return "\n".join([f"> **{match.group(2).capitalize()}.** {first}", *(f"> {line}" for line in rest)])
 
 
-def as_download(chapter: Notebook, address: Address | None) -> Notebook:
+def as_download(chapter: Notebook, address: str) -> Notebook:
     """A chapter as it is downloaded: a copy whose first cell sees to the library.
 
     The cell is folded in Jupyter and a form in Colab. With an address it installs the project where `wbc_lib` is
     missing; without one it says how to.
     """
-    source = _INSTALL.format(url=address.url) if address else _EXPLAIN
+    source = _INSTALL.format(url=address) if address else _EXPLAIN
     metadata = {"tags": [SETUP, "remove-cell"], "jupyter": {"source_hidden": True}, "cellView": "form"}
     first: dict[str, Any] = {"cell_type": "code", "id": SETUP, "metadata": metadata, "source": source}
     first |= {"execution_count": None, "outputs": []}
@@ -194,7 +184,7 @@ def as_download(chapter: Notebook, address: Address | None) -> Notebook:
     return download | {"cells": [first, *rest]}
 
 
-def write_downloads(site: Path, address: Address | None) -> list[Path]:
+def write_downloads(site: Path, address: str) -> list[Path]:
     """Make every notebook that a finished site offers one that runs on its own, in prose that any Jupyter shows."""
     notebooks = sorted((site / "_sources").rglob("*.ipynb"))
     titles, works = read_titles(), read_works()

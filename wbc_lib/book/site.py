@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,29 +40,15 @@ def claim(output: Path) -> Iterator[Path]:
     output = output.expanduser().resolve()
     check_folder(output)
     paths.BUILD.mkdir(parents=True, exist_ok=True)
-    note = paths.BUILD / "build.json"
     lock = FileLock(paths.BUILD / "build.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise BookError(
-            f"Another build runs in {paths.ROOT}{_describe_builder(note)}; wait for it, or build in another checkout."
-        ) from error
+        raise BookError(f"Another build runs in {paths.ROOT}; wait for it, or build in another checkout.") from error
     try:
-        started = datetime.now().astimezone().isoformat(" ", "seconds")
-        paths.write_text(note, json.dumps({"process": os.getpid(), "started": started}))
         yield output
     finally:
-        note.unlink(missing_ok=True)
         lock.release()
-
-
-def _describe_builder(note: Path) -> str:
-    try:
-        told = json.loads(note.read_text(encoding="utf-8"))
-        return f", since {told['started']}, as process {told['process']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
-        return ""
 
 
 def check_folder(output: Path) -> None:
