@@ -12,10 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
+from tests.faults import find_faults
 from wbc_lib import paths
 from wbc_lib.book import build, citation
 from wbc_lib.book.downloads import SETUP
-from wbc_lib.book.site import find_faults
 
 PAGES = build.read_toc()
 #: A page of each kind: prose, tables, what answers to a hand, a list.

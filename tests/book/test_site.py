@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from tests.faults import find_faults
 from wbc_lib import paths
 from wbc_lib.book import site
 from wbc_lib.errors import BookError
@@ -221,7 +222,7 @@ def small_site(tmp_path):
 
 
 def test_a_whole_site_has_no_faults(small_site):
-    assert site.find_faults(small_site, ["a"], small_site) == []
+    assert find_faults(small_site, ["a"], small_site) == []
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_a_whole_site_has_no_faults(small_site):
 def test_what_is_gone_from_a_page_is_named(small_site, gone, said):
     assert gone in WHOLE
     (small_site / "a.html").write_text(WHOLE.replace(gone, ""))
-    faults = site.find_faults(small_site, ["a"], small_site)
+    faults = find_faults(small_site, ["a"], small_site)
     assert any(said in fault for fault in faults), faults
 
 
@@ -246,7 +247,7 @@ def test_what_is_gone_from_a_page_is_named(small_site, gone, said):
 @pytest.mark.parametrize("name", ["a.html", "a.png"])
 def test_a_page_or_picture_that_is_missing_or_empty_is_named(small_site, name, damage):
     damage(small_site / name)
-    assert len(site.find_faults(small_site, ["a"], small_site)) == 1
+    assert len(find_faults(small_site, ["a"], small_site)) == 1
 
 
 @pytest.fixture

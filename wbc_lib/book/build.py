@@ -53,9 +53,9 @@ class Chapter:
         return self.source.stem
 
 
-def read_toc(root: Path = paths.ROOT) -> list[str]:
+def read_toc() -> list[str]:
     """Names of all pages in reading order, as ``_toc.yml`` lists them, without endings."""
-    toc = yaml.safe_load((root / _TOC).read_text(encoding="utf-8"))
+    toc = yaml.safe_load((paths.ROOT / _TOC).read_text(encoding="utf-8"))
     pages = [toc["root"]]
 
     def walk(node: object) -> None:
@@ -283,8 +283,3 @@ def _make_pages(output: Path) -> Path:
     print_version.write(PAGES, read_toc(), config["title"], paths.BUILD / "print")
     site.publish(PAGES, output)
     return output / "index.html"
-
-
-if __name__ == "__main__":
-    faults = site.find_faults(Path(sys.argv[1]), read_toc())
-    sys.exit("\n".join(faults) or 0)

@@ -5,7 +5,6 @@ As an extension of Sphinx, named in ``_config.yml``, it writes Highwire's citati
 """
 
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,9 +13,9 @@ from IPython.display import HTML
 from wbc_lib import paths
 
 
-def read_citation(path: Path = paths.ROOT / "CITATION.cff") -> dict[str, Any]:
+def read_citation() -> dict[str, Any]:
     """The content of the citation file."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 
 
 def as_text(citation: dict[str, Any]) -> str:

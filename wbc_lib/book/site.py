@@ -1,32 +1,24 @@
-"""The finished site: which folder it may take, that one build runs at a time, and what must be on its pages.
+"""The finished site: which folder it may take, that one build runs at a time, and where old addresses lead.
 
 As an extension of Sphinx, named in ``_config.yml``, it stops whoever makes pages of chapters that nobody has executed.
 """
 
-import ast
 import json
 import os
 import posixpath
-import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from wbc_lib import paths
 from wbc_lib.errors import BookError
 
-if TYPE_CHECKING:
-    from bs4 import Tag
-
 #: In the site's folder: makes it one, and lists its files.
 MARK = ".wbc-site.json"
-#: Calls that a cell may end with and that show nothing.
-_UNSEEN = {"glue_values", "holds"}
 #: Set in the environment while `book.build_book` has the pages made.
 BUILDING = "WBC_BUILDING"
 
@@ -104,82 +96,6 @@ def publish(pages: Path, output: Path) -> None:
         raise BookError(
             f"The site cannot be written to {output} ({reason}); make room there, or name another folder with --output."
         ) from error
-
-
-def find_faults(site: Path, pages: Sequence[str], root: Path = paths.ROOT) -> list[str]:
-    """Find what a built site lacks, a sentence each: pages, and values, outputs, tables, figures and pictures on them.
-
-    The sources of the chapters, below `root`, tell what is to be on their pages.
-    """
-    return [f"{page}: {fault}" for page in pages for fault in _find_faults_on(site / f"{page}.html", root / page)]
-
-
-def _find_faults_on(path: Path, source: Path) -> Iterator[str]:
-    from bs4 import BeautifulSoup
-
-    if not path.is_file():
-        yield "there is no such page."
-        return
-    article = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one("article.bd-article")
-    if article is None:
-        yield "it is no page of the book."
-        return
-    pictures = [str(image["src"]) for image in article.find_all("img", src=True)]
-    for picture in (p for p in pictures if not re.match(r"[a-z]+:|//", p)):
-        file = path.parent / picture.partition("?")[0]
-        if not file.is_file() or not file.stat().st_size:
-            yield f"its picture {picture} is not there."
-    chapter = source.with_name(f"{source.name}.ipynb")
-    if not chapter.exists():
-        return
-    wanted = _Wanted.read(chapter)
-    for what, there, number in (
-        ("values in its text", len(article.select(".pasted-text")), wanted.values),
-        ("outputs of its cells", len(article.select("div.cell_output")), wanted.outputs),
-    ):
-        if there < number:
-            yield f"it has {there} of {number} {what}."
-    for name in wanted.figures:
-        figure = article.find(id=name)
-        if figure is None or not _shows_something(figure):
-            yield f"the figure or table {name} is not there."
-
-
-def _shows_something(figure: "Tag") -> bool:
-    return bool(figure.select("img, svg, canvas, th, div[class*=wbc-]"))  # a table may have no row
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    # What the source of a chapter says is to be on its page.
-    values: int
-    outputs: int
-    figures: tuple[str, ...]
-
-    @classmethod
-    def read(cls, chapter: Path) -> "_Wanted":
-        cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
-        code = [cell for cell in cells if cell["cell_type"] == "code"]
-        prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-        figures = (cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") for cell in code)
-        return cls(
-            sum(len(re.findall(r"\{glue:\w+\}`", text)) for text in prose),
-            sum(_has_output("".join(cell["source"])) for cell in code),
-            tuple(filter(None, figures)),
-        )
-
-
-def _has_output(source: str) -> bool:
-    # A cell shows what it ends with, and `open_chapter` what the page is built on.
-    tree = ast.parse(source)
-    if any(_called(node) == "open_chapter" for node in ast.walk(tree)):
-        return True
-    last = tree.body[-1] if tree.body else None
-    return isinstance(last, ast.Expr) and _called(last.value) not in _UNSEEN
-
-
-def _called(node: ast.AST) -> str:
-    return getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
 
 
 def write_redirects(app: Any, error: Exception | None) -> None:

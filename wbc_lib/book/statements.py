@@ -38,15 +38,16 @@ class Statement:
     is_binding: bool  # whether the build must fail unless it holds
 
 
+@dataclass(frozen=True)
 class Statements:
-    """The statements of one chapter; `read` gives the runs that were read so far."""
+    """The statements of one chapter."""
 
-    def __init__(self, study: Study, read: Callable[[], list[Run]]):
-        self._study, self._read = study, read
+    study: Study
+    read: Callable[[], list[Run]]  # gives the runs that were read so far
 
     def check(self, sentence: str, condition: Any, of_photos: bool = False) -> Statement:
         """Evaluate one; see `holds`."""
-        is_lent = of_photos and self._study.data.is_phantom
+        is_lent = of_photos and self.study.data.is_phantom
         outcome = OPEN if is_lent else _evaluate(condition)
         return Statement(sentence, outcome, self.is_published and not is_lent)
 
@@ -55,9 +56,9 @@ class Statements:
         """Whether all that was read so far is what is committed, at full length."""
         committed = paths.ROOT / "results"
         return (
-            self._study.data_sha256 == PUBLISHED_SHA256
-            and not self._study.profile.is_cut
-            and all(run.folder.is_relative_to(committed) for run in self._read())
+            self.study.data_sha256 == PUBLISHED_SHA256
+            and not self.study.profile.is_cut
+            and all(run.folder.is_relative_to(committed) for run in self.read())
         )
 
 
@@ -107,17 +108,9 @@ def _evaluate(condition: Any) -> str:
 def take(notebook: Any) -> list[Statement]:
     """Take the statements out of an executed notebook's outputs, in their order."""
     statements = []
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        rest = []
-        for output in cell.outputs:
-            record = output.get("data", {}).get(MIME)
-            if record is None:
-                rest.append(output)
-            else:
-                statements.append(Statement(**record))
-        cell.outputs = rest
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        statements += [Statement(**o.data[MIME]) for o in cell.outputs if MIME in o.get("data", {})]
+        cell.outputs = [output for output in cell.outputs if MIME not in output.get("data", {})]
     return statements
 
 
@@ -156,11 +149,8 @@ def _mark_one(notebook: Any, statement: Statement) -> None:
 def _insert_note(notebook: Any, number: int, counts: dict[str, int]) -> None:
     from nbformat.v4 import new_markdown_cell
 
-    clauses = []
-    if counts[FAILS]:
-        clauses.append(f"{counts[FAILS]} do not hold in this build")
-    if counts[OPEN]:
-        clauses.append(f"{counts[OPEN]} could not be evaluated in it")
+    words = {FAILS: "do not hold in this build", OPEN: "could not be evaluated in it"}
+    clauses = [f"{counts[outcome]} {said}" for outcome, said in words.items() if counts[outcome]]
     text = (
         f"Of the {number} checked statements on this page, written for the published data at full length, "
         f"{' and '.join(clauses)}; each is marked."

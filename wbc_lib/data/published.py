@@ -2,7 +2,6 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -11,16 +10,11 @@ from numpy.typing import NDArray
 from wbc_lib.data import dataset
 from wbc_lib.errors import BadDataError, UnknownNameError
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
 #: The table as it is shipped; `evaluation.reference` makes it from the recorded provenance.
 SPLITS_PATH = Path(__file__).with_name("splits.csv")
 #: Repeats of the cross-validation, each with a fold for every image.
 REPEATS = ("s0", "s1", "s2")
 COLUMNS = ("image", "photo", "class", "split", "field", *(f"fold_{repeat}" for repeat in REPEATS))
-
-Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 
 @cache
@@ -34,36 +28,13 @@ def read_splits() -> pd.DataFrame:
     return pd.read_csv(SPLITS_PATH)
 
 
-@overload
-def load(
-    split: str = ...,
-    size: tuple[int, int] = ...,
-    *,
-    data: str | Path | None = ...,
-    splits: pd.DataFrame | None = ...,
-    as_dataset: Literal[False] = ...,
-) -> Arrays: ...
-
-
-@overload
-def load(
-    split: str = ...,
-    size: tuple[int, int] = ...,
-    *,
-    data: str | Path | None = ...,
-    splits: pd.DataFrame | None = ...,
-    as_dataset: Literal[True],
-) -> "tf.data.Dataset": ...
-
-
 def load(
     split: str = "TRAIN",
     size: tuple[int, int] = (60, 80),
     *,
     data: str | Path | None = None,
     splits: pd.DataFrame | None = None,
-    as_dataset: bool = False,
-) -> "Arrays | tf.data.Dataset":
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Load one of the published splits.
 
     Parameters
@@ -76,8 +47,6 @@ def load(
         Folder or zip of the photos. By default they are found, or downloaded, as `dataset.find` does.
     splits : DataFrame, optional
         As `read_splits` gives it, the default: for another data set in the same layout.
-    as_dataset : bool
-        Whether to give a ``tf.data.Dataset`` of (image, class), not batched, in place of arrays.
 
     Returns
     -------
@@ -109,9 +78,4 @@ def load(
         what = f"{odd[0]} is only in one of them" if odd else "their order differs"
         raise BadDataError(f"{found.root} does not hold the images of splits.csv ({what}); name another with `data`.")
     pixels, labels = images.of(split)
-    y = labels.astype(np.int64) - 1
-    if not as_dataset:
-        return np.array(pixels), y, rows.field.to_numpy(np.int64)
-    import tensorflow as tf
-
-    return tf.data.Dataset.from_tensor_slices((pixels, y))
+    return np.array(pixels), labels.astype(np.int64) - 1, rows.field.to_numpy(np.int64)

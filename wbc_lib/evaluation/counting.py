@@ -65,22 +65,16 @@ def expected_distance(mix: NDArray[np.floating], n: ArrayLike) -> NDArray[np.flo
     return (m * (1 - mix) * stats.binom.pmf(m, n, mix) / n).sum(axis=-1)
 
 
-def count_limits(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Between which shares a faultless count of `n` cells falls with this confidence: binomial limits (Rümke 1985)."""
-    low, high = stats.binom.interval(confidence, n, share)
-    return float(low / n), float(high / n)
-
-
 def probability_outside(share: float, n: int, limits: tuple[float, float]) -> float:
     """Probability that a faultless count of `n` cells puts a class of this share outside the limits."""
     low, high = (np.round(n * limit, 9) for limit in limits)  # 100 x 0.07 is not 7
     return float(stats.binom.cdf(np.ceil(low) - 1, n, share) + stats.binom.sf(np.floor(high), n, share))
 
 
-def equivalent_cells(mix: NDArray[np.floating], error: float, most: int = 1_000_000) -> int:
-    """The fewest cells a faultless reader must count for an `expected_distance` up to `error`; at most `most`."""
+def equivalent_cells(mix: NDArray[np.floating], error: float) -> int:
+    """The fewest cells a faultless reader must count for an `expected_distance` up to `error`; at most a million."""
     # More cells never make the expected error larger, so that the sizes can be searched by halving.
-    return bisect_left(range(1, most), True, key=lambda n: bool(expected_distance(mix, n) <= error)) + 1
+    return bisect_left(range(1, 1_000_000), True, key=lambda n: bool(expected_distance(mix, n) <= error)) + 1
 
 
 def expected_errors(mixes: Mapping[str, NDArray[np.floating]], sizes: Sequence[int]) -> pd.DataFrame:
@@ -239,7 +233,6 @@ def simulate(
     mixes: Mapping[str, NDArray[np.floating]] = MIXES,
     sizes: Iterable[int] = (100, 1000, 10_000),
     resamples: int = 200,
-    seed: int = 0,
     *,
     halves: bool = True,
 ) -> pd.DataFrame:
@@ -255,7 +248,6 @@ def simulate(
         Cells per count.
     resamples : int
         Counts of each mix and size, at least one per run.
-    seed : int
     halves : bool
         Whether each count draws its cells from the copies of a random half of the photos of each class; otherwise from
         all images, as if these were all the cells there are.
@@ -274,12 +266,12 @@ def simulate(
     tables = []
     for i, (test, validation) in enumerate(runs):
         n_counts = len(range(i, resamples, len(runs)))
-        drawn = split_halves(test, n_counts, seed + i) if halves else np.ones((n_counts, len(np.unique(test.photos))))
+        drawn = split_halves(test, n_counts, i) if halves else np.ones((n_counts, len(np.unique(test.photos))))
         estimators = make_estimators(test, validation)
         for name, mix in mixes.items():
             probabilities = sampling_probabilities(test, mix, drawn)
             for n in sizes:
-                cells = draw_cells(probabilities, n, seed + i)
+                cells = draw_cells(probabilities, n, i)
                 for way, estimate in estimators.items():
                     shares = estimate(cells)
                     table = pd.DataFrame(shares, columns=list(CLASSES)).assign(error=mix_distance(shares, mix))
@@ -319,7 +311,7 @@ def describe_shares(counts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"mean": shares.mean(), "low": shares.quantile(0.025), "high": shares.quantile(0.975)})
 
 
-def describe_reader(mix: NDArray[np.floating], n: int = 100) -> pd.DataFrame:
-    """What a faultless reader of `n` cells finds, in the form of `describe_shares`."""
-    limits = [count_limits(share, n) for share in mix]
-    return pd.DataFrame({"mean": mix, "low": [a for a, _ in limits], "high": [b for _, b in limits]}, list(CLASSES))
+def describe_reader(mix: NDArray[np.floating]) -> pd.DataFrame:
+    """What a faultless reader of 100 cells finds: `describe_shares` by binomial limits (Rümke 1985)."""
+    low, high = stats.binom.interval(0.95, 100, mix)
+    return pd.DataFrame({"mean": mix, "low": low / 100, "high": high / 100}, list(CLASSES))

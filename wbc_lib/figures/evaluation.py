@@ -4,14 +4,22 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, TEST, VALIDATION, new_figure, nice
+from wbc_lib.figures.style import (
+    CLASS_COLOURS,
+    GREY,
+    TEST,
+    VALIDATION,
+    draw_boxes,
+    draw_missing,
+    new_figure,
+    new_grid,
+    nice,
+)
 
 #: Ways of computing an interval; validation, TEST and folds; ways of counting.
 _INTERVALS = ("#0072B2", "#D55E00", "#999999", "#009E73")
@@ -119,21 +127,14 @@ def draw_photos_and_cells(
     Each is (title, image, box): xmin, ymin, xmax, ymax in pixels of the image, ``None`` if it has none.
     """
     if not pictures:
-        figure, axes = new_figure(0.6)
-        axes[0, 0].set_axis_off()
-        axes[0, 0].text(0, 0.5, "The photos behind these results are not on this machine.", va="center")
-        return figure
-    rows = -(-len(pictures) // 2)
-    figure, axes = new_figure(1.75 * rows, rows, 4, width_ratios=[4, 3, 4, 3])
-    for axis in axes.flat:
-        axis.set_axis_off()
+        return draw_missing("The photos behind these results are not on this machine.")
+    figure, axes = new_grid(1.75, -(-len(pictures) // 2), 4, width_ratios=[4, 3, 4, 3])
     for (title, image, box), (whole, close) in zip(pictures, axes.reshape(-1, 2), strict=False):
         whole.imshow(image)
         whole.set_title(title, loc="left", fontsize=8)
         if box is not None:
             xmin, ymin, xmax, ymax = box
-            size = (xmax - xmin, ymax - ymin)
-            whole.add_patch(Rectangle((xmin, ymin), *size, fill=False, lw=1.4, ec=BOX_COLOURS["WBC"]))
+            draw_boxes(whole, pd.DataFrame([box], columns=["xmin", "ymin", "xmax", "ymax"]))
             close.imshow(image[ymin:ymax, xmin:xmax], interpolation="bicubic")
     return figure
 
@@ -240,16 +241,12 @@ def draw_counting_errors(errors: pd.DataFrame, readers: pd.DataFrame, ways: Mapp
                 axis.fill_between(curve.index, 100 * curve.low, 100 * curve.high, color=colour, alpha=0.15, lw=0)
         axis.set(xscale="log", yscale="log")
         axis.set_title(mix, fontsize=9)
-        _plain_ticks(axis)
+        axis.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
+        axis.set_xticks([100, 1000, 10_000], ["100", "1,000", "10,000"], fontsize=8)
+        axis.minorticks_off()
     for axis in axes.flat[readers.shape[1] :]:
         axis.set_axis_off()
     axes.flat[readers.shape[1]].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", fontsize=8)
     figure.supxlabel("cells counted", fontsize=9)
     figure.supylabel("cells in the wrong pile, of 100", fontsize=9)
     return figure
-
-
-def _plain_ticks(axis: Axes) -> None:
-    axis.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
-    axis.set_xticks([100, 1000, 10_000], ["100", "1,000", "10,000"], fontsize=8)
-    axis.minorticks_off()

@@ -71,12 +71,12 @@ def _draw_copies_of(axis: Axes, row: pd.Series, colour: str) -> None:
     axis.plot(values, row.photos * chance.pmf(values), color="black", lw=1, marker="." if len(values) < 40 else "")
 
 
-def draw_unnoticed(chances: Mapping[int, float], level: float = 0.05) -> Figure:
+def draw_unnoticed(chances: Mapping[int, float]) -> Figure:
     """Show the chance that wrongly placed images go unnoticed, by how many they are."""
     figure, axes = new_figure(2.2)
     axis = axes[0, 0]
-    axis.axhline(level, ls=":", color=GREY)
-    axis.text(max(chances), level, f"{level:.0%} ", color=GREY, ha="right", va="bottom")
+    axis.axhline(0.05, ls=":", color=GREY)
+    axis.text(max(chances), 0.05, "5% ", color=GREY, ha="right", va="bottom")
     axis.plot(list(chances), list(chances.values()), "o-", color=_FIRST, ms=4)
     axis.set(xlabel="images put down to a wrong photo of their class", ylabel="chance to go unnoticed")
     axis.set_ylim(0, 1.02)

@@ -191,12 +191,12 @@ def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArra
     ]
 
 
-def count_descents(pairs: pd.DataFrame, near: int = 5) -> tuple[int, int]:
+def count_descents(pairs: pd.DataFrame) -> tuple[int, int]:
     """Count steps along the photos in which the number of the photo of the same field goes down, and steps in all.
 
-    Two pairs make a step if their first photos are at most `near` apart in number; pairs of neighbours are left out.
+    Two pairs make a step if their first photos are at most 5 apart in number; pairs of neighbours are left out.
     """
     far = pairs[pairs.other - pairs.photo > 1].sort_values(["photo", "other"])
     along, across = np.diff(far.photo), np.diff(far.other)
-    is_step = (along > 0) & (along <= near) & (across != 0)
+    is_step = (along > 0) & (along <= 5) & (across != 0)
     return int((across[is_step] < 0).sum()), int(is_step.sum())

@@ -162,13 +162,13 @@ def two_sided(observed: float, simulated: NDArray) -> float:
     return float(min(1.0, 2 * min(at_most, at_least) / (len(simulated) + 1)))
 
 
-def chance_unnoticed(counted: pd.DataFrame, n_wrong: int, resamples: int, seed: int = 0) -> float:
+def chance_unnoticed(counted: pd.DataFrame, n_wrong: int, resamples: int) -> float:
     """Chance that images put down to a wrong photo of their class leave no photo with more copies than it can have.
 
     The `n_wrong` images and their wrong photos are drawn at random; wrong photos that look like the right one are
     another matter. The chance is 0 if a photo has too many copies as it is.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     photos = counted.photos.to_numpy()
     owner = np.repeat(np.arange(photos.sum()), np.concatenate(counted.copies.to_list()))
     ceiling = np.repeat(counted.ceiling.to_numpy(), photos)
