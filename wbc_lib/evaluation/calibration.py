@@ -116,9 +116,6 @@ def _labels_of_photos(predictions: Predictions) -> NDArray[np.integer]:
     return predictions.labels[np.unique(predictions.photos, return_index=True)[1]]
 
 
-# Calibration ----------------------------------------------------------------------------------------------------------
-
-
 def bin_by_confidence(confidence: NDArray[np.floating], n_bins: int = N_BINS) -> NDArray[np.int64]:
     """Sort images into bins of as nearly equal size as ties allow, shape (images,), from 0; equals stay together."""
     # Edges are values that occur: an interpolated quantile may miss by a rounding the value that it should equal.
@@ -180,9 +177,6 @@ def summarise(predictions: Predictions) -> Summary:
     )
 
 
-# Temperature ----------------------------------------------------------------------------------------------------------
-
-
 def fit_temperature(predictions: Predictions) -> float:
     """The temperature of the least mean loss (Guo et al. 2017, section 4.2), within the range of `TEMPERATURES`.
 
@@ -197,9 +191,6 @@ def fit_temperature(predictions: Predictions) -> float:
         options={"xatol": 1e-6},
     )
     return float(np.exp(best.x))
-
-
-# Deciding some, referring the rest ------------------------------------------------------------------------------------
 
 
 def find_threshold(predictions: Predictions, accuracy: float = 0.99) -> float:

@@ -47,9 +47,6 @@ def mean_by_photo(values: NDArray, predictions: Predictions) -> pd.DataFrame:
     return table.groupby(predictions.photos).agg({"cell": "first", "mean": "mean"}).rename_axis("photo")
 
 
-# Fitted on some, judged on others -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Trial:
     """Predictions to judge a procedure by, one per run, and those that it is fitted on before."""

@@ -51,9 +51,6 @@ MIXES = {
 }
 
 
-# A faultless reader ---------------------------------------------------------------------------------------------------
-
-
 def expected_distance(mix: NDArray[np.floating], n: ArrayLike) -> NDArray[np.float64]:
     """Mean `scores.mix_distance` of a faultless count of `n` cells from the mix (4,) of the blood; shape as `n`.
 
@@ -80,9 +77,6 @@ def equivalent_cells(mix: NDArray[np.floating], error: float) -> int:
 def expected_errors(mixes: Mapping[str, NDArray[np.floating]], sizes: Sequence[int]) -> pd.DataFrame:
     """`expected_distance` of each mix, a column, for each number of cells, a row."""
     return pd.DataFrame({name: expected_distance(mix, sizes) for name, mix in mixes.items()}, index=list(sizes))
-
-
-# Drawing cells --------------------------------------------------------------------------------------------------------
 
 
 def count_photos(predictions: Predictions) -> dict[str, int]:
@@ -132,9 +126,6 @@ def sampling_probabilities(
 def draw_cells(probabilities: NDArray[np.floating], n: int, seed: int = 0) -> NDArray[np.int64]:
     """Draw `n` cells with these probabilities (resamples, images): how often each image came, of the same shape."""
     return np.random.default_rng(seed).multinomial(n, probabilities / probabilities.sum(axis=1, keepdims=True))
-
-
-# Estimating the mix ---------------------------------------------------------------------------------------------------
 
 
 def count_predictions(cells: NDArray[np.integer], predictions: Predictions) -> NDArray[np.float64]:
@@ -200,8 +191,6 @@ def expectation_maximisation(
             break
     return mix
 
-
-# Simulated counts -----------------------------------------------------------------------------------------------------
 
 #: From cells drawn, (resamples, images), to estimated mixes (resamples, 4).
 Estimator = Callable[[NDArray], NDArray]
