@@ -113,14 +113,6 @@ def test_an_array_for_which_there_is_no_room_is_an_error_and_no_crash(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_can_be_set(monkeypatch, tmp_path):
-    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "c"))
-    monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "r"))
-    assert (paths.cache(), paths.results()) == (tmp_path / "c", tmp_path / "r")
-    monkeypatch.delenv("WBC_RESULTS")
-    assert paths.results() == paths.ROOT / "results"
-
-
 def test_folders_of_the_environment_mean_the_same_from_anywhere(monkeypatch, tmp_path):
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")

@@ -60,7 +60,7 @@ def test_maps_are_those_of_numerical_gradients_in_plain_numpy():
     assert grad_cam.max() > 0.01 and (hires_cam[:, 6:] == 0).all()
 
 
-@pytest.mark.parametrize(("y", "x"), [(14, 13), (28, 40), (37, 61), (20, 20)])
+@pytest.mark.parametrize(("y", "x"), [(14, 13), (37, 61)])
 def test_a_bright_spot_is_found_where_it_is(y, x):
     model = build(Network(convolutions=(1, 1, 1), dense=()), INPUT_SHAPE)
     for variable in model.trainable_variables:
@@ -88,8 +88,7 @@ def test_what_is_called_unseen_changes_nothing_and_what_is_next_to_it_does():
         assert not np.array_equal(model(touched), model(blank))
 
 
-@pytest.mark.parametrize("convolutions", [1, 2, 3])
-@pytest.mark.parametrize("shape", [INPUT_SHAPE, (37, 53), (120, 160)])
+@pytest.mark.parametrize(("shape", "convolutions"), [(INPUT_SHAPE, 3), ((37, 53), 2), ((120, 160), 1)])
 def test_the_shape_of_a_map_is_that_of_the_last_convolution(shape, convolutions):
     model = build(Network(convolutions=(2,) * convolutions, dense=()), shape)
     outputs = [layer.output.shape[1:3] for layer in model.layers if "conv2d" in layer.name]

@@ -20,13 +20,11 @@ from wbc_lib.training.study import Study
 
 
 @pytest.fixture(scope="module")
-def steps():
-    return []
-
-
-@pytest.fixture(scope="module")
-def attention(run, tiny_study, steps):
-    return measure.measure(run, tiny_study.data, lambda done, total: steps.append((done, total)))
+def attention(run, tiny_study):
+    steps = []
+    measured = measure.measure(run, tiny_study.data, lambda done, total: steps.append((done, total)))
+    assert steps == [(i, len(steps)) for i in range(1, len(steps) + 1)] != []
+    return measured
 
 
 @pytest.fixture
@@ -167,10 +165,6 @@ def test_the_median_of_each_kind_is_chosen():
     )
     chosen = measure.choose(images)
     assert chosen.to_numpy().tolist() == [[3, 1, False], [2, 1, True], [5, 2, False]]
-
-
-def test_steps_are_counted_to_the_end(attention, steps):
-    assert steps == [(i, len(steps)) for i in range(1, len(steps) + 1)] != []
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,6 @@ def test_a_moved_mask_lies_where_a_search_of_all_places_puts_it(seed, height, wi
     assert moved.sum() == mask.sum() and not (moved & ~free).any()
 
 
-def test_no_mask_moves_nowhere():
-    assert not occlusion.move_away(np.zeros((4, 4), bool), np.ones((4, 4), bool)).any()
-
-
 def test_the_black_of_turning_and_shifting_is_not_called_photo(phantom_set):
     table, images = trace.read(phantom_set), load_images(phantom_set)
     rows = np.flatnonzero(images.index.split == "TEST")

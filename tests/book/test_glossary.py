@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_lib import paths
-from wbc_lib.book import build, glossary
+from wbc_lib.book import glossary
 
 TERMS = {
     "recall": ("a", "A."),
@@ -56,9 +56,7 @@ def test_terms_are_found_as_whole_words_the_longest_first(text, terms):
     assert [term for _, term in glossary.split_text(text, PATTERN, TERMS, set()) if term] == terms
 
 
-def test_entries_are_short_sorted_and_used_somewhere():
-    assert len(ENTRIES) > 50
-    assert [t for t, d in ENTRIES.items() if len(d.split()) > 45 or not d.endswith(".")] == []
+def test_entries_are_sorted_and_used_somewhere():
     for block in re.findall(r":::\{glossary\}\n(.*?):::", SOURCE, re.S):
         heads = [t.splitlines()[0] for t in re.findall(r"^((?:\S.*\n)+)(?:  .*\n)+", block, re.M)]
         assert heads == sorted(heads, key=str.lower)
@@ -119,8 +117,3 @@ def test_a_definition_shows_by_keyboard_and_by_mouse_and_leaves_on_escape(open_p
     assert states == [False, True, False, True]
     assert described == "wbc-definition"
     assert box["x"] >= 0 and box["x"] + box["width"] <= 360
-
-
-def test_the_book_uses_the_extension():
-    assert glossary.PAGE in build.read_toc()
-    assert "- wbc_lib.book.glossary" in (paths.ROOT / "_config.yml").read_text(encoding="utf-8")

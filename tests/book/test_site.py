@@ -34,57 +34,33 @@ def list_all(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
-def a_file(folder):
-    (folder / "mine").write_text("x")
+#: What somebody else may have in a folder, by name of the file and what is in it; a mark is to list the site's files.
+FOREIGN = {
+    "a file": {"mine": "x"},
+    "a hidden file": {".git": "gitdir: elsewhere"},
+    "a file in a folder": {"sub/mine": ""},
+    "a site and something else": {"index.html": "front", site.MARK: '{"files": ["index.html"]}', "CNAME": "mine"},
+    "a site without its mark": {"index.html": "another program's"},
+    "a damaged mark": {"index.html": "front", site.MARK: '{"files": "index.html"'},
+    "a mark that lists no names": {site.MARK: '{"files": [1, null]}'},
+}
 
 
-def a_hidden_file(folder):
-    (folder / ".git").write_text("gitdir: elsewhere")
-
-
-def an_empty_folder(folder):
-    (folder / "sub").mkdir()
-
-
-def a_link_that_leads_nowhere(folder):
-    (folder / "link").symlink_to("nowhere")
-
-
-def a_site_with_something_else_in_it(folder):
-    (folder / "index.html").write_text("front")
-    (folder / site.MARK).write_text('{"files": ["index.html"]}')
-    (folder / "CNAME").write_text("mine")
-
-
-def a_site_without_its_mark(folder):
-    (folder / "index.html").write_text("another program's")
-
-
-def a_damaged_mark(folder):
-    (folder / "index.html").write_text("front")
-    (folder / site.MARK).write_text('{"files": "index.html"')
-
-
-def a_mark_that_lists_no_names(folder):
-    (folder / site.MARK).write_text('{"files": [1, null]}')
-
-
-FOREIGN = [
-    a_file, a_hidden_file, an_empty_folder, a_link_that_leads_nowhere, a_site_with_something_else_in_it,
-    a_site_without_its_mark, a_damaged_mark, a_mark_that_lists_no_names,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("fill", FOREIGN, ids=lambda f: f.__name__)
-def test_a_folder_with_anything_of_somebody_elses_is_refused_and_left_alone(checkout, pages, fill):
-    (checkout / "out").mkdir()
-    fill(checkout / "out")
-    before = sorted(p.name for p in (checkout / "out").iterdir())
-    with pytest.raises(BookError, match="--output"), site.claim(checkout / "out"):
+@pytest.mark.parametrize("files", [*FOREIGN.values(), None], ids=[*FOREIGN, "a link that leads nowhere"])
+def test_a_folder_with_anything_of_somebody_elses_is_refused_and_left_alone(checkout, pages, files):
+    out = checkout / "out"
+    out.mkdir()
+    for name, text in (files or {}).items():
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(text)
+    if files is None:
+        (out / "link").symlink_to("nowhere")
+    before = sorted(out.rglob("*"))
+    with pytest.raises(BookError, match="--output"), site.claim(out):
         pytest.fail("work was begun")
     with pytest.raises(BookError, match="--output"):
-        site.publish(pages, checkout / "out")
-    assert sorted(p.name for p in (checkout / "out").iterdir()) == before
+        site.publish(pages, out)
+    assert sorted(out.rglob("*")) == before
 
 
 def test_a_file_in_place_of_the_folder_is_refused(checkout, pages):
@@ -96,21 +72,10 @@ def test_a_file_in_place_of_the_folder_is_refused(checkout, pages):
     assert (checkout / "out").read_text() == "mine"
 
 
-def test_the_command_refuses_before_it_looks_for_data(tmp_path):
+def test_the_command_refuses_before_it_looks_for_data(wbc, tmp_path):
     (tmp_path / "mine").write_text("x")
-    command = [
-        sys.executable,
-        "-m",
-        "wbc_lib.cli.main",
-        "book",
-        "--data",
-        str(tmp_path / "none"),
-        "--output",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, check=False)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "mine" in done.stdout + done.stderr and "data set" not in done.stdout + done.stderr
+    done = wbc("book", "--data", tmp_path / "none", "--output", tmp_path)
+    assert done.returncode == 1 and "mine" in done.stderr and "data set" not in done.stderr
     assert (tmp_path / "mine").read_text() == "x"
 
 

@@ -88,12 +88,9 @@ def test_a_missing_value_is_neither_true_nor_false(condition, outcome):
     assert statements.Statements(make_study(), list).check("a", condition).outcome == outcome
 
 
-def test_a_condition_that_is_wrong_in_itself_is_no_missing_value():
+def test_what_is_wrong_in_itself_is_no_missing_value_and_pictures_are_not_judged_on_phantoms():
     with pytest.raises(ZeroDivisionError):
         statements.Statements(make_study(), list).check("a", lambda: 1 / 0)
-
-
-def test_statements_of_pictures_are_not_evaluated_on_phantoms():
     statement = statements.Statements(make_study(is_phantom=True), list).check("a", False, of_photos=True)
     assert (statement.outcome, statement.is_binding) == (statements.OPEN, False)
 
@@ -109,20 +106,19 @@ def test_elsewhere_the_sentence_is_marked_whatever_its_line_breaks_and_values():
     assert "[It is not\nfit for patients]{.wbc-open" in text
     assert "2 checked" in note
     assert "1 do not hold" in note
+    whole = make_notebook(statements.Statement("It is not fit", statements.HOLDS, True))
+    statements.mark(whole)
+    assert [cell.source for cell in whole.cells] == [TEXT, "pass"]  # where all hold the page stays as it is
 
 
-def test_where_all_hold_the_page_stays_as_it_is():
-    notebook = make_notebook(statements.Statement("It is not fit", statements.HOLDS, True))
-    statements.mark(notebook)
-    assert [cell.source for cell in notebook.cells] == [TEXT, "pass"]
-
-
-@pytest.mark.parametrize("outcome", [statements.FAILS, statements.OPEN])
-def test_a_binding_statement_must_hold(outcome):
-    with pytest.raises(BookError, match="It is not fit"):
-        statements.mark(make_notebook(statements.Statement("It is not fit", outcome, True)))
-
-
-def test_a_statement_that_no_text_makes_is_a_fault():
-    with pytest.raises(BookError, match="no text says"):
-        statements.mark(make_notebook(statements.Statement("It is fit for patients", statements.HOLDS, True)))
+@pytest.mark.parametrize(
+    ("sentence", "outcome", "complaint"),
+    [
+        ("It is not fit", statements.FAILS, "It is not fit"),
+        ("It is not fit", statements.OPEN, "It is not fit"),
+        ("It is fit for patients", statements.HOLDS, "no text says"),
+    ],
+)
+def test_a_binding_statement_must_hold_and_stand_in_the_text(sentence, outcome, complaint):
+    with pytest.raises(BookError, match=complaint):
+        statements.mark(make_notebook(statements.Statement(sentence, outcome, True)))

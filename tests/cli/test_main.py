@@ -18,6 +18,7 @@ from wbc_lib import paths
 from wbc_lib.book import build
 from wbc_lib.cli import book, main, train
 from wbc_lib.errors import PlaceError, RunError, UnknownNameError
+from wbc_lib.provenance import trace
 from wbc_lib.training import study
 
 
@@ -110,20 +111,19 @@ def test_an_interrupted_command_says_so_and_leaves_nothing_half_done(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_clean_data_set_passes_the_check_and_a_damaged_one_does_not(wbc, phantom_set, tmp_path):
-    done = wbc("data", "check", "--data", phantom_set.root)
-    assert done.returncode == 0, done.stderr
-    assert "manifest sha256" in done.stdout
-    copy = tmp_path / "copy"
-    assert wbc("data", "phantoms", copy, "--scale", 0.1, "--copies", 8).returncode == 0
-    victim = next(copy.rglob("TEST/MONOCYTE/*.jpeg"))
+def test_a_clean_data_set_passes_the_check_and_a_damaged_one_does_not(wbc, phantom_copy):
+    done = wbc("data", "check", "--data", phantom_copy.root)
+    assert done.returncode == 0 and "manifest sha256" in done.stdout, done.stderr
+    victim = next(phantom_copy.root.rglob("TEST/MONOCYTE/*.jpeg"))
     victim.write_bytes(b"")
-    done = wbc("data", "check", "--data", copy)
+    done = wbc("data", "check", "--data", phantom_copy.root)
     assert done.returncode == 1
     assert f"{victim}: the file is empty" in done.stderr
 
 
 def test_a_run_can_be_trained_listed_shown_drawn_verified_and_trained_again(wbc, phantom_set, tmp_path, monkeypatch):
+    trace.read(phantom_set)
+    shutil.copytree(paths.cache() / "provenance", tmp_path / "cache" / "provenance")
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))  # where no other test has trained the same run
     data = ("--data", phantom_set.root)

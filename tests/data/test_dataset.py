@@ -247,12 +247,6 @@ def test_an_image_whose_name_would_not_survive_in_a_table_is_refused(phantom_cop
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["~nobody-by-this-name/x", "a\0b", "x" * 5000, "/dev/null"])
-def test_a_name_that_can_be_no_folder_is_said_to_be_none(name):
-    with pytest.raises(DataNotFoundError, match="There is no folder"):
-        dataset.open_folder(name)
-
-
 def test_the_index_tells_what_lies_in_the_folders(phantom_set):
     index, labels = dataset.index_photos(phantom_set), dataset.read_labels(phantom_set)
     assert set(index.index) == {*labels, *dataset.list_photos(phantom_set)}

@@ -106,11 +106,6 @@ def test_a_plateau_begins_where_the_smoothed_curve_comes_within_reach_of_its_bes
     assert all(value < max(smooth) - within + 1e-9 for value in smooth[: epoch - 1])
 
 
-def test_a_plateau_is_found_where_the_eye_finds_it():
-    assert scores.plateau_epoch(np.concatenate([np.linspace(0, 0.9, 10), np.full(10, 0.9)])) == 11
-    assert scores.plateau_epoch([0.5, 0.5, 0.5]) == 1
-
-
 def test_volatility_is_zero_on_a_line_and_counts_only_the_second_half():
     assert scores.volatility(np.linspace(0, 1, 9)) == pytest.approx(0)
     assert scores.volatility([0, 1, 0, 1, 0.5, 0.5, 0.5, 0.5, 0.5]) == pytest.approx(0)
@@ -121,16 +116,3 @@ def test_volatility_is_zero_on_a_line_and_counts_only_the_second_half():
 def test_collapse_is_nearly_one_answer_for_all(predicted, share):
     commonest = max(predicted.count(label) for label in set(predicted))
     assert scores.is_collapsed(np.array(predicted), share) is (commonest >= share * len(predicted))
-
-
-@pytest.mark.parametrize("others, expected", [(0, True), (1, True), (2, False)])
-def test_one_in_a_hundred_may_be_answered_otherwise(others, expected):
-    assert scores.is_collapsed(np.array([3] * (100 - others) + [1] * others)) is expected
-
-
-@given(st.lists(CURVES, max_size=3))
-def test_a_table_of_courses_reads_each_history_by_itself(curves):
-    table = scores.tabulate_courses(history(curve, curve[::-1]) for curve in curves)
-    assert table.training.tolist() == [max(curve) for curve in curves]
-    assert table.training_level.tolist() == [scores.plateau_epoch(curve) for curve in curves]
-    assert table.last_validation.tolist() == [curve[0] for curve in curves]

@@ -67,6 +67,28 @@ def do(open_page, page):
         yield do
 
 
+def test_the_page_is_used_with_the_keyboard_and_draws_examples_of_each_class_in_turn(do):
+    loaded = "Array.from(document.scripts, (script) => script.src.split('/').pop())"
+    assert do(lambda tab: tab.evaluate(loaded)) == ["try.js"]  # before a picture is given nothing else is
+
+    def walk(tab):
+        for place in ("wbc-try-file", "wbc-try-example"):
+            tab.keyboard.press("Tab")
+            assert tab.evaluate("document.activeElement.id") == place
+        said = []
+        for _ in range(5):
+            tab.keyboard.press("Enter")
+            tab.wait_for_function("/%/.test(document.getElementById('wbc-try-answer').innerText)")
+            said.append(tab.inner_text("#wbc-try-answer").split(":")[0])
+        return said
+
+    assert do(walk) == [f"A drawn {c.lower()}" for c in (*dataset.CLASSES, dataset.CLASSES[0])]
+    assert "model.js" in do(lambda tab: tab.evaluate(loaded))
+    assert do(lambda tab: tab.locator("#wbc-try-bars > *").count()) == 4
+    assert do(lambda tab: tab.get_attribute("#wbc-try-answer", "aria-live")) == "polite"
+    assert do(lambda tab: tab.evaluate("document.getElementById('wbc-try-file').labels.length")) == 1
+
+
 def give(do, *files):
     """Choose files one by one; returns what the page says of each."""
     said = []
@@ -206,38 +228,6 @@ def test_a_dropped_picture_is_answered_and_a_dropped_text_refused(do, phantom_se
     assert drop(do, "", b"").startswith("What was dropped is no file")
 
 
-def test_everything_is_reached_and_used_with_the_keyboard(do):
-    def walk(tab):
-        reached = []
-        for _ in range(2):
-            tab.keyboard.press("Tab")
-            reached.append(tab.evaluate("document.activeElement.id"))
-        tab.keyboard.press("Enter")
-        tab.wait_for_function("document.querySelectorAll('#wbc-try-bars > *').length == 4")
-        return reached
-
-    assert do(walk) == ["wbc-try-file", "wbc-try-example"]
-    assert do(lambda tab: tab.get_attribute("#wbc-try-answer", "aria-live")) == "polite"
-    assert do(lambda tab: tab.evaluate("document.getElementById('wbc-try-file').labels.length")) == 1
-
-
-def test_the_example_is_drawn_and_each_time_of_the_next_class(do, run):
-    said = []
-    for _ in range(5):
-        do(lambda tab: tab.click("#wbc-try-example"))
-        do(lambda tab: tab.wait_for_function("/%/.test(document.getElementById('wbc-try-answer').innerText)"))
-        said.append(do(lambda tab: tab.inner_text("#wbc-try-answer")).split(":")[0])
-    assert said == [f"A drawn {c.lower()}" for c in (*dataset.CLASSES, dataset.CLASSES[0])]
-
-
-def test_nothing_but_the_page_is_loaded_before_a_picture_is_given(do):
-    loaded = "Array.from(document.scripts, (script) => script.src.split('/').pop())"
-    assert do(lambda tab: tab.evaluate(loaded)) == ["try.js"]
-    do(lambda tab: tab.click("#wbc-try-example"))
-    do(lambda tab: tab.wait_for_function("/%/.test(document.getElementById('wbc-try-answer').innerText)"))
-    assert "model.js" in do(lambda tab: tab.evaluate(loaded))
-
-
 def test_without_a_run_the_page_says_so(open_page, study, tmp_path):
     page = make_page(tmp_path / "site", Study(study.data, study.profile, Store(tmp_path / "none")))
     with open_page(page) as do:
@@ -253,16 +243,18 @@ def read_script(content):
     return json.loads(body.removesuffix(";\n"))
 
 
-def test_the_script_holds_the_recorded_weights_to_the_bit(study, run):
-    model = read_script(browser_model.export(study))
+def test_the_script_holds_the_recorded_weights_to_the_bit_and_an_example_of_each_class(study, run):
+    script = browser_model.export(study)
+    model = read_script(script)
     values = np.frombuffer(base64.b64decode(model["weights"]), "<f4")
     assert values.size == run.record["parameters"] == 423_237
     for shape, recorded in zip(model["shapes"], run.weights(), strict=True):
         assert np.array_equal(values[: recorded.size].reshape(shape), recorded)
         values = values[recorded.size :]
-    assert model["run"] == run.name
-    assert model["threshold"] == picture.choose_threshold(run)
-    assert browser_model.export(study) == browser_model.export(study)
+    assert (model["run"], model["threshold"]) == (run.name, picture.choose_threshold(run))
+    assert browser_model.export(study) == script
+    drawn = {base64.b64decode(e["jpeg"]) for e in model["examples"]}
+    assert [images.jpeg_size(content, "example") for content in drawn] == [(*dataset.IMAGE_SIZE, 3)] * 4
 
 
 def test_a_damaged_run_is_not_passed_over(study, tmp_path):
@@ -271,15 +263,6 @@ def test_a_damaged_run_is_not_passed_over(study, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(RunError, match="not what was recorded"):
         browser_model.export(Study(study.data, study.profile, Store(tmp_path / "runs")))
-
-
-def test_examples_are_drawn_one_per_class_in_the_data_sets_own_form(study):
-    drawn = [browser_model.draw_example(cell) for cell in dataset.CLASSES]
-    assert len(set(drawn)) == 4
-    for content in drawn:
-        assert images.jpeg_size(content, "example") == (*dataset.IMAGE_SIZE, 3)
-    shown = read_script(browser_model.export(study))["examples"]
-    assert [base64.b64decode(e["jpeg"]) for e in shown] == drawn
 
 
 def test_building_the_book_puts_script_and_licences_where_the_page_looks_for_them(study, tmp_path, monkeypatch):

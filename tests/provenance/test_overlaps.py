@@ -50,12 +50,6 @@ def test_groups_are_the_connected_components(links):
     assert list(overlaps.group([1, 3], pairs_of([(1, 2), (2, 3)]))) == [1, 3]
 
 
-def test_pairs_are_found_once_and_then_read_back(phantom_set, monkeypatch):
-    first = overlaps.read_pairs(phantom_set)
-    monkeypatch.setattr(overlaps, "find_pairs", None)
-    pd.testing.assert_frame_equal(overlaps.read_pairs(phantom_set), first)
-
-
 def test_the_published_photos_are_read_from_the_record(real_set, monkeypatch, tmp_path):
     monkeypatch.setenv("WBC_RESULTS", str(paths.ROOT / "results"))
     table = overlaps.read_pairs(real_set)
@@ -95,18 +89,13 @@ def test_a_cell_that_moved_with_the_field_is_shared_and_one_that_did_not_is_anot
     assert found[["photo", "other"]].to_numpy().tolist() == [[1, 2]]
     assert found.overlap_of_boxes.tolist() == pytest.approx([1])
     assert list(found.index) == [0]
-
-
-def test_any_box_of_a_photo_may_be_the_shared_one_and_photos_without_boxes_share_none():
+    # Any box of a photo may be the shared one, and a photo without boxes shares none.
     pairs = pd.DataFrame([shifted(1, 2, 0, 0), shifted(2, 3, 0, 0)])
     of_photos = boxes([(1, 0, 0, 9, 9), (1, 100, 100, 200, 200), (2, 300, 300, 400, 400), (2, 120, 100, 220, 200)])
     found = overlaps.find_shared_cells(pairs, of_photos)
     assert found.other.tolist() == [2]
     assert found.overlap_of_boxes.tolist() == pytest.approx([80 / 120])  # of two squares of 100, 20 apart
-
-
-def test_no_pairs_share_nothing():
-    assert not len(overlaps.find_shared_cells(pd.DataFrame([shifted(1, 2, 0, 0)]).head(0), boxes([])))
+    assert not len(overlaps.find_shared_cells(pairs.head(0), boxes([])))
 
 
 BOX = st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(2, 20), st.integers(2, 20)).map(

@@ -52,11 +52,8 @@ def test_images_of_no_photo_are_not_assigned_with_confidence(photos, draw_reduce
     noise = rng.integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
     smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
     assert find_source(noise, photos).confidence == find_source(smooth, photos).confidence == 0
-
-
-def test_nothing_is_found_where_there_is_nothing(photos, draw_reduced):
     assert find_source(np.zeros((HEIGHT, WIDTH), np.uint8), photos) is registration.NO_MATCH
-    assert find_source(draw_reduced("MONOCYTE", 1), index_sources([])) is registration.NO_MATCH
+    assert find_source(noise, index_sources([])) is registration.NO_MATCH
 
 
 @pytest.mark.parametrize("turn, scale", [(40, 1), (0, 1.1)])
@@ -96,13 +93,6 @@ def test_decomposition_inverts_composition(rotation, shift, shear, scale, flips)
     assert moved.shear == pytest.approx(shear, abs=1e-6)
     assert moved.scale == pytest.approx(scale, abs=1e-6)
     assert moved.flips == flips
-
-
-def test_positive_rotation_is_counter_clockwise():
-    turned = cv2.getRotationMatrix2D(((WIDTH - 1) / 2, (HEIGHT - 1) / 2), 10, 1)  # so is OpenCV's
-    moved = registration.decompose(turned)
-    assert moved.rotation == pytest.approx(10) and moved.shift == pytest.approx((0, 0))
-    assert moved.flips == (False, False)
 
 
 @given(st.integers(0, 2**32))

@@ -19,15 +19,10 @@ CORNERS = np.array([[0, 0, 1], [WIDTH - 1, 0, 1], [0, HEIGHT - 1, 1], [WIDTH - 1
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_set):
-    return tiny_set
-
-
-@pytest.fixture(scope="module")
-def tiny_table(tiny, tmp_path_factory):
+def tiny_table(tiny_set, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WBC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return trace.trace(tiny)
+        return trace.trace(tiny_set)
 
 
 @pytest.fixture
@@ -55,15 +50,15 @@ def test_every_phantom_is_traced_to_its_photo(phantom_set, table):
     assert (table.inliers >= registration.MIN_INLIERS).all() and (table.inliers <= table.matches).all()
 
 
-def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny, tiny_table, cache, monkeypatch):
-    assert_true(tiny_table, tiny)
+def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny_set, tiny_table, cache, monkeypatch):
+    assert_true(tiny_table, tiny_set)
 
     def interrupt(done, total):
         if done >= 32:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trace.trace(tiny, interrupt)
+        trace.trace(tiny_set, interrupt)
     kept = {path: path.stat().st_mtime_ns for path in cache.rglob("chunks/*.csv")}
     assert len(kept) == 2
     progress = []
@@ -72,15 +67,15 @@ def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny, tiny_tab
         progress.append(done)
         assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
-    table = trace.trace(tiny, look)
+    table = trace.trace(tiny_set, look)
     assert progress[0] == 32 and progress[-1] == len(table) and progress == sorted(progress)
     pd.testing.assert_frame_equal(table, tiny_table)
     assert not list(cache.rglob("chunks"))
     monkeypatch.setattr(trace, "find_source", None)
-    pd.testing.assert_frame_equal(trace.trace(tiny), tiny_table)
+    pd.testing.assert_frame_equal(trace.trace(tiny_set), tiny_table)
 
 
-def test_two_that_trace_at_once_do_not_disturb_each_other(tiny, tiny_table, cache):
+def test_two_that_trace_at_once_do_not_disturb_each_other(tiny_set, tiny_table, cache):
     has_begun = threading.Event()
 
     def let_the_other_begin(done, total):
@@ -88,16 +83,16 @@ def test_two_that_trace_at_once_do_not_disturb_each_other(tiny, tiny_table, cach
             has_begun.wait(0.2)  # it does not, while this one is at work
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(trace.trace, tiny, let_the_other_begin)
+        first = pool.submit(trace.trace, tiny_set, let_the_other_begin)
         while not list(cache.rglob("chunks/*.csv")):
             time.sleep(0.01)
-        second = pool.submit(trace.trace, tiny, lambda *_: has_begun.set())
+        second = pool.submit(trace.trace, tiny_set, lambda *_: has_begun.set())
     pd.testing.assert_frame_equal(first.result(), tiny_table)
     pd.testing.assert_frame_equal(second.result(), tiny_table)
 
 
-def test_images_of_no_photo_are_in_the_table_too(tiny, tiny_table, cache, tmp_path, draw_reduced):
-    shutil.copytree(tiny.root, tmp_path / "copy")
+def test_images_of_no_photo_are_in_the_table_too(tiny_set, tiny_table, cache, tmp_path, draw_reduced):
+    shutil.copytree(tiny_set.root, tmp_path / "copy")
     data = dataset.open_folder(tmp_path / "copy")
     blank, stranger, *others = tiny_table.image
     cv2.imwrite(str(data.image_path(blank)), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
