@@ -42,7 +42,7 @@ OPENS_ARCHIVES = {
         "wbc_lib/evaluation/submission.py",
         "wbc_lib/paths.py",
     ),
-    *("tests/data/test_archive.py", "tests/data/test_damage.py", "tests/cli/test_leak.py", "tests/test_wheel.py"),
+    *("tests/data/test_archive.py", "tests/cli/test_leak.py", "tests/test_wheel.py"),
 }
 
 

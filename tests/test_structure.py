@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -35,13 +36,8 @@ def test_the_picture_of_the_packages_in_the_readme_is_that_of_the_imports():
     for module in graph.modules:
         for imported in graph.find_modules_directly_imported_by(module):
             importer, other = (name.split(".")[1:2] for name in (module, imported))
-            if (
-                importer != other
-                and importer
-                and other
-                and packages.issuperset(importer)
-                and packages.issuperset(other)
-            ):
+            both = packages.issuperset([*importer, *other]) and importer and other
+            if both and importer != other:
                 built_on.setdefault(module.split(".")[1], set()).update(other)
 
     def reaches(package, other):
@@ -55,3 +51,12 @@ def test_the_picture_of_the_packages_in_the_readme_is_that_of_the_imports():
     }
     picture = (paths.ROOT / "README.md").read_text().partition("```mermaid\n")[2].partition("```")[0]
     assert {line.strip() for line in picture.splitlines()[1:]} == arrows
+
+
+def test_tests_lie_where_their_modules_do_and_import_from_no_other_test():
+    folder = paths.ROOT / "tests"
+    for path in folder.rglob("test_*.py"):
+        inside = path.relative_to(folder)
+        module = paths.LIBRARY / inside.with_name(inside.name.removeprefix("test_"))
+        assert len(inside.parts) == 1 or module.exists(), f"{inside} tests no module; move or remove it"
+        assert not re.search(r"^(from|import) tests\S*\.(test_|conftest)", path.read_text(), re.M), inside

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from packaging.requirements import Requirement
 
-from tests.cli.test_leak import draw, turn
+from tests.drawn import draw_discs, turn
 from wbc_lib import paths
 from wbc_lib.data.published import read_splits
 
@@ -99,7 +99,7 @@ def parts(tmp_path_factory) -> tuple[Path, Path]:
     folders = tuple(tmp_path_factory.mktemp(name) for name in ("train", "val"))
     for folder, seeds in zip(folders, ((0, 1), (1, 2)), strict=True):
         for seed in seeds:
-            cv2.imwrite(str(folder / f"{seed}.png"), turn(draw(seed), 20 if folder is folders[1] else 0))
+            cv2.imwrite(str(folder / f"{seed}.png"), turn(draw_discs(seed), 20 if folder is folders[1] else 0))
     return folders
 
 

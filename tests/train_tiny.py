@@ -16,6 +16,8 @@ from wbc_lib.training.runs import Store
 TINY = Experiment(
     "tiny", "Tiny", Network(convolutions=(4,), dense=(8,), dropout=0.3), settings=Settings(batch_size=8), epochs=6
 )
+#: In place of the final model: of three convolutions too, whose attention can be looked at.
+SMALL = Experiment("final", "Small", Network(convolutions=(4, 6, 8), dense=(8,)), epochs=50)
 #: Under a name whose runs keep their weights.
 TINY_FINAL = dataclasses.replace(TINY, name="final", title="Final", epochs=30)
 

@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -155,7 +156,9 @@ def test_a_mistake_starts_nothing_and_leaves_nothing(started, tmp_path):
 
 @pytest.mark.slow
 def test_jupyterlab_answers_with_a_kernel_that_reads_the_named_data(phantom_set, tmp_path):
-    port, token = "9431", "for-this-test"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port, token = free.getsockname()[1], "for-this-test"
     command = [sys.executable, "-m", "wbc_lib.cli.main", "lab", "2", "--no-browser", "--profile", "smoke"]
     command += ["--data", str(phantom_set.root), "--folder", str(tmp_path / "work"), "--"]
     command += ["--allow-root", f"--port={port}", f"--IdentityProvider.token={token}"]

@@ -10,22 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.drawn import draw_discs, turn
 from wbc_lib.cli.main import app
 from wbc_lib.errors import WbcError
-
-
-def draw(seed):
-    rng = np.random.default_rng(seed)
-    picture = np.full((200, 220, 3), 225, np.uint8)
-    for _ in range(90):
-        place, axes = (tuple(int(v) for v in rng.integers(*limits, 2)) for limits in ((0, 220), (4, 20)))
-        colour = tuple(int(v) for v in rng.integers(60, 230, 3))
-        cv2.ellipse(picture, place, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
-    return picture
-
-
-def turn(picture, angle):
-    return cv2.warpAffine(picture, cv2.getRotationMatrix2D((110, 100), angle, 1), (220, 200))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +23,7 @@ def parts(tmp_path_factory):
         for seed in seeds:
             folder = root / part / ("even" if seed % 2 == 0 else "odd")
             folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / f"{seed}.png"), turn(draw(seed), 25 if part == "val" else 0))
+            cv2.imwrite(str(folder / f"{seed}.png"), turn(draw_discs(seed), 25 if part == "val" else 0))
     cv2.imwrite(str(root / "val" / "odd" / "blank.png"), np.full((200, 220, 3), 200, np.uint8))
     return root
 
@@ -102,7 +89,7 @@ def test_group_gives_siblings_one_number_or_the_name_of_their_source(parts, tmp_
     originals = tmp_path / "originals"
     originals.mkdir()
     for seed in range(5):
-        cv2.imwrite(str(originals / f"source-{seed}.png"), draw(seed))
+        cv2.imwrite(str(originals / f"source-{seed}.png"), draw_discs(seed))
     run("group", parts, "--csv", tmp_path / "plain.csv")
     run("group", parts, "--csv", tmp_path / "named.csv", "--sources", originals)
     plain, named = (pd.read_csv(tmp_path / name).set_index("picture") for name in ("plain.csv", "named.csv"))
@@ -114,7 +101,11 @@ def test_group_gives_siblings_one_number_or_the_name_of_their_source(parts, tmp_
 
 def test_of_several_siblings_the_copy_bit_for_bit_is_named(parts, tmp_path):
     (tmp_path / "a").mkdir()
-    for name, picture in (("1.png", draw(9)), ("2.png", turn(draw(9), 40)), ("3.png", turn(draw(9), 80))):
+    for name, picture in (
+        ("1.png", draw_discs(9)),
+        ("2.png", turn(draw_discs(9), 40)),
+        ("3.png", turn(draw_discs(9), 80)),
+    ):
         cv2.imwrite(str(tmp_path / "a" / name), picture)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     run("leak", tmp_path / "a", tmp_path / "b", "--csv", tmp_path / "leaks.csv")
@@ -178,7 +169,7 @@ def test_bad_input_gets_a_sentence(parts, make, named):
 
 def test_a_damaged_picture_is_named_and_the_others_are_compared(parts, tmp_path):
     _write(tmp_path, "damaged.png", (parts / "val" / "even" / "2.png").read_bytes()[:2000])
-    cv2.imwrite(str(tmp_path / "2.png"), draw(2))
+    cv2.imwrite(str(tmp_path / "2.png"), draw_discs(2))
     outcome = run("leak", parts / "train", tmp_path)
     assert outcome.exit_code == 1
     assert "damaged.png" in outcome.stderr

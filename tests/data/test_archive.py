@@ -7,7 +7,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.damaging import damages, read_or_refuse
 from wbc_lib import paths
 from wbc_lib.data import archive, dataset, hashes
 from wbc_lib.errors import BadDataError
@@ -144,3 +147,15 @@ def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path):
         os.utime(place / name, (then, then))
     folder = archive.unpack(tmp_path / "a.zip")
     assert unpacked() == {folder, place / young, place / other}
+
+
+@given(damage=damages(), name=st.sampled_from(["photo.txt", "../outside", "/absolute", "a/../../b", "C:x"]))
+@settings(max_examples=50)
+def test_a_damaged_archive_is_refused_or_unpacked_inside(damage, name, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zip")
+    with zipfile.ZipFile(folder / "set.zip", "w") as packed:
+        packed.writestr(name, b"content" * 100)
+        packed.writestr("second.txt", b"more")
+    (folder / "set.zip").write_bytes(damage((folder / "set.zip").read_bytes()))
+    read_or_refuse(archive.unpack, folder / "set.zip")
+    assert not list(folder.parent.glob("outside")) and not list(folder.parent.glob("b"))

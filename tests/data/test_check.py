@@ -5,9 +5,11 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
 from PIL import Image
 
-from wbc_lib.data import check, dataset, hashes
+from tests.damaging import damages, read_or_refuse
+from wbc_lib.data import check, dataset, hashes, images
 from wbc_lib.errors import BadDataError
 
 
@@ -204,3 +206,14 @@ def test_faults_of_the_tables_and_folders_are_all_listed(phantom_copy):
     with phantom_copy.labels_path.open("a") as file:
         file.write(",7777,NEUTROFIL\n")
     assert any("labels.csv, line" in p and "NEUTROFIL" in p for p in check.check(phantom_copy).problems)
+
+
+@given(damage=damages())
+def test_a_damaged_jpeg_is_refused_or_read(damage, phantom_set, tmp_path_factory):
+    path = phantom_set.image_path(dataset.list_images(phantom_set).image[0])
+    damaged = tmp_path_factory.mktemp("jpeg") / path.name
+    damaged.write_bytes(damage(path.read_bytes()))
+    pixels = read_or_refuse(images.read_image, damaged)
+    assert pixels is None or (pixels.shape[2:] == (3,) and pixels.dtype == "uint8")
+    problem = check.check_jpeg(damaged, dataset.IMAGE_SIZE)
+    assert pixels is not None or problem

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.damaging import damages, read_or_refuse
 from wbc_lib.data import dataset, splits
 from wbc_lib.errors import BadDataError, DataNotFoundError
 
@@ -290,3 +291,17 @@ def test_the_published_facts_hold(real_set):
     test = index[index.split == "TEST"].labels.value_counts().to_dict()
     # The folder of un-augmented TEST images has as many of each class as the recipe's split has photos.
     assert test == dataset.PUBLISHED_COUNTS["TEST_SIMPLE"]
+
+
+@given(damage=damages())
+def test_damaged_labels_are_refused_or_read(damage, phantom_set):
+    text = damage(phantom_set.labels_path.read_bytes()).decode("utf-8", "replace")
+    labels = read_or_refuse(dataset.parse_labels, text)
+    assert labels is None or all(isinstance(number, int) for number in labels)
+
+
+@given(damage=damages())
+def test_damaged_boxes_are_refused_or_read(damage, phantom_set):
+    path = phantom_set.annotation_path(dataset.list_annotations(phantom_set)[0])
+    boxes = read_or_refuse(dataset.parse_boxes, damage(path.read_bytes()), path.name)
+    assert boxes is None or (boxes.xmin.between(0, 640) & boxes.ymax.between(0, 480)).all()

@@ -2,31 +2,15 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.drawn import GROUND, VIOLET, draw_field
 from wbc_lib.data import windows
 from wbc_lib.data.dataset import PHOTO_SIZE, list_photos, read_boxes
 from wbc_lib.data.images import read_image, shrink
 
-GROUND, RED, VIOLET = (220, 225, 222), (200, 140, 130), (110, 40, 170)
-
-
-def draw(red_cell, cells, size=(480, 640), seed=0, lobes=1):
-    """A field of red cells, some cut and some touching, with white cells at the places given."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((*size, 3), GROUND, np.uint8)
-    for _ in range(round(1.2 * size[0] * size[1] / red_cell**2)):
-        place = rng.uniform((0, 0), size[::-1])
-        if all(np.hypot(*(place - cell)) > 1.6 * red_cell for cell in cells):
-            cv2.circle(picture, place.astype(int).tolist(), round(red_cell / 2), RED, -1, cv2.LINE_AA)
-    for x, y in cells:
-        for i in range(lobes):
-            at = (round(x + (i - (lobes - 1) / 2) * red_cell * 0.75), y)
-            cv2.circle(picture, at, round((0.6 if lobes == 1 else 0.33) * red_cell), VIOLET, -1, cv2.LINE_AA)
-    return np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
-
 
 @pytest.mark.parametrize("red_cell", [24, 40, 90])
 def test_red_cells_are_measured_whatever_the_scale(red_cell):
-    found = windows.measure_red_cell(draw(red_cell, [(300, 240)]))
+    found = windows.measure_red_cell(draw_field(red_cell, [(300, 240)]))
     assert found.diameter == pytest.approx(red_cell, rel=0.06)
     assert found.circles >= 2
 
@@ -43,7 +27,7 @@ def test_where_no_red_cells_are_none_is_measured():
 @pytest.mark.parametrize("lobes", [1, 2])
 def test_each_white_cell_is_found_once_lobes_or_not(lobes):
     places = [(150, 150), (460, 330)]
-    cells = windows.find_cells(draw(80, places, lobes=lobes), 80)
+    cells = windows.find_cells(draw_field(80, places, lobes=lobes), 80)
     assert sorted((round(c.x, -1), round(c.y, -1)) for c in cells) == places
     for cell in cells:
         left, top, right, bottom = cell.box
@@ -52,27 +36,27 @@ def test_each_white_cell_is_found_once_lobes_or_not(lobes):
 
 
 def test_what_is_smaller_than_a_nucleus_is_none():
-    picture = draw(80, [(300, 240)])
+    picture = draw_field(80, [(300, 240)])
     cv2.circle(picture, (80, 80), 12, VIOLET, -1)  # a platelet
     assert len(windows.find_cells(picture, 80)) == 1
-    assert windows.find_cells(draw(80, []), 80) == []
+    assert windows.find_cells(draw_field(80, []), 80) == []
 
 
 def test_the_background_is_the_light_between_the_cells_even_where_black_corners_came_in():
-    picture = draw(90, [(300, 240)])
+    picture = draw_field(90, [(300, 240)])
     turned = cv2.warpAffine(picture, cv2.getRotationMatrix2D((320, 240), 20, 1), PHOTO_SIZE)
     for each in (picture, turned):
         assert np.abs(windows.background_colour(each).astype(int) - GROUND).max() <= 2
 
 
 def test_a_window_of_a_whole_photo_is_the_photo_as_a_network_sees_it():
-    picture = draw(90, [(300, 240)])
+    picture = draw_field(90, [(300, 240)])
     window = windows.cut_window(picture, (319.5, 239.5), windows.RED_CELL, windows.PHOTO_FIELD, (60, 80))
     assert np.array_equal(window, shrink(picture))
 
 
 def test_a_window_is_centred_scaled_and_filled_outside():
-    picture = draw(40, [(200, 100)], size=(200, 260))
+    picture = draw_field(40, [(200, 100)], size=(200, 260))
     window = windows.cut_window(picture, (200, 100), 40, (6, 6), (120, 120))
     (cell,) = windows.find_cells(window, 20)
     assert (cell.x, cell.y) == pytest.approx((59.5, 59.5), abs=1.5)

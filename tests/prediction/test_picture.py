@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.train_tiny import SMALL
 from wbc_lib import paths
 from wbc_lib.attention import gradcam
 from wbc_lib.data import dataset, images
@@ -15,12 +16,10 @@ from wbc_lib.evaluation import scores
 from wbc_lib.prediction import picture as prediction
 from wbc_lib.training import experiments, fit
 from wbc_lib.training.experiments import PROFILES
-from wbc_lib.training.plan import Experiment, Network
 from wbc_lib.training.runs import Store
 from wbc_lib.training.study import Study
 from wbc_lib.training.verify import LOGIT_TOLERANCE
 
-SMALL = Experiment("final", "Small", Network(convolutions=(4, 6, 8), dense=(8,)), epochs=50)
 FINAL = experiments.EXPERIMENTS["final"]
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.data.test_windows import draw
+from tests.drawn import draw_field
 from wbc_lib import paths
 from wbc_lib.data.windows import find_cells
 from wbc_lib.errors import BadDataError
@@ -45,10 +45,10 @@ def measure(picture, cell, red_cell):
 
 
 def test_the_numbers_of_a_cell_are_those_of_the_window_around_it_at_any_scale():
-    small, large = draw(40, [(160, 120)], size=(240, 320)), draw(80, [(320, 240)])
+    small, large = draw_field(40, [(160, 120)], size=(240, 320)), draw_field(80, [(320, 240)])
     found = [measure(p, find_cells(p, r)[0], r) for p, r in ((small, 40), (large, 80))]
     assert np.abs(found[0] - found[1]).max() < 6
-    elsewhere = measure(draw(80, [(320, 240)])[..., ::-1], find_cells(large, 80)[0], 80)
+    elsewhere = measure(draw_field(80, [(320, 240)])[..., ::-1], find_cells(large, 80)[0], 80)
     assert np.abs(found[1] - elsewhere).max() > 20
 
 

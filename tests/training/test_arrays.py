@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import cv2
 import numpy as np
@@ -197,9 +198,11 @@ def test_an_interruption_and_a_full_disk_leave_nothing(phantom_set, monkeypatch,
     assert list((paths.cache() / "features").iterdir()) == []
 
 
-def test_damaged_features_in_the_cache_are_made_again(phantom_set):
+def test_damaged_features_in_the_cache_are_made_again(phantom_set, monkeypatch, tmp_path):
     expected = np.array(arrays.load_features(phantom_set, ON_BASE))
-    for cached in (paths.cache() / "features").iterdir():
+    shutil.copytree(paths.cache() / "features", tmp_path / "features")
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
+    for cached in (tmp_path / "features").iterdir():
         os.truncate(cached, cached.stat().st_size // 2)
     np.testing.assert_array_equal(arrays.load_features(phantom_set, ON_BASE), expected)
 

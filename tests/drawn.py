@@ -1,0 +1,40 @@
+"""Pictures made up for tests."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GROUND, RED, VIOLET = (220, 225, 222), (200, 140, 130), (110, 40, 170)
+
+
+def draw_discs(seed: int) -> NDArray[np.uint8]:
+    """Discs of many sizes and shades, unlike any other seed's."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((200, 220, 3), 225, np.uint8)
+    for _ in range(90):
+        place, axes = (tuple(int(v) for v in rng.integers(*limits, 2)) for limits in ((0, 220), (4, 20)))
+        colour = tuple(int(v) for v in rng.integers(60, 230, 3))
+        cv2.ellipse(picture, place, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+    return picture
+
+
+def turn(picture: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
+    """The same picture, turned about its middle."""
+    return cv2.warpAffine(picture, cv2.getRotationMatrix2D((110, 100), angle, 1), (220, 200))
+
+
+def draw_field(
+    red_cell: int, cells: list[tuple[int, int]], size: tuple[int, int] = (480, 640), seed: int = 0, lobes: int = 1
+) -> NDArray[np.uint8]:
+    """A field of red cells, some cut and some touching, with white cells at the places given."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((*size, 3), GROUND, np.uint8)
+    for _ in range(round(1.2 * size[0] * size[1] / red_cell**2)):
+        place = rng.uniform((0, 0), size[::-1])
+        if all(np.hypot(*(place - cell)) > 1.6 * red_cell for cell in cells):
+            cv2.circle(picture, place.astype(int).tolist(), round(red_cell / 2), RED, -1, cv2.LINE_AA)
+    for x, y in cells:
+        for i in range(lobes):
+            at = (round(x + (i - (lobes - 1) / 2) * red_cell * 0.75), y)
+            cv2.circle(picture, at, round((0.6 if lobes == 1 else 0.33) * red_cell), VIOLET, -1, cv2.LINE_AA)
+    return np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
