@@ -80,13 +80,6 @@ def test_what_is_covered_elsewhere_is_as_large_as_the_cell_and_is_background_tha
     np.testing.assert_array_equal(masks["rest"], ~masks["cell"])
 
 
-@pytest.mark.parametrize("corner", [(slice(0, 3), slice(0, 4)), (slice(-3, None), slice(-4, None))])
-def test_the_last_place_that_is_free_is_found(corner):
-    free, mask = np.zeros((12, 15), bool), np.zeros((12, 15), bool)
-    free[corner] = mask[4:7, 5:9] = True
-    np.testing.assert_array_equal(occlusion.move_away(mask, free), free)
-
-
 def test_pixels_that_are_partly_black_are_not_called_photo():
     shifted = pd.DataFrame([[1.0, 0, 5, 0, 1, 0]], dtype=float, columns=AFFINE)
     mask = occlusion.photo_masks(shifted, INPUT_SHAPE)[0]

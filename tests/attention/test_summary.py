@@ -112,21 +112,6 @@ def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():
     assert means["MONOCYTE", True] == pytest.approx(table.loc[("MONOCYTE", "right")].share)
 
 
-def test_tables_for_readers_say_what_the_tables_say():
-    images = gathered(made_images())
-    images = images[(images.label != 2) | images.is_right | (images.photo == 1)]
-    table = summary.tabulate_shares(images, n_runs=1)
-    shares = summary.format_shares(table)
-    assert shares.loc["Eosinophil, wrong", "interval"] == "one photo"
-    assert shares.loc["Eosinophil, right", "for the true class"] == "–" != shares["for the true class"].iloc[1]
-    assert shares.loc["Monocyte, right", "attention"] == f"{table.loc[('MONOCYTE', 'right'), 'share']:.0%}"
-    covered = summary.tabulate_covered(images, "own")
-    row = covered.loc[(summary.ALL, "cell covered")]
-    written = summary.format_covered({"own": covered})
-    assert written.loc["cell covered", "own"] == f"{row.accuracy:.1%} ({row.low:.1%} to {row.high:.1%})"
-    assert list(written.index) == ["unchanged", *occlusion.COVERS.values()]
-
-
 @pytest.mark.parametrize("fill", occlusion.FILLS)
 def test_covers_are_compared_on_the_images_that_have_room_for_all(fill):
     images = gathered(made_images())
@@ -158,14 +143,6 @@ def test_what_images_are_named_counts_classes_alike():
     np.testing.assert_allclose(table.sum(axis=1), 1)
     never = images.assign(**{c: 1 for c in images if c.startswith("as_")}, predicted=1)
     assert list(summary.tabulate_predicted(never, "own")) == list(CLASSES)
-
-
-def test_only_the_part_that_is_asked_for_is_gathered():
-    both = pd.concat([made_images(), made_images().assign(part="validation")])
-    for part in ("test", "validation"):
-        found = summary.combine_images([made(both), made(both)], part)
-        assert set(found.part) == {part} and len(found) == len(both)
-        assert (found.is_right == (found.label == found.predicted)).all()
 
 
 def test_depths_of_randomising_are_named_and_summed_up():

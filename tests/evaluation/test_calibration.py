@@ -68,13 +68,6 @@ def test_losses_are_those_of_scikit_learn():
     )
 
 
-@given(st.floats(0.4, 3))
-def test_sharpening_by_a_factor_asks_for_that_much_more_temperature(factor):
-    predictions = make()
-    plain = calibration.fit_temperature(predictions)
-    assert calibration.fit_temperature(predictions.at(1 / factor)) == pytest.approx(factor * plain, rel=1e-3)
-
-
 def test_the_fitted_temperature_has_the_least_loss_of_many():
     predictions = make(seed=3)
     tried = np.geomspace(0.5, 3, 300)
@@ -90,13 +83,6 @@ def test_labels_drawn_from_the_stated_probabilities_ask_for_no_change():
     predictions = Predictions(labels, logits, np.arange(len(logits)))
     assert calibration.fit_temperature(predictions) == pytest.approx(1, abs=0.03)
     assert calibration.calibration_error(predictions) < 0.015
-
-
-@given(st.floats(0.2, 9))
-def test_no_temperature_changes_what_is_likeliest(temperature):
-    predictions = make()
-    np.testing.assert_array_equal(predictions.at(temperature).right, predictions.right)
-    np.testing.assert_allclose(predictions.at(temperature).probabilities.sum(axis=1), 1)
 
 
 def test_risk_coverage_counts_like_a_loop():

@@ -1,6 +1,5 @@
 """Claims, their rules and verdicts."""
 
-import numpy as np
 import pytest
 
 from wbc_lib.evaluation import claims
@@ -41,13 +40,6 @@ def test_a_verdict_is_given_only_where_there_is_a_full_run():
 def test_accuracies_are_judged_by_the_mean_over_seeds(offset, expected, sign):
     mean = 0.9 + sign * offset
     assert Claim("x", "y", "accuracy", 0.9, [mean - 0.05, mean + 0.05]).verdict(is_cut=False) == expected
-
-
-def test_the_table_shows_mean_and_spread_over_seeds():
-    table = claims.tabulate([Claim("x", "y", "accuracy", 0.5, [0.4, 0.6], is_late=True)], is_cut=False)
-    row = table.iloc[0]
-    assert (row.paper, row.measured) == ("50.0%", f"50.0% ± {np.std([0.4, 0.6], ddof=1):.1%}")
-    assert (row.verdict, row.rule) == (claims.REPRODUCED, "accuracy†")
 
 
 def test_claims_that_hang_together_are_counted_apart():

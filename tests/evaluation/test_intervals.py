@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given
@@ -221,11 +220,3 @@ def test_with_few_photos_only_the_interval_that_allows_for_it_comes_near_its_pro
     # Photos that do not differ: every way keeps its promise.
     alike = intervals.simulate_coverage({"one": np.array([0.8])}, np.full(20, 35), np.repeat("one", 20), times=400)
     assert 0.9 < alike.images <= 1 and 0.88 < alike.photos <= 1 and 0.9 < alike.few <= 1
-
-
-def test_intervals_are_written_in_per_cent():
-    interval = intervals.Interval(0.8633, 0.7374, 0.9499)
-    assert intervals.format_interval(interval) == "86.3% (73.7 to 95.0)"
-    assert intervals.format_interval(interval, signed=True) == "+86.3 (+73.7 to +95.0)"
-    table = pd.DataFrame([vars(interval)], index=["accuracy"])
-    assert intervals.format_ranges(table).to_dict() == {"accuracy": "73.7% to 95.0%"}

@@ -72,17 +72,3 @@ def test_bars_have_the_length_of_the_accuracy_and_carry_their_interval():
         np.testing.assert_allclose(spans, table.xs(cover, level="cover")[["low", "high"]])
     np.testing.assert_allclose(right.containers[0][0].get_width(), 1 - table.accuracy.iloc[0])
     assert any(line.get_xdata()[0] == 0.25 for line in left.lines)
-
-
-@pytest.mark.parametrize("between", [np.array([]), np.array([0.4, 0.5, 0.9])])
-def test_the_check_shows_each_depth_and_the_line_of_two_trainings_if_there_are_two(between):
-    table = pd.DataFrame(
-        {"correlation": [1, 0.3, 0.0], "low": [1, -0.2, -0.1], "high": [1, 0.9, 0.2], "share": [0.8, 0.5, 0.1]},
-        index=["trained", "output", "dense 1"],
-    )
-    figure = attention_figures.draw_randomised(table, 0.12, between)
-    left, right = figure.axes
-    assert left.collections[0].get_segments()[1][:, 0].tolist() == [-0.2, 0.9]
-    assert left.lines[0].get_xdata().tolist() == [1, 0.3, 0.0]
-    assert [line.get_xdata()[0] for line in left.lines[2:]] == ([0.5] if len(between) else [])
-    assert right.lines[0].get_xdata().tolist() == [0.8, 0.5, 0.1] and right.lines[1].get_xdata()[0] == 0.12

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tests.made_predictions import make
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation import calibration, conformal, counting
+from wbc_lib.evaluation import conformal, counting
 from wbc_lib.figures import evaluation
 
 INTERVALS = pd.DataFrame(
@@ -79,16 +79,6 @@ def test_dots_of_a_row_stay_in_it_and_equal_ones_lie_apart(hundredths, width):
             assert own.mean() == pytest.approx(0, abs=1e-9)
 
 
-def test_a_kind_of_variation_without_figures_has_no_bars():
-    axis = evaluation.draw_variation(VARIATION.assign(seeds=np.nan)).axes[0]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["images", "photos"]
-    whole = evaluation.draw_variation(VARIATION).axes[0]
-    assert [bar.get_width() for bar in whole.patches] == [0.4, 1.0, 0.7, 1.3, 5.5, 3.1]
-    # A kind keeps its colour whether the others are shown or not.
-    assert axis.patches[-1].get_facecolor() == whole.patches[-1].get_facecolor()
-    assert [label.get_text() for label in whole.get_yticklabels()] == ["Accuracy", "Recall, monocyte"]
-
-
 def test_the_cell_beside_a_photo_is_what_its_box_holds():
     picture = PICTURE.copy()
     picture[10:20, 30:50] = 7
@@ -117,38 +107,9 @@ def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
     np.testing.assert_allclose(values(panels[1], "the same, 100 cells")[:, 1], 100 * readers["b"][100])
 
 
-def test_reliability_has_a_panel_for_each_and_a_bar_for_each_bin():
-    table = calibration.reliability(PREDICTIONS, 5)
-    figure = evaluation.draw_reliability({"known": table, "new": table, "others": table})
-    assert [axis.get_title() for axis in figure.axes] == ["known", "new", "others"]
-    points = figure.axes[1].lines[1].get_xydata()
-    np.testing.assert_allclose(points[:, 1], table.accuracy)
-    np.testing.assert_allclose(points[:, 0], table.confidence.clip(upper=0.9999))
-    assert len(figure.axes[1].collections[0].get_segments()) == 5
-
-
-def test_the_share_decided_runs_to_the_whole():
-    table = calibration.risk_coverage(PREDICTIONS, 10)
-    figure = evaluation.draw_risk_coverage({"TEST": table}, 0.9)
-    np.testing.assert_allclose(values(figure.axes[0], "TEST"), table[["share", "accuracy"]])
-    assert (values(figure.axes[0], "wanted")[:, 1] == 0.9).all()
-
-
 def test_every_photo_is_a_dot_in_its_class():
     some = PREDICTIONS.take(PREDICTIONS.labels != 2)
     table = conformal.mean_by_photo(some.right, some)
     figure = evaluation.draw_coverage_of_photos({"one": table, "other": table.iloc[:1]}, 0.9)
     dots = [[len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes]
     assert dots == [[6, 0, 6, 6], [1, 0, 0, 0]]
-
-
-def test_ways_of_counting_are_beneath_each_other_from_the_first_down():
-    shares = counting.describe_reader(counting.healthy_mix())
-    table = pd.concat({"reader": shares, "network": 1.1 * shares}).swaplevel()
-    figure = evaluation.draw_differential(table, counting.REFERENCE, counting.healthy_mix())
-    assert [axis.get_title() for axis in figure.axes] == [cell.capitalize() for cell in CLASSES]
-    axis = figure.axes[1]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["reader", "network"]
-    assert axis.get_ylim()[0] > axis.get_ylim()[1]
-    dots = next(line for line in axis.lines if line.get_marker() == "o")
-    np.testing.assert_allclose(dots.get_xdata(), [0.025, 0.0275])

@@ -167,10 +167,6 @@ def test_curves_are_means_within_their_range_and_others_wait_in_the_legend():
     assert all(t.visible is True for t in interactive.draw_curves(histories, []).data)
 
 
-def test_of_one_seed_there_is_no_band():
-    assert len(interactive.draw_curves(make_histories(seeds=1), []).data) == 2 * len(TITLES)
-
-
 def test_sixteen_experiments_can_be_told_apart():
     data = interactive.draw_curves(make_histories([str(i) for i in range(16)], seeds=1), []).data
     assert len({(t.line.color, t.line.dash) for t in data}) == 16

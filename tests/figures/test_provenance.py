@@ -33,15 +33,3 @@ def test_each_pair_is_an_arc_from_photo_to_photo_in_the_colour_of_its_side():
     assert [line.get_linestyle() for line in arcs] == ["-", ":", "-"]
     counts = [text.get_text() for text in figure.legends[0].get_texts()][: len(evidence.SIDES)]
     assert counts == [f"{side} ({n})" for side, n in zip(evidence.SIDES, (2, 0, 1, 0), strict=True)]
-
-
-def test_even_draws_are_outlined_to_the_limits():
-    axis = draw.draw_moves({"rotation": (RNG.uniform(-20, 20, 500), 20.0)}).axes[0]
-    x, y = axis.lines[0].get_data()
-    assert (min(x), max(x)) == (-20, 20)
-    assert np.trapezoid(y, x) == pytest.approx(1)
-
-
-def test_both_kinds_of_confidence_are_counted_whole():
-    axis = draw.draw_confidence(RNG.uniform(0.5, 1, 99), np.zeros(9)).axes[0]
-    assert sorted(sum(bar.get_height() for bar in bars) for bars in axis.containers) == [9, 99]

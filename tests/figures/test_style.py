@@ -5,7 +5,6 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from wbc_lib import figures
-from wbc_lib.data.dataset import CLASSES
 
 
 def decoded(shown: tuple[str, dict[str, int]]) -> Image.Image:
@@ -28,8 +27,3 @@ def test_a_figure_is_shown_at_half_its_pixels_and_keeps_its_colours():
     assert picture.size[0] // 2 == size["width"] and picture.size[1] // 2 == size["height"]
     shown = {colour for _, colour in picture.convert("RGB").getcolors(1 << 16)}
     assert {ImageColor.getrgb(colour) for colour in figures.CLASS_COLOURS.values()} | {(255, 255, 255)} <= shown
-
-
-def test_every_class_has_a_colour_of_its_own():
-    assert set(figures.CLASS_COLOURS) == set(CLASSES)
-    assert len(set(figures.CLASS_COLOURS.values())) == len(CLASSES)

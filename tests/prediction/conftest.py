@@ -2,14 +2,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.train_tiny import SMALL
 from wbc_lib.data.dataset import DataSet
 from wbc_lib.training import experiments
 from wbc_lib.training.experiments import PROFILES
-from wbc_lib.training.plan import Experiment, Network
 from wbc_lib.training.runs import Run, Store
 from wbc_lib.training.study import Study
-
-SMALL = Experiment("final", "Small", Network(convolutions=(4, 6, 8), dense=(8,)), epochs=50)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.data.test_windows import draw
+from tests.drawn import draw_field
 from wbc_lib.data import dataset, images, pictures
 from wbc_lib.data.windows import RED_CELL
 from wbc_lib.errors import BadDataError
@@ -20,7 +20,7 @@ def guard():
     """Lets through what is drawn as smears are in these tests."""
     colours, nuclei = [], []
     for seed in range(40):
-        (cell,) = look(draw(60, [(200 + 5 * seed, 240)], seed=seed))
+        (cell,) = look(draw_field(60, [(200 + 5 * seed, 240)], seed=seed))
         colours.append(cell.colours)
         nuclei.append(cell.nucleus)
     return refusal.fit_guard("drawn", np.stack(colours), np.array(nuclei), np.arange(40))
@@ -32,7 +32,7 @@ def folder(tmp_path, tiny_set):
     listed = dataset.list_images(tiny_set)
     image = tiny_set.image_path(listed.image[listed.split == "TEST"].iloc[0])
     (tmp_path / "image.jpeg").write_bytes(image.read_bytes())
-    smear, two = draw(60, [(300, 240)], seed=50), draw(60, [(200, 150), (460, 330)], seed=51)
+    smear, two = draw_field(60, [(300, 240)], seed=50), draw_field(60, [(200, 150), (460, 330)], seed=51)
     grey = cv2.cvtColor(smear, cv2.COLOR_RGB2GRAY)
     blue = smear[..., ::-1].copy()  # stained in other colours, the nucleus still violet
     cv2.circle(blue, (300, 240), 36, (110, 40, 170), -1)

@@ -153,17 +153,6 @@ def test_pairs_are_described_by_what_became_of_them(labelled):
     assert "side" in evidence.describe_pairs(data, as_pairs([]), table)
 
 
-def test_photos_of_a_pair_follow_each_other(labelled):
-    data, table = labelled
-    described = evidence.describe_pairs(data, as_pairs([(3, 1, 0), (2, 5, 0)]), table)
-    read = evidence.read_twins(data, described)
-    assert [title for title, _, _ in read] == [
-        "3: lymphocyte, TRAIN", "1: monocyte, TRAIN", "2: monocyte, TEST", "5: , not used",
-    ]  # fmt: skip
-    assert [int(picture.mean().round()) for _, picture, _ in read] == [30, 10, 20, 50]
-    assert all(boxes[["xmin", "ymax"]].to_numpy().tolist() == [[200, 330]] for _, _, boxes in read)
-
-
 def test_a_way_back_is_a_descent_and_neighbours_do_not_count():
     there_and_back = pd.DataFrame({"photo": [10, 11, 12, 14, 30, 40, 41], "other": [20, 19, 18, 17, 90, 91, 42]})
     assert evidence.count_descents(there_and_back) == (3, 3)

@@ -20,15 +20,6 @@ def test_a_plan_is_read_back_from_what_a_run_records():
         assert experiment.name == name and experiments.read_plan(name, plan.config) == plan
 
 
-def test_the_paper_profile_runs_the_papers_epochs():
-    epochs = {n: PROFILES["paper"].epochs(e) for n, e in EXPERIMENTS.items()}
-    assert {n for n, count in epochs.items() if count == 50} == {"final", "l1l2-kernel"}
-    assert set(epochs.values()) == {30, 50}
-    assert PROFILES["quick"].epochs(EXPERIMENTS["final"]) == 8
-    assert PROFILES["quick"].epochs(EXPERIMENTS["raw-imbalanced"]) == 30
-    assert PROFILES["smoke"].epochs(EXPERIMENTS["raw-imbalanced"]) == 2
-
-
 def test_a_name_with_variations_is_the_experiment_with_these_changes():
     varied = find_experiment("final+painted+by-photo")
     assert (varied.material, varied.protocol, varied.in_paper) == ("painted", "by-photo", False)
