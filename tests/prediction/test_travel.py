@@ -107,3 +107,16 @@ def test_where_no_white_cell_is_the_middle_is_looked_at(cache):
     seen = look(pictures)
     assert seen.table.cells.tolist() == [0] and seen.table.nucleus.isna().all()
     assert (seen.windows[0, 30, 40] == (180, 120, 90)).all()
+
+
+def test_matched_pictures_have_the_colours_of_the_photos(tiny_set, cache):
+    seen = look(open_set(TEST_PHOTOS, tiny_set))
+    numbers = np.stack([refusal.colour_numbers(c) for c in seen.colours])
+    reference = refusal.fit_reference("x", numbers + np.tile([4, 0.5, 4, 4], 3), np.arange(len(numbers)))
+    matched = travel.match_colours(seen, reference)
+    assert (matched.table.scaled == "matched").all() and len(matched.table) == (seen.table.scaled == "set").sum()
+    now = np.stack([refusal.colour_numbers(c) for c in matched.colours])
+    wanted = [i for i, name in enumerate(refusal.NUMBERS) if name.endswith(("mean", "sd"))]
+    assert np.abs(now[:, wanted] - reference.centre[wanted]).max() < 1
+    both = travel.join(seen, matched)
+    assert len(both.table) == len(both.windows) == len(both.colours) == len(seen.table) + len(matched.table)

@@ -9,8 +9,11 @@ from wbc_lib.cli.data import Data
 from wbc_lib.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from wbc_lib.data.dataset import DataSet
+    from wbc_lib.data.external import External
     from wbc_lib.data.picture_sets import PictureSet
     from wbc_lib.prediction.travel import Seen
+    from wbc_lib.training.runs import Run
 
 app = typer.Typer(
     help="Pictures from other microscopes, and of other things: what the recorded models say of them.",
@@ -55,35 +58,110 @@ def external_predict(
 
     A stopped command goes on where it was.
     """
-    from dataclasses import replace
-
     from wbc_lib.data import dataset, external
-    from wbc_lib.data.picture_sets import NAMES, TRAIN_PHOTOS, open_set
+    from wbc_lib.data.picture_sets import NAMES, open_set
     from wbc_lib.prediction import refusal, travel
-    from wbc_lib.training.runs import Store
-    from wbc_lib.training.study import open_study
 
     chosen = [_require_known(name, NAMES) for name in names or NAMES]
     paths.require_writable(travel.recorded_path(MODEL, chosen[0]).parent)
     guard = refusal.read_recorded(MODEL)
     found = dataset.find(data)
-    runs = replace(open_study(found.root, "paper", may_train=False), store=Store(paths.results())).recorded(MODEL)
+    runs = _find_runs(found)
     for name in chosen:
-        pictures = open_set(name, found, external.find(elsewhere) if name in external.SOURCES else None)
-        scale = pictures.red_cell
-        if name == "tecom":
-            ours = open_set(TRAIN_PHOTOS, found)
-            looked = _look(ours, ours.red_cell).table
-            nucleus = float(looked.nucleus[looked.scaled == travel.BY_SET].median())
-            scale = travel.scale_by_nuclei(external.find(elsewhere), pictures.table, nucleus)
-        seen = _look(pictures, scale)
+        others = external.find(elsewhere) if name in external.SOURCES else None
+        pictures = open_set(name, found, others)
+        seen = _look(pictures, pictures.red_cell or _find_scale(name, found, others))
         wanted = (seen.table.held_back == held_back).to_numpy()
         if not wanted.any():
             continue
-        table = travel.answer(seen.take(wanted), runs, guard)
+        seen = seen.take(wanted)
+        table = travel.answer(travel.join(seen, travel.match_colours(seen, guard.references[0])), runs, guard)
         target = travel.recorded_path(MODEL, name, held_back=held_back)
         travel.write_recorded(table, target)
         progress.write_out(str(target))
+
+
+@app.command("changes")
+def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
+    """Record what the runs of the paper's model say of the photos of TEST, made like those from elsewhere step by step.
+
+    One property is changed at a time: stain, background, field, scale, sharpness.
+    """
+    from wbc_lib.data import dataset, external
+    from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
+    from wbc_lib.prediction import changes, refusal, travel
+
+    target = travel.recorded_path(MODEL, "changes")
+    paths.require_writable(target.parent)
+    guard, found, others = refusal.read_recorded(MODEL), dataset.find(data), external.find(elsewhere)
+    targets = []
+    for name in external.SOURCES:
+        pictures = open_set(name, elsewhere=others)
+        seen = _look(pictures, _find_scale(name, found, others))
+        rows = (seen.table.scaled == travel.BY_SET) & ~seen.table.held_back
+        targets.append(changes.read_target(pictures, seen, rows.to_numpy()))
+    with progress.bar("Changing photos") as on_progress:
+        seen = changes.look_changed(open_set(TEST_PHOTOS, found), targets, on_progress)
+    travel.write_recorded(travel.answer(seen, _find_runs(found), guard), target)
+    progress.write_out(str(target))
+
+
+@app.command("border")
+def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
+    """Record how well the colour of a picture's border alone tells its class, in each set."""
+    import numpy as np
+    import pandas as pd
+
+    from wbc_lib.data import dataset, external
+    from wbc_lib.data.picture_sets import TEST_PHOTOS, TRAIN_PHOTOS, open_set
+    from wbc_lib.evaluation import border
+    from wbc_lib.prediction import travel
+    from wbc_lib.provenance import overlaps
+
+    target = travel.border_path()
+    paths.require_writable(target.parent)
+    found, others = dataset.find(data), external.find(elsewhere)
+    sets = [[open_set(TRAIN_PHOTOS, found), open_set(TEST_PHOTOS, found)]]
+    sets += [[open_set(name, elsewhere=others)] for name in external.SOURCES]
+    rows = []
+    for parts in sets:
+        with progress.bar(parts[0].name) as on_progress:
+            numbers = np.concatenate([travel.read_borders(part, on_progress) for part in parts])
+        table = pd.concat([part.table for part in parts], ignore_index=True)
+        groups = np.arange(len(table))
+        if len(parts) > 1:
+            photos = table.picture.map(dataset.photo_number)
+            groups = overlaps.group(photos.tolist(), overlaps.read_pairs(found)).loc[photos].to_numpy()
+        kept = ((table.cell != external.NO_CLASS) & ~table.held_back).to_numpy()
+        told = border.accuracy_of_border(numbers[kept], table.cell[kept].tolist(), groups[kept])
+        name = "photos" if len(parts) > 1 else parts[0].name
+        rows.append(
+            {"set": name, "pictures": int(kept.sum()), "balanced": told.estimate, "low": told.low, "high": told.high}
+        )
+    paths.write_text(target, pd.DataFrame(rows).round(4).to_csv(index=False, lineterminator="\n"))
+    progress.write_out(str(target))
+
+
+def _find_runs(data: "DataSet") -> list["Run"]:
+    from dataclasses import replace
+
+    from wbc_lib.training.runs import Store
+    from wbc_lib.training.study import open_study
+
+    return replace(open_study(data.root, "paper", may_train=False), store=Store(paths.results())).recorded(MODEL)
+
+
+def _find_scale(name: str, data: "DataSet", others: "External | None") -> float:
+    # Where few red cells show, nuclei are taken for as large as ours; 0 to have red cells measured.
+    if name != "tecom" or others is None:
+        return 0.0
+    from wbc_lib.data.picture_sets import TRAIN_PHOTOS, open_set
+    from wbc_lib.prediction import travel
+
+    ours = open_set(TRAIN_PHOTOS, data)
+    table = _look(ours, ours.red_cell).table
+    nucleus = float(table.nucleus[table.scaled == travel.BY_SET].median())
+    return travel.scale_by_nuclei(others, open_set(name, elsewhere=others).table, nucleus)
 
 
 def _look(pictures: "PictureSet", scale: float) -> "Seen":

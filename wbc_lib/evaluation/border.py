@@ -6,10 +6,10 @@ else seems good.
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_lib.data.colours import to_lab
 from wbc_lib.data.dataset import LABELS
 from wbc_lib.data.splits import split_by_group
 from wbc_lib.evaluation.elsewhere import balanced_accuracy
@@ -25,8 +25,7 @@ def border_numbers(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     width = max(1, round(WIDTH * min(picture.shape[:2])))
     middle = picture[width:-width]
     parts = (picture[:width], picture[-width:], middle[:, :width], middle[:, -width:])
-    pixels = np.concatenate([part.reshape(-1, 3) for part in parts])[None].astype(np.float32) / 255
-    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2Lab)[0].astype(float)
+    lab = to_lab(np.concatenate([part.reshape(-1, 3) for part in parts])[None])[0].astype(float)
     return np.column_stack([lab.mean(axis=0), lab.std(axis=0), *np.percentile(lab, [10, 90], axis=0)]).ravel()
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wbc_lib import paths
+from wbc_lib.data.colours import to_lab
 from wbc_lib.data.splits import split_by_group
 from wbc_lib.data.windows import Cell, cut_window
 from wbc_lib.errors import BadDataError
@@ -93,7 +93,7 @@ class Guard:
 
 def colour_numbers(window: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Measure the twelve `NUMBERS` of a window, shape (12,)."""
-    lab = cv2.cvtColor(window.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).reshape(-1, 3).astype(float)
+    lab = to_lab(window).reshape(-1, 3).astype(float)
     low, high = np.percentile(lab, [10, 90], axis=0)
     return np.column_stack([lab.mean(axis=0), lab.std(axis=0), low, high]).ravel()
 

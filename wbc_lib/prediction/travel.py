@@ -19,21 +19,26 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data import external
+from wbc_lib.data.colours import match, to_lab
 from wbc_lib.data.dataset import N_OUTPUTS
 from wbc_lib.data.external import External
 from wbc_lib.data.images import OnProgress, one_thread
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Cell, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
+from wbc_lib.evaluation.border import border_numbers
 from wbc_lib.prediction import refusal
-from wbc_lib.prediction.refusal import Guard
+from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
 from wbc_lib.prediction.sightings import sight
 from wbc_lib.training.runs import Run
 
 #: Raise it whenever the same picture may be seen otherwise than before, so that pictures are looked at anew.
 METHOD = 1
 #: How a picture is brought to our scale: by its set's, by its own (as `wbc predict` does), or not at all (ours only).
-BY_SET, BY_PICTURE, WHOLE = SCALED = ("set", "picture", "whole")
+BY_SET, BY_PICTURE, WHOLE = ("set", "picture", "whole")
+#: At its set's scale, with the colours around the nucleus brought to those of the photos.
+MATCHED = "matched"
+SCALED = (BY_SET, BY_PICTURE, WHOLE, MATCHED)
 #: Pictures that are looked at before what was seen is kept.
 _CHUNK = 50
 
@@ -90,6 +95,25 @@ def look_at(pictures: PictureSet, measured: pd.DataFrame, scale: float, on_progr
     return Seen(rows.reset_index(drop=True).assign(**columns), whole["windows"], whole["colours"])
 
 
+def match_colours(seen: Seen, reference: Reference) -> Seen:
+    """What was seen at the scales of sets, each in the mean and spread of colour that a reference has."""
+    chosen = seen.take((seen.table.scaled == BY_SET).to_numpy())
+    mean, sd = (reference.centre[[NUMBERS.index(f"{c} {s}") for c in "Lab"]] for s in ("mean", "sd"))
+    windows, colours = [], []
+    for window, around in zip(chosen.windows, chosen.colours, strict=True):
+        lab = to_lab(around).reshape(-1, 3)
+        given = (lab.mean(axis=0), lab.std(axis=0), mean, sd)
+        windows.append(match(window, *given))
+        colours.append(match(around, *given))
+    return Seen(chosen.table.assign(scaled=MATCHED), np.stack(windows), np.stack(colours))
+
+
+def join(*several: Seen) -> Seen:
+    """What was seen, one after another."""
+    tables = pd.concat([s.table for s in several], ignore_index=True)
+    return Seen(tables, np.concatenate([s.windows for s in several]), np.concatenate([s.colours for s in several]))
+
+
 def ways(pictures: PictureSet, measured: float) -> list[str]:
     """In which of the ways of `SCALED` a picture of a set is looked at, whose red cells measure so many pixels."""
     return [BY_SET] + [BY_PICTURE] * (not np.isnan(measured)) + [WHOLE] * (pictures.read_whole is not None)
@@ -110,6 +134,17 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
         names = [f"s{run.seed}_logit_{i}" for i in range(N_OUTPUTS)]
         table = table.join(pd.DataFrame(logits.astype(float).round(3), columns=names))
     return table
+
+
+def read_borders(pictures: PictureSet, on_progress: OnProgress | None = None) -> NDArray[np.float64]:
+    """The numbers of each picture's border (see `border.border_numbers`), shape (pictures, 12)."""
+    parts = [_kept("borders", pictures, part, _measure_borders) for part in _parts(pictures.table, on_progress)]
+    return np.concatenate([part["numbers"] for part in parts])
+
+
+def border_path() -> Path:
+    """Where it is recorded what the border's colour alone tells in each set."""
+    return paths.results() / "external" / "border.csv"
 
 
 def recorded_path(model: str, name: str, *, held_back: bool = False) -> Path:
@@ -168,6 +203,10 @@ def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray
         "measured": np.array([f.diameter if f else np.nan for f in found]),
         "circles": np.array([f.circles if f else 0 for f in found]),
     }
+
+
+def _measure_borders(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
+    return {"numbers": np.stack([border_numbers(pictures.read(picture)) for picture in part.picture])}
 
 
 def _look_at_part(pictures: PictureSet, part: pd.DataFrame, scale: float) -> dict[str, NDArray]:
