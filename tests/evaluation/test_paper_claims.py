@@ -104,9 +104,30 @@ def test_on_test_networks_are_compared_with_and_without_the_doubtful_photo():
     photos, labels = np.array([1, 2, 3, 4, 109, 110]), np.array([1, 1, 1, 1, 3, 3])
     copies = np.full(6, 10)
     right = {"overfitting": np.array([5, 5, 5, 5, 5, 5]), "final": np.array([5, 5, 5, 5, 5, 10])}
-    scored = {n: PhotoScores(photos, labels, photos, copies, r.astype(float), r / 10) for n, r in right.items()}
+    scored = {n: {0: PhotoScores(photos, labels, photos, copies, r.astype(float), r / 10)} for n, r in right.items()}
     table = paper_claims.tabulate_on_test(Evidence({}, scored), ["overfitting", "reduced", "final"], "overfitting")
     assert list(table.index) == ["overfitting", "final"]
     assert table.by_image["final"].estimate == pytest.approx(100 * 5 / 60)
     assert table.without_110["final"].estimate == 0
     assert pd.isna(table.by_image["overfitting"])
+
+
+def test_on_test_networks_are_compared_over_the_seeds_that_both_have():
+    photos = np.arange(4)
+    by_seed = {
+        name: {
+            seed: PhotoScores(photos, photos + 1, photos, np.full(4, 10), np.full(4, 10 * right), np.full(4, right))
+            for seed, right in of.items()
+        }
+        for name, of in {"final": {0: 0.5, 1: 1.0}, "reduced": {0: 0.25}, "overfitting": {1: 0.4}}.items()
+    }
+    evidence = Evidence({}, by_seed)
+    assert evidence.photos["final"].by_image == 0.75
+    assert (
+        evidence.compare("final", "reduced").by_image.estimate
+        == evidence.compare("final", "reduced").by_photo.estimate
+        == 25
+    )
+    assert evidence.compare("final", "overfitting").by_image.estimate == pytest.approx(60)
+    assert evidence.compare("reduced", "overfitting") is None
+    assert evidence.compare("final", "baseline") is None

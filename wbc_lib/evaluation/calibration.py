@@ -1,6 +1,6 @@
 """Whether a stated probability can be believed: calibration, temperature, and deciding only what is sure.
 
-Pure functions. Copies of one photo stand or fall together: intervals are over photos, drawn within classes, and allow
+Pure functions. Copies of one photo are not independent: intervals are over photos, drawn within classes, and allow
 for how few photos may carry the variance (`intervals.student_interval`, `intervals.clustered_interval`).
 """
 

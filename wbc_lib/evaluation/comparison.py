@@ -1,7 +1,7 @@
 """Which of two networks does better on the same photos: paired differences on TEST, by image and by photo."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -100,6 +100,12 @@ def score_answers(
         right += is_highest[np.arange(len(names)), of_photo] / is_highest.sum(axis=1) / len(answers)
     group = names if groups is None else groups.loc[names].to_numpy()
     return PhotoScores(names, of_photo, group, copies, right_copies, right)
+
+
+def average(scored: Sequence[PhotoScores]) -> PhotoScores:
+    """Mean over trainings, at least one, that were scored on the same photos."""
+    right_copies, right = (np.mean([getattr(s, name) for s in scored], axis=0) for name in ("right_copies", "right"))
+    return replace(scored[0], right_copies=right_copies, right=right)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,27 @@ _CHAPTERS = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims are held against: by experiment a run per seed, and scores on the augmented TEST."""
+    """What the claims are held against: by experiment a run per seed, and scores on the augmented TEST by seed."""
 
     runs: Mapping[str, Sequence[Run]]
-    photos: Mapping[str, PhotoScores]
+    by_seed: Mapping[str, Mapping[int, PhotoScores]]
 
-    def compare(self, one: str, other: str) -> Comparison | None:
-        """One experiment minus another on TEST; ``None`` unless both were run."""
-        if one not in self.photos or other not in self.photos:
+    @cached_property
+    def photos(self) -> dict[str, PhotoScores]:
+        """By experiment its scores on TEST, mean over all its seeds."""
+        return {name: comparison.average(list(of.values())) for name, of in self.by_seed.items()}
+
+    def compare(self, one: str, other: str, without: int | None = None) -> Comparison | None:
+        """One experiment minus another on TEST, over the seeds that both have; ``None`` if there is none.
+
+        `without` is the number of a photo that is left out.
+        """
+        first, second = self.by_seed.get(one, {}), self.by_seed.get(other, {})
+        shared = sorted(first.keys() & second.keys())
+        if not shared:
             return None
-        return comparison.compare(self.photos[one], self.photos[other])
+        means = [comparison.average([of[seed] for seed in shared]) for of in (first, second)]
+        return comparison.compare(*means if without is None else (mean.without(without) for mean in means))
 
 
 def gather(study: Study, names: Iterable[str] = EXPERIMENTS, also: Iterable[str] = ()) -> Evidence:
@@ -62,7 +74,7 @@ def gather(study: Study, names: Iterable[str] = EXPERIMENTS, also: Iterable[str]
     photos = sorted(study.provenance.photo.unique())
     groups = pd.Series(overlaps.group(photos, study.pairs), photos)
     scored = {
-        name: comparison.score_photos(found, study.provenance, groups)
+        name: {run.seed: comparison.score_photos([run], study.provenance, groups) for run in found}
         for name, found in runs.items()
         if found and found[0].record["config"]["material"] == "augmented"
     }
@@ -312,9 +324,10 @@ def tabulate_on_test(evidence: Evidence, names: Sequence[str], other: str) -> pd
             continue
         scored = evidence.photos[name]
         rows[name] = {"image": scored.by_image, "photo": scored.by_photo}
-        if name != other and (compared := evidence.compare(name, other)):
-            one, two = (evidence.photos[n].without(DOUBTFUL_PHOTO) for n in (name, other))
-            rows[name] |= {"by_image": compared.by_image, "without_110": comparison.compare(one, two).by_image}
-            rows[name] |= {"by_photo": compared.by_photo}
+        if name == other:
+            continue
+        compared, less = (evidence.compare(name, other, without) for without in (None, DOUBTFUL_PHOTO))
+        if compared and less:
+            rows[name] |= {"by_image": compared.by_image, "without_110": less.by_image, "by_photo": compared.by_photo}
     columns = ["image", "photo", "by_image", "without_110", "by_photo"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
