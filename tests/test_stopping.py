@@ -110,6 +110,7 @@ def small_book(tmp_path, phantom_set) -> str:
     (root / "book" / "_static").mkdir(parents=True)
     for name in ("_config.yml", "CITATION.cff", "requirements.lock"):
         shutil.copy(paths.ROOT / name, root)
+    shutil.copytree(paths.ROOT / "results" / "provenance", root / "results" / "provenance")
     slow = [f"slow-{i}" for i in range(5)]
     chapters = [{"file": f"book/{name}"} for name in slow]
     (root / "_toc.yml").write_text(json.dumps({"format": "jb-book", "root": "book/quick", "chapters": chapters}))

@@ -91,7 +91,7 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(path.parent):
+        if error.filename is None or Path(os.fsdecode(error.filename)).parent == path.parent:
             error.filename = str(path)
         raise
 

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 
 from tests.train_tiny import SMALL
@@ -11,8 +9,8 @@ from wbc_lib.training.study import Study
 
 
 @pytest.fixture(scope="session")
-def small_run(tiny_set: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def small_run(tiny_set: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of a small network on few phantoms, in place of the final model's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(experiments.EXPERIMENTS, "final", SMALL)
-        yield Study(tiny_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs"))).run("final")
+        return Study(tiny_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs"))).run("final")
