@@ -9,7 +9,7 @@ from wbc_lib.evaluation import border, elsewhere
 
 def answers(cells, predicted, sureness=5.0, unlike=0.5):
     """A table in which each seed gives these classes (names, "" for none)."""
-    table = pd.DataFrame({"cell": cells, "unlike": unlike, "nucleus": 1.3})
+    table = pd.DataFrame({"cell": cells, "unlike": unlike})
     for seed, said in enumerate(predicted):
         for i, cell in enumerate(("", *CLASSES)):
             table[f"s{seed}_logit_{i}"] = np.where(np.array(said) == cell, sureness, 0.0)
@@ -43,13 +43,27 @@ def test_where_nothing_is_left_nothing_is_said(random):
     assert nothing.pictures == 0 and np.isnan(nothing.accuracy.estimate)
 
 
-def test_colours_or_nucleus_or_none_refuse():
-    table = answers(["MONOCYTE"] * 4, [["MONOCYTE"] * 4]).assign(
-        unlike=[0.9, 1.1, 0.5, 0.5], nucleus=[1.0, 1.0, 3.0, np.nan]
-    )
-    assert elsewhere.refused(table, 0.8, 2.2).tolist() == [False, True, True, True]
-    share = elsewhere.refused_share(np.ones(100, bool))
-    assert share.estimate == 1 and 0.95 < share.low < 0.97
+def test_what_is_refused_is_counted_and_the_rest_is_scored():
+    table = answers(["MONOCYTE", "MONOCYTE", "", "LYMPHOCYTE"], [["MONOCYTE"] * 4])
+    tables = {"some": table.assign(refused=["", elsewhere.COLOURS, "", ""]), "all": table.assign(refused="colours")}
+    found = elsewhere.tabulate_refusals(tables)
+    assert found.answered.tolist() == [2, 0] and found.pictures.tolist() == [4, 4]
+    assert found.right["some"].estimate == 0.5 and np.isnan(found.right["all"].estimate)
+    assert found.refused["some"].estimate == 0.25
+    assert found.refused["all"].estimate == 1 and 0.3 < found.refused["all"].low < 0.5
+
+
+def test_energy_is_high_where_nothing_speaks_for_any_class():
+    sure, unsure = answers(["MONOCYTE"], [["MONOCYTE"]], 9), answers(["MONOCYTE"], [["MONOCYTE"]], 0)
+    assert elsewhere.energy(unsure)[0] == pytest.approx(-np.log(5))
+    assert elsewhere.energy(sure)[0] == pytest.approx(-np.log(np.exp(9) + 4))
+
+
+def test_each_change_is_scored_by_itself():
+    kept, lost = (answers([*CLASSES] * 3, [said * 3]) for said in ([*CLASSES], [CLASSES[0]] * 4))
+    columns = {"change": "scale", "towards": "", "amount": 1.0}
+    found = elsewhere.score_changes(pd.concat([kept.assign(**columns), lost.assign(**columns | {"amount": 2.0})]))
+    assert found[["change", "amount", "estimate"]].to_numpy().tolist() == [["scale", 1.0, 1.0], ["scale", 2.0, 0.25]]
 
 
 def test_auroc_is_that_of_scikit_learn_and_copies_make_it_no_surer():

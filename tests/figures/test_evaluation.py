@@ -113,3 +113,15 @@ def test_every_photo_is_a_dot_in_its_class():
     figure = evaluation.draw_coverage_of_photos({"one": table, "other": table.iloc[:1]}, 0.9)
     dots = [[len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes]
     assert dots == [[6, 0, 6, 6], [1, 0, 0, 0]]
+
+
+def test_a_changed_property_has_its_panel_with_a_curve_for_each_set_that_it_leads_to():
+    ends = {"estimate": 0.5, "low": 0.4, "high": 0.6}
+    rows = [{"change": "stain", "towards": t, "amount": share} | ends for t in ("A", "B") for share in (1.0, 0.5)]
+    rows += [{"change": "scale", "towards": "", "amount": 2.0} | ends]
+    figure = evaluation.draw_changes(pd.DataFrame(rows), 0.9, {"A": 0.3, "B": 0.2})
+    panels = {axis.get_title(): axis for axis in figure.axes}
+    curves = {name: [li for li in axis.lines if li.get_marker() == "o"] for name, axis in panels.items()}
+    assert [list(li.get_xdata()) for li in curves["stain"]] == [[0.5, 1.0]] * 2
+    assert [len(curves[name]) for name in ("background", "field", "scale", "blur")] == [0, 0, 1, 0]
+    assert all([0.9] in [list(li.get_ydata()) for li in panels[name].lines] for name in curves if name)

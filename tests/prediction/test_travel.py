@@ -7,8 +7,13 @@ import pytest
 from wbc_lib.data import picture_sets
 from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_IMAGES, TEST_PHOTOS, TRAIN_PHOTOS, open_set
 from wbc_lib.errors import BadDataError, DataNotFoundError
+from wbc_lib.evaluation import elsewhere
 from wbc_lib.prediction import refusal, travel
 from wbc_lib.training.verify import LOGIT_TOLERANCE
+
+GUARD = refusal.Guard(
+    (refusal.fit_reference("x", np.random.default_rng(0).normal(50, 20, (60, 12)), np.arange(60)),), 0.5, 3
+)
 
 
 @pytest.fixture
@@ -74,14 +79,13 @@ def test_the_recorded_answers_come_out_for_whole_images_and_all_is_recorded(
     pictures = open_set(TEST_IMAGES, tiny_set)
     pictures = dataclasses.replace(pictures, table=pictures.table.iloc[::5].reset_index(drop=True))
     seen = look(pictures)
-    rng = np.random.default_rng(0)
-    reference = refusal.fit_reference("x", rng.normal(50, 20, (60, 12)), np.arange(60))
-    answers = travel.answer(seen, [small_run], refusal.Guard((reference,), 0.5, 3))
+    answers = travel.answer(seen, [small_run], GUARD)
     whole = answers[answers.scaled == "whole"]
     recorded = pd.DataFrame(small_run.logits("test"), index=small_run.names("test")).loc[whole.picture]
     ours = whole[[f"s0_logit_{i}" for i in range(5)]].to_numpy()
     assert np.abs(ours - recorded.to_numpy()).max() < LOGIT_TOLERANCE
     assert (answers.unlike > 0).all()
+    assert ((answers.refused == "") == ((answers.unlike <= 1) & answers.nucleus.between(0.5, 3))).all()
 
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
     target = travel.recorded_path("final", TEST_IMAGES)
@@ -106,6 +110,7 @@ def test_where_no_white_cell_is_the_middle_is_looked_at(cache):
     pictures = picture_sets.PictureSet(NOT_SMEARS, table, lambda _: blank, "0", 45.0)
     seen = look(pictures)
     assert seen.table.cells.tolist() == [0] and seen.table.nucleus.isna().all()
+    assert travel.answer(seen, [], GUARD).refused.tolist() == [elsewhere.NO_CELL]
     assert (seen.windows[0, 30, 40] == (180, 120, 90)).all()
 
 

@@ -1,23 +1,24 @@
 """How far a model's answers and its doubts carry to pictures from elsewhere. Pure functions of recorded tables.
 
-A table has a row per picture: ``cell`` (its class, "" for none of ours), ``unlike`` (above 1 is refused), ``nucleus``,
-and ``s0_logit_0`` to ``s0_logit_4`` for each seed. Pictures of other microscopes count as independent: whose blood they
-show is not published.
+A table has a row per picture: ``cell`` (its class, "" for none of ours), ``unlike`` (above 1 is refused), ``refused``
+(why, or ""), and ``s0_logit_0`` to ``s0_logit_4`` for each seed. Pictures of other microscopes count as independent:
+whose blood they show is not published.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 from scipy.stats import rankdata
 
 from wbc_lib.data.dataset import CLASSES, LABELS, N_OUTPUTS
 from wbc_lib.evaluation import scores
-from wbc_lib.evaluation.calibration import Predictions, calibration_error, pool
+from wbc_lib.evaluation.calibration import Predictions, accuracy, calibration_error, pool
 from wbc_lib.evaluation.intervals import (
+    UNKNOWN,
     Interval,
     binomial_interval,
     bootstrap,
@@ -26,6 +27,8 @@ from wbc_lib.evaluation.intervals import (
     percentiles,
 )
 
+#: Why a picture is refused: it shows none, its colours are others, its nucleus is too small or too large.
+NO_CELL, COLOURS, NUCLEUS = "no white cell", "colours", "nucleus"
 _RESAMPLES = 2000
 _LOGIT = re.compile(r"s(\d+)_logit_0")
 
@@ -63,18 +66,15 @@ def balanced_accuracy(matrices: NDArray) -> NDArray[np.float64]:
 
 
 def summarise(table: pd.DataFrame) -> pd.Series:
-    """What a model is worth on pictures of our classes: the mean over seeds, pictures drawn anew within classes.
+    """What a model is worth on pictures of our classes: the mean over seeds, with intervals over pictures.
 
-    ``pictures``, ``accuracy`` and ``balanced`` (`Interval`), ``confidence`` (mean), ``sure`` (share of answers above
-    99 %) and ``error`` (of calibration).
+    ``pictures``, ``accuracy`` (`calibration.accuracy`) and ``balanced`` (pictures drawn anew within classes),
+    ``confidence`` (mean), ``sure`` (share of answers above 99 %) and ``error`` (of calibration).
     """
     answers = read_answers(table)
     if not answers or not len(answers[0]):
-        nothing = Interval(np.nan, np.nan, np.nan)
-        return pd.Series(
-            {"pictures": 0, "accuracy": nothing, "balanced": nothing, "confidence": np.nan, "sure": np.nan,
-             "error": np.nan}
-        )  # fmt: skip
+        nothing = {"accuracy": UNKNOWN, "balanced": UNKNOWN, "confidence": np.nan, "sure": np.nan, "error": np.nan}
+        return pd.Series({"pictures": 0} | nothing)
     labels, rows = answers[0].labels, answers[0].photos
     counts = np.mean([group_counts(labels, a.logits.argmax(axis=1), rows) for a in answers], axis=0)
     weights = group_weights(rows, _RESAMPLES, strata=labels)
@@ -82,7 +82,7 @@ def summarise(table: pd.DataFrame) -> pd.Series:
     return pd.Series(
         {
             "pictures": len(labels),
-            "accuracy": bootstrap(counts, weights, scores.accuracy),
+            "accuracy": accuracy(answers),
             "balanced": bootstrap(counts, weights, balanced_accuracy),
             "confidence": float(confidence.mean()),
             "sure": float((confidence > 0.99).mean()),
@@ -91,19 +91,29 @@ def summarise(table: pd.DataFrame) -> pd.Series:
     )
 
 
-def refused(table: pd.DataFrame, smallest: float, largest: float) -> NDArray[np.bool_]:
-    """Which pictures are refused, by their colours or by their nucleus (in red cells; none is refused too)."""
-    return ((table.unlike > 1) | ~table.nucleus.between(smallest, largest)).to_numpy()
+def tabulate_refusals(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What refusing does to sets of pictures, a row for each.
 
-
-def refused_share(is_refused: NDArray[np.bool_]) -> Interval:
-    """The share that is refused, with Clopper and Pearson's interval."""
-    return binomial_interval(float(is_refused.sum()), len(is_refused), exact=True)
+    ``pictures``, ``refused`` (their share, with Clopper and Pearson's interval), ``answered`` (those of our classes
+    that are not) and ``right`` (the accuracy of these).
+    """
+    rows = {}
+    for name, table in tables.items():
+        is_refused = (table.refused != "").to_numpy()
+        kept = summarise(table[~is_refused])
+        share = binomial_interval(float(is_refused.sum()), len(table), exact=True)
+        rows[name] = {"pictures": len(table), "refused": share, "answered": kept.pictures, "right": kept.accuracy}
+    return pd.DataFrame(rows).T
 
 
 def doubt(table: pd.DataFrame) -> NDArray[np.float64]:
     """How unsure the runs are: one minus the probability of the likeliest class, the mean over seeds."""
     return 1 - probabilities(table).max(axis=2).mean(axis=0)
+
+
+def energy(table: pd.DataFrame) -> NDArray[np.float64]:
+    """How little speaks for any class: minus the log-sum-exp of the logits, the mean over seeds."""
+    return -logsumexp(np.stack(_logits(table)), axis=2).mean(axis=0)
 
 
 def auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> float:
@@ -137,6 +147,13 @@ def compare_scores(
         for title, score in ways.items()
     }
     return pd.DataFrame(rows).T[others]
+
+
+def score_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """Balanced accuracy on changed pictures: ``change``, ``towards`` and ``amount`` of the table, and its interval."""
+    parts = table.groupby(["change", "towards", "amount"], sort=False)
+    rows = [dict(zip(parts.keys, of, strict=True)) | vars(summarise(part).balanced) for of, part in parts]
+    return pd.DataFrame(rows)
 
 
 def _logits(table: pd.DataFrame) -> list[NDArray[np.float64]]:

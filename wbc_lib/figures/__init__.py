@@ -11,6 +11,7 @@ from wbc_lib.figures.data import (
     draw_side_by_side,
 )
 from wbc_lib.figures.evaluation import (
+    draw_changes,
     draw_counting_errors,
     draw_coverage_of_photos,
     draw_differential,

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
@@ -27,6 +28,15 @@ _PARTS = (VALIDATION, TEST, "#D55E00")
 _WAYS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7")
 #: Dots of the strip plot closer than this, in share right, are set beside each other.
 _BIN = 0.03
+#: What is changed: how the axis is called, and where on it nothing is changed.
+_CHANGED = {
+    "stain": ("share of the way to the set's colours", 0),
+    "background": ("share of the way to the set's background", 0),
+    "field": ("red cells shown", 480 / 90),
+    "scale": ("cells look larger by a factor of", 1),
+    "blur": ("standard deviation, red cells", 0),
+}
+_CHANGES = ("#0072B2", "#D55E00", "#009E73")
 #: Area, in points squared, of a dot that stood for all of TEST; height of a class's row in points.
 _AREA, _ROW = 2500, 68
 
@@ -249,4 +259,35 @@ def draw_counting_errors(errors: pd.DataFrame, readers: pd.DataFrame, ways: Mapp
     axes.flat[readers.shape[1]].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", fontsize=8)
     figure.supxlabel("cells counted", fontsize=9)
     figure.supylabel("cells in the wrong pile, of 100", fontsize=9)
+    return figure
+
+
+def draw_changes(changes: pd.DataFrame, usual: float, levels: Mapping[str, float]) -> Figure:
+    """Show the balanced accuracy on photos over how far one of their properties is changed, a panel for each.
+
+    `changes` are as `elsewhere.score_changes` gives them, with sets named in ``towards`` where a change leads there;
+    `usual` is the accuracy on unchanged photos. `levels` are the accuracies on the sets themselves: dotted lines.
+    """
+    figure, axes = new_figure(4.4, 2, 3, sharey=True)
+    colours = dict(zip(levels, _CHANGES, strict=False)) | {"": TEST}
+    for axis, (kind, (xlabel, unchanged)) in zip(axes.flat, _CHANGED.items(), strict=False):
+        panel = changes[changes.change == kind]
+        for towards, rows in panel.groupby("towards", sort=False):
+            curve = rows.sort_values("amount")
+            axis.fill_between(curve.amount, curve.low, curve.high, color=colours[towards], alpha=0.12, lw=0)
+            axis.vlines(curve.amount, curve.low, curve.high, color=colours[towards], lw=0.6)
+            axis.plot(curve.amount, curve.estimate, "o-", color=colours[towards], ms=3)
+        axis.plot(unchanged, usual, "s", color=TEST, ms=5, clip_on=False)
+        for name, level in levels.items():
+            axis.axhline(level, ls=":", lw=1, color=colours[name])
+        axis.set_title(kind, fontsize=9)
+        axis.set(xlabel=xlabel, ylim=(0, 1.02))
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for row in axes:
+        row[0].set_ylabel("balanced accuracy")
+    axes[1, 2].set_axis_off()
+    handles = [Line2D([], [], color=colours[name], label=name) for name in levels]
+    handles += [Line2D([], [], color=GREY, ls=":", label="on the set itself")]
+    handles += [Line2D([], [], color=TEST, marker="s", ls="", label="unchanged photos of TEST")]
+    axes[1, 2].legend(handles=handles, loc="center", fontsize=8)
     return figure

@@ -27,6 +27,7 @@ from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Cell, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
 from wbc_lib.evaluation.border import border_numbers
+from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
 from wbc_lib.prediction import refusal
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
 from wbc_lib.prediction.sightings import sight
@@ -122,13 +123,18 @@ def ways(pictures: PictureSet, measured: float) -> list[str]:
 def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     """Ask runs about what was seen, and whether it is refused.
 
-    Gives the table of `seen` with ``unlike`` (see `Guard.scores`) and, for each seed, ``s0_logit_0`` to ``s0_logit_4``.
+    Gives the table of `seen` with ``unlike`` (see `Guard.scores`), ``refused`` (why, as `elsewhere` names it, or "")
+    and, for each seed, ``s0_logit_0`` to ``s0_logit_4``.
     """
     from wbc_lib.attention.gradcam import rebuild
     from wbc_lib.training.fit import predict
 
     numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
-    table = seen.table.assign(unlike=guard.scores(numbers).round(4))
+    unlike, nucleus = guard.scores(numbers), seen.table.nucleus
+    of_usual_size = nucleus.between(guard.smallest, guard.largest)
+    reasons = {NO_CELL: nucleus.isna(), COLOURS: unlike > 1, NUCLEUS: ~of_usual_size}
+    refused = np.select(list(reasons.values()), list(reasons), "")
+    table = seen.table.assign(unlike=unlike.round(4), refused=refused)
     for run in runs:
         logits = predict(rebuild(run), seen.windows)
         names = [f"s{run.seed}_logit_{i}" for i in range(N_OUTPUTS)]
@@ -144,12 +150,12 @@ def read_borders(pictures: PictureSet, on_progress: OnProgress | None = None) ->
 
 def border_path() -> Path:
     """Where it is recorded what the border's colour alone tells in each set."""
-    return paths.results() / "external" / "border.csv"
+    return _folder() / "border.csv"
 
 
 def recorded_path(model: str, name: str, *, held_back: bool = False) -> Path:
     """Where the answers of a model's runs on a set are recorded."""
-    return paths.results() / "external" / f"{model}-{name}{'-held-back' if held_back else ''}.csv.gz"
+    return _folder() / f"{model}-{name}{'-held-back' if held_back else ''}.csv.gz"
 
 
 def write_recorded(table: pd.DataFrame, target: Path) -> None:
@@ -161,13 +167,27 @@ def write_recorded(table: pd.DataFrame, target: Path) -> None:
 
 def read_recorded(model: str, name: str, *, held_back: bool = False) -> pd.DataFrame:
     """Read a recorded table; raises `BadDataError` if it is missing or damaged."""
-    path = recorded_path(model, name, held_back=held_back)
+    return _read(recorded_path(model, name, held_back=held_back), "wbc external predict")
+
+
+def read_border() -> pd.DataFrame:
+    """Read what the border's colour alone tells: ``set``, ``pictures``, and ``balanced`` accuracy with its ends."""
+    return _read(border_path(), "wbc external border")
+
+
+def _folder() -> Path:
+    return paths.results() / "external"
+
+
+def _read(path: Path, command: str) -> pd.DataFrame:
+    # What published runs say of published pictures is the same whatever a page is built on.
+    found = path if path.exists() else paths.ROOT / "results" / "external" / path.name
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values={"nucleus": [""]}, compression="gzip")
+        return pd.read_csv(found, keep_default_na=False, na_values={"nucleus": [""]})
     except FileNotFoundError as error:
-        raise BadDataError(f"{path} is missing; restore it, or make it with `wbc external predict`.") from error
+        raise BadDataError(f"{path} is missing; restore it, or make it with `{command}`.") from error
     except (OSError, EOFError, ValueError) as error:
-        raise BadDataError(f"{path} is no table of predictions; restore it from the repository.") from error
+        raise BadDataError(f"{found} is no such table; restore it from the repository.") from error
 
 
 def _parts(table: pd.DataFrame, on_progress: OnProgress | None) -> Iterator[pd.DataFrame]:
