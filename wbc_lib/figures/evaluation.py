@@ -30,8 +30,8 @@ _WAYS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7")
 _BIN = 0.03
 #: What is changed: how the axis is called, and where on it nothing is changed.
 _CHANGED = {
-    "stain": ("share of the way to the set's colours", 0),
-    "background": ("share of the way to the set's background", 0),
+    "stain": ("share of the way to the set", 0),
+    "background": ("share of the way to the set", 0),
     "field": ("red cells shown", 480 / 90),
     "scale": ("cells look larger by a factor of", 1),
     "blur": ("standard deviation, red cells", 0),
@@ -274,6 +274,8 @@ def draw_changes(changes: pd.DataFrame, usual: float, levels: Mapping[str, float
         panel = changes[changes.change == kind]
         for towards, rows in panel.groupby("towards", sort=False):
             curve = rows.sort_values("amount")
+            if unchanged == 0:
+                axis.plot([0, curve.amount.iloc[0]], [usual, curve.estimate.iloc[0]], "-", color=colours[towards])
             axis.fill_between(curve.amount, curve.low, curve.high, color=colours[towards], alpha=0.12, lw=0)
             axis.vlines(curve.amount, curve.low, curve.high, color=colours[towards], lw=0.6)
             axis.plot(curve.amount, curve.estimate, "o-", color=colours[towards], ms=3)

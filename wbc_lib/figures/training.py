@@ -87,6 +87,8 @@ def draw_confusion(matrices: Mapping[str, NDArray[np.integer]]) -> Figure:
         sns.heatmap(shares, vmin=0, vmax=1, cmap="Blues", annot=texts, fmt="", square=True, cbar=False, ax=axis)
         axis.set(title=title, xlabel="predicted", ylabel="true")
         axis.tick_params(rotation=0)
+        if len(matrices) > 2:
+            axis.tick_params(labelsize=6.5)
     return figure
 
 

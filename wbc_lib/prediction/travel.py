@@ -39,7 +39,6 @@ METHOD = 1
 BY_SET, BY_PICTURE, WHOLE = ("set", "picture", "whole")
 #: At its set's scale, with the colours around the nucleus brought to those of the photos.
 MATCHED = "matched"
-SCALED = (BY_SET, BY_PICTURE, WHOLE, MATCHED)
 #: Pictures that are looked at before what was seen is kept.
 _CHUNK = 50
 
@@ -49,8 +48,8 @@ class Seen:
     """What was seen of pictures.
 
     The table has a row per picture and way of scaling it: ``picture``, ``kind``, ``cell``, ``held_back``, ``scaled``
-    (one of `SCALED`), ``red_cell`` (pixels), ``cells`` (white cells that were found) and ``nucleus`` (diameter of the
-    largest, in red cells; NaN if there is none, and the picture's middle was looked at).
+    (`BY_SET`, `BY_PICTURE`, `WHOLE` or `MATCHED`), ``red_cell`` (pixels), ``cells`` (white cells that were found) and
+    ``nucleus`` (diameter of the largest, in red cells; NaN if there is none, and the picture's middle was looked at).
     """
 
     table: pd.DataFrame
@@ -116,7 +115,7 @@ def join(*several: Seen) -> Seen:
 
 
 def ways(pictures: PictureSet, measured: float) -> list[str]:
-    """In which of the ways of `SCALED` a picture of a set is looked at, whose red cells measure so many pixels."""
+    """In which ways a picture of a set is looked at, whose red cells measure so many pixels."""
     return [BY_SET] + [BY_PICTURE] * (not np.isnan(measured)) + [WHOLE] * (pictures.read_whole is not None)
 
 
