@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,12 +57,12 @@ def test_terms_are_found_as_whole_words_the_longest_first(text, terms):
     assert [term for _, term in glossary.split_text(text, PATTERN, TERMS, set()) if term] == terms
 
 
-def test_entries_are_sorted_and_used_somewhere():
+def test_entries_are_sorted_and_used_in_prose():
     for block in re.findall(r":::\{glossary\}\n(.*?):::", SOURCE, re.S):
         heads = [t.splitlines()[0] for t in re.findall(r"^((?:\S.*\n)+)(?:  .*\n)+", block, re.M)]
         assert heads == sorted(heads, key=str.lower)
-    pages = [p for p in paths.BOOK.glob("*.[im][pd]*") if p.stem != "glossary"]
-    text = "\n".join(p.read_text(encoding="utf-8") for p in pages).replace('\\n",\n    "', " ")
+    chapters = [nbformat.read(p, as_version=4).cells for p in paths.BOOK.glob("*.ipynb")]
+    text = "\n\n".join(c.source for cells in chapters for c in cells if c.cell_type == "markdown")
     used = {d for t, d in ENTRIES.items() if glossary.compile_terms([t]).search(text)}
     assert [t for t, d in ENTRIES.items() if d not in used] == []
     assert set(ENTRIES) >= glossary.NOT_LINKED

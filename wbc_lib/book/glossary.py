@@ -15,7 +15,7 @@ PAGE = "book/glossary"
 #: Of the links.
 CLASS = "wbc-term"
 #: Too common in other senses, or on every page: they stand in the glossary and are linked nowhere.
-NOT_LINKED = frozenset({"run", "claim", "profile", "coverage", "seed"})
+NOT_LINKED = frozenset({"run", "claim", "profile", "seed"})
 _NOT_PROSE = (
     nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.caption, nodes.table, nodes.math,
     nodes.math_block, nodes.raw, nodes.target, nodes.FixedTextElement, nodes.figure, nodes.topic, nodes.container,
