@@ -1,0 +1,80 @@
+import dataclasses
+
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from tests.drawn import draw_field
+from wbc_lib.cli import external as commands
+from wbc_lib.cli.main import app
+from wbc_lib.data import external
+from wbc_lib.data.hashes import combine, hash_files
+from wbc_lib.errors import UnknownNameError
+from wbc_lib.evaluation import border
+from wbc_lib.prediction import refusal, travel
+
+N = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A drawn set in the form of Zheng et al., its cells larger than ours: half of it is held back."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    pictures = root / "zheng" / "cellavision"
+    pictures.mkdir(parents=True)
+    for i in range(1, N + 1):
+        cv2.imwrite(str(pictures / f"{i:03d}.bmp"), draw_field(60, [(150, 140)], (300, 300), seed=i)[..., ::-1])
+    lines = [f"{i},{1 + i % 4}\n" for i in range(1, N + 1)]
+    (root / "zheng" / "cellavision.csv").write_text("image,class\n" + "".join(lines))
+    return root
+
+
+@pytest.fixture
+def run(folder, tiny_set, tmp_path, monkeypatch):
+    """Run a command on that set and on phantoms; no network answers."""
+    files = [folder / "zheng" / "cellavision.csv", *sorted((folder / "zheng" / "cellavision").iterdir())]
+    sha256 = combine(dict(zip([f.name for f in files], hash_files(files), strict=True))).sha256
+    source = dataclasses.replace(external.SOURCES["cellavision"], sha256=sha256)
+    monkeypatch.setattr(external, "SOURCES", {"cellavision": source})
+    monkeypatch.setattr(commands, "_find_runs", lambda data: [])
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
+    monkeypatch.setenv("WBC_EXTERNAL", str(folder))
+
+    def invoke(*arguments):
+        return CliRunner().invoke(app, ["external", *arguments, "--data", str(tiny_set.root)], catch_exceptions=True)
+
+    assert invoke("guard").exit_code == 0
+    return invoke
+
+
+def test_answers_are_recorded_and_those_held_back_only_when_they_are_asked_for(run):
+    assert run("predict", "cellavision").exit_code == 0
+    assert not travel.recorded_path("final", "cellavision", held_back=True).exists()
+    assert run("predict", "cellavision", "--held-back").exit_code == 0
+    shown, held_back = (travel.read_recorded("final", "cellavision", held_back=h) for h in (False, True))
+    assert shown.picture.nunique() == held_back.picture.nunique() == N / 2
+    assert set(shown.picture).isdisjoint(held_back.picture)
+    assert {travel.BY_SET, travel.MATCHED} <= set(shown.scaled)
+    assert shown.red_cell[shown.scaled == travel.BY_SET].iloc[0] == pytest.approx(60, rel=0.06)
+
+
+def test_photos_are_changed_towards_the_set_and_its_border_is_scored(run, monkeypatch):
+    monkeypatch.setattr(border, "_FOLDS", 2)  # there are few of each class
+    assert run("changes").exit_code == 0
+    changed = travel.read_recorded("final", "changes")
+    assert set(changed.towards) == {"", "cellavision"}
+    assert run("border").exit_code == 0
+    told = travel.read_border()
+    assert told.set.tolist() == ["photos", "cellavision"] and told.pictures[1] == N / 2
+    assert ((told.low <= told.balanced) & (told.balanced <= told.high)).all()
+
+
+def test_a_guard_refuses_few_of_the_photos_that_it_was_fitted_to(run):
+    assert run("predict", "train-photos").exit_code == 0
+    photos = travel.read_recorded("final", "train-photos")
+    assert refusal.read_recorded("final").references[0].name == "TRAIN"
+    assert (photos.unlike[photos.scaled == travel.BY_PICTURE] <= 1).mean() > 0.8
+
+
+def test_a_set_that_is_not_there_is_named_with_those_that_are(run):
+    assert isinstance(run("predict", "nothing").exception, UnknownNameError)
