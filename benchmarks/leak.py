@@ -11,6 +11,7 @@ are what can be compared.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -141,8 +142,19 @@ def measure_images(data_folder: str) -> dict[str, object]:
             }.items()
         }
         leaks[name] = {"held_back": len(rows), **shares}
+    photos_of = listed.assign(group=group).groupby("group").photo.unique()
+    field_of = listed.assign(found=together).groupby("photo").found.agg(lambda found: found.mode()[0])
+    pairs = overlaps.read_recorded()
+    pairs = pairs[pairs.photo.isin(field_of.index) & pairs.other.isin(field_of.index)]
+    is_found = field_of[pairs.photo].to_numpy() == field_of[pairs.other].to_numpy()
     return {
         **used,
+        "joined": [sorted(map(int, photos)) for photos in photos_of if len(photos) > 1],
+        "parted": int((listed.assign(group=group).groupby("photo").group.nunique() > 1).sum()),
+        "overlapping": len(pairs),
+        "overlapping_found": int(is_found.sum()),
+        "overlap_found": float(pairs.overlap[is_found].median()),
+        "overlap_missed": float(pairs.overlap[~is_found].median()),
         "apart": score_groups(group, photo),
         "apart_in_test": score_groups(group[~is_train], photo[~is_train]),
         "together": score_groups(together, field),
@@ -195,13 +207,25 @@ def make_pbc(folder: str) -> tuple[list[Path], NDArray[np.int64]]:
     return copies, np.repeat(sources, COPIES)
 
 
+def list_repeats(fields: NDArray, sources: NDArray, files: list[Path]) -> list[dict[str, object]]:
+    """Pairs of sources whose copies were taken for one, and the features in which the sources themselves agree."""
+    repeats: list[dict[str, object]] = []
+    for members in pd.Series(sources).groupby(fields).unique():
+        for first, second in itertools.combinations(sorted(members), 2):
+            link = find_siblings([files[first], files[second]]).link(0, 1)
+            inliers = link.inliers if link else 0
+            repeats.append({"first": files[first].stem, "second": files[second].stem, "inliers": inliers})
+    return repeats
+
+
 def measure_pbc(folder: str) -> dict[str, object]:
     """Copies made from PBC."""
     pictures, truth = make_pbc(folder)
     table, used = search("pbc", pictures)
     scores = {"apart": score_groups(table.group.to_numpy(), truth)}
     scores["together"] = score_groups(table.field.to_numpy(), truth)
-    return {**used, "sources": SOURCES, **scores}
+    repeats = list_repeats(table.field.to_numpy(), truth, sorted(Path(folder).glob("*/*.jpg")))
+    return {**used, "sources": SOURCES, **scores, "repeats": repeats}
 
 
 def recall_at(likeness: NDArray[np.float32], truth: NDArray, precision: float) -> float:
