@@ -28,9 +28,9 @@ RULES = {
     "epoch": f"mean over seeds within {EPOCH_TOLERANCE} epochs of the paper's; a curve has levelled off at the first "
     "epoch from which its mean over three epochs lies within one point of its best",
     "statement": "true of every seed",
-    "better": "better on TEST by the paired 95 % interval over photos, by image and by photo; if by one of the two "
-    f"only, it {DEPENDS}",
-    "no better": "not better on TEST by that interval, neither by image nor by photo",
+    "better": "the 95 % interval of the difference on TEST (paired by photo) lies above zero, both by image and by "
+    f"photo; if by one of the two only, it {DEPENDS}",
+    "no better": "that interval lies above zero neither by image nor by photo",
 }
 _TOLERANCES = {"count": 0.0, "accuracy": ACCURACY_TOLERANCE, "score": SCORE_TOLERANCE, "epoch": EPOCH_TOLERANCE}
 
