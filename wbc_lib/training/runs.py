@@ -142,16 +142,16 @@ class Store:
 
         Raises `RunError` if it is damaged, and `PlaceError` if it is nowhere and one of the folders cannot be read.
         """
-        unread = None
+        unread, key = None, plan.key
         for root in self.roots:
             try:
-                folders = [folder for folder in _list_folders(root) if folder.name.endswith(f"-{plan.key[:12]}")]
+                folders = [folder for folder in _list_folders(root) if folder.name.endswith(f"-{key[:12]}")]
             except OSError as error:  # it may be in another
                 unread = PlaceError(paths.explain(error, root))
                 continue
             for folder in folders:
                 run = read(folder)
-                if run.key == plan.key:
+                if run.key == key:
                     return run
         if unread:
             raise unread
