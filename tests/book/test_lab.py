@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from wbc_lib import paths
 from wbc_lib.book import lab
+from wbc_lib.book.build import read_toc
 from wbc_lib.cli import main
 from wbc_lib.errors import LabError, UnknownNameError
 from wbc_lib.progress import NEVER_TRAIN
@@ -51,7 +52,7 @@ def test_what_the_user_changed_is_never_written_over(tmp_path):
     assert 'PROFILE = \\"paper\\"' in (tmp_path / "7-regularising.ipynb").read_text()
 
 
-def test_a_changed_chapter_that_the_book_has_anew_is_named(tmp_path, monkeypatch):
+def test_chapters_older_than_the_book_are_named(tmp_path, monkeypatch):
     book = tmp_path / "book"
     book.mkdir()
     for name, content in sources().items():
@@ -63,9 +64,11 @@ def test_a_changed_chapter_that_the_book_has_anew_is_named(tmp_path, monkeypatch
         (work / f"{name}.ipynb").write_text("mine")
     for name in ("8-results", "5-baseline"):
         (book / f"{name}.ipynb").write_text((book / f"{name}.ipynb").read_text().replace("accuracy", "precision"))
+    monkeypatch.setattr(lab, "read_toc", lambda: [page for page in read_toc() if not page.endswith("travel")])
     laid_out = lab.lay_out(work, "quick")
     assert laid_out.kept == ("6-overfitting", "8-results")
     assert laid_out.outdated == ("8-results",)
+    assert laid_out.gone == lab.lay_out(work, "quick").gone == ("travel",)
     assert "precision" in (work / "5-baseline.ipynb").read_text()
 
 

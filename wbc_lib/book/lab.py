@@ -28,6 +28,7 @@ class LaidOut:
     written: tuple[str, ...]  # new, or replaced because nobody had touched them
     kept: tuple[str, ...]  # as the user left them
     outdated: tuple[str, ...]  # those of `kept` that have changed in the book since
+    gone: tuple[str, ...]  # laid out once, and no longer in the book
 
 
 def list_chapters() -> list[str]:
@@ -83,10 +84,11 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
             paths.write_text(target, fresh)
             known[name] = {"laid_out": _hash(fresh.encode()), "source": _hash(source)}
             written.append(name)
+        gone = [n for n in known if n not in {*written, *kept} and (folder / f"{n}.ipynb").exists()]
         paths.write_text(record, json.dumps(known, indent=1))
     except OSError as error:
         raise LabError(paths.explain(error, folder, "name another folder with --folder")) from error
-    return LaidOut(tuple(written), tuple(kept), tuple(outdated))
+    return LaidOut(tuple(written), tuple(kept), tuple(outdated), tuple(gone))
 
 
 def kernel_folder() -> Path:

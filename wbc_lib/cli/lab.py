@@ -47,8 +47,12 @@ def open_lab(
     if laid_out.kept:
         said.append(f"Kept as they are, for they were changed here: {', '.join(laid_out.kept)}.")
     if laid_out.outdated:
-        newer = ", ".join(laid_out.outdated)
-        said.append(f"Of these the book has newer versions: {newer}; rename yours to have them copied as well.")
+        said.append(
+            f"Of these, older than the library and perhaps no longer running with it: {', '.join(laid_out.outdated)}. "
+            "Rename yours and run this again to have the new ones beside them."
+        )
+    if laid_out.gone:
+        said.append(f"No longer in the book, and left as they are: {', '.join(laid_out.gone)}; see CHANGELOG.md.")
     typer.echo("\n".join(said), err=True)
     kernels = lab.kernel_folder()
     lab.write_kernel(kernels)
