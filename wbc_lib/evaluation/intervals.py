@@ -7,6 +7,7 @@ sum of the photos' own matrices, and all resamples are one product of two arrays
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -79,12 +80,19 @@ def group_weights(
     strata = np.zeros(n_groups, int) if strata is None else np.asarray(strata)
     if not n_groups or strata.shape != (n_groups,):
         raise ValueError(f"need a stratum for each of {n_groups} groups, at least one; got {strata.shape}")
+    return _draw_weights(tuple(np.unique(strata, return_inverse=True)[1].tolist()), resamples, seed)
+
+
+@lru_cache(maxsize=2)  # a page asks for many scores of the same groups
+def _draw_weights(strata: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.int32]:
+    n_groups, members_of = len(strata), np.array(strata)
     rng = np.random.default_rng(seed)
     weights = np.empty((resamples, n_groups), np.int32)
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
+    for stratum in range(max(strata) + 1):
+        members = np.flatnonzero(members_of == stratum)
         # Counts of n draws with replacement from n are multinomial: no index array is needed.
         weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+    weights.flags.writeable = False
     return weights
 
 
@@ -284,8 +292,8 @@ def degrees_of_freedom(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -
 
     Where a stratum of few groups carries most of the variance they are about that stratum's.
     """
-    variances = variance_by_stratum(values, sizes, strata)
-    n = pd.Series(np.asarray(strata)).value_counts()[variances.index]
+    _, n, variances = _stratify(values, sizes, strata)
+    n, variances = n[n > 1], variances[n > 1]
     weighted = (variances**2 / (n - 1)).sum()
     return float(variances.sum() ** 2 / weighted) if weighted > 0 else float("nan")
 
