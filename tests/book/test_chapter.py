@@ -44,6 +44,15 @@ def test_short_figures_are_kept_on_one_line(cell, form, is_whole):
     assert ("text-align: left;\n  white-space: nowrap" in html) == is_whole
 
 
+@pytest.mark.parametrize(
+    ("claim", "is_whole"), [("accuracy", True), ("neutrophils are recognised worst of all", False)]
+)
+def test_names_of_rows_are_kept_on_one_line_if_those_of_all_levels_are_short(claim, is_whole):
+    rows = pd.MultiIndex.from_tuples([("final model", claim)])
+    html = chapter.show_table(pd.DataFrame({"a": [1]}, index=rows)).to_html()
+    assert ("tbody th {\n  white-space: nowrap" in html) == is_whole
+
+
 def test_while_the_book_is_built_a_chapter_never_trains(phantom_set, monkeypatch):
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
     monkeypatch.setenv(chapter.NEVER_TRAIN, "1")

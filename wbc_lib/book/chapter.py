@@ -96,7 +96,8 @@ def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *,
         for c in words
     }
     styler = styler.set_table_styles(left, overwrite=False)
-    if max(map(len, map(str, table.index.get_level_values(0))), default=0) <= _SHORT_NAME:
+    names = (name for level in range(table.index.nlevels) for name in table.index.get_level_values(level))
+    if max(map(len, map(str, names)), default=0) <= _SHORT_NAME:
         rows = [{"selector": "tbody th", "props": "white-space: nowrap"}]
         styler = styler.set_table_styles(rows, overwrite=False)
     return styler
