@@ -147,17 +147,6 @@ def test_pages_have_launch_buttons_where_there_is_an_address_and_only_if_they_ar
     assert SETUP not in page and "wbc-project" not in page
 
 
-def test_binder_installs_the_locked_packages_and_then_the_project():
-    folder = paths.ROOT / ".binder"
-    assert (folder / "requirements.txt").read_text().splitlines()[-1] == "-r ../requirements.lock"
-    after = folder / "postBuild"
-    assert os.access(after, os.X_OK)
-    assert (
-        after.read_text().startswith("#!") and "pip install --no-cache-dir --no-deps --editable ." in after.read_text()
-    )
-    assert (folder / "runtime.txt").read_text().strip() == "python-3.11"
-
-
 TITLES, WORKS = downloads.read_titles(), downloads.read_works()
 
 

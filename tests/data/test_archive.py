@@ -1,7 +1,6 @@
 import os
 import shutil
 import stat
-import subprocess
 import time
 import zipfile
 from pathlib import Path
@@ -120,9 +119,6 @@ def test_an_archive_of_another_kind_is_said_to_be_none(tmp_path, ending):
     file = shutil.make_archive(str(tmp_path / "a"), ending, tmp_path / "folder")
     with pytest.raises(BadDataError, match="not a zip.*tar -xf"):
         dataset.open_folder(file)
-    (tmp_path / "out").mkdir()
-    subprocess.run(["tar", "-xf", file, "-C", tmp_path / "out"], check=True)  # what is advised helps
-    assert (tmp_path / "out" / "x").exists()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, full_disk):

@@ -80,12 +80,6 @@ def test_a_table_that_is_missing_or_no_text_is_named(phantom_copy):
         dataset.read_labels(phantom_copy)
 
 
-def test_boxes_of_no_width_are_kept_and_marked():
-    boxes = dataset.parse_boxes(voc(("RBC", 504, 337, 504, 337), ("WBC", 0, 0, 640, 480)), "a.xml")
-    assert list(boxes.is_degenerate) == [True, False]
-    assert boxes.iloc[1].tolist()[:5] == ["WBC", 0, 0, 640, 480]
-
-
 @pytest.mark.parametrize(
     "box",
     [("RBC", 9, 0, 3, 5), ("RBC", 0, 0, 641, 5), ("RBC", -1, 0, 3, 5), ("Cat", 0, 0, 3, 5)]

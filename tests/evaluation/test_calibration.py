@@ -97,10 +97,10 @@ def test_risk_coverage_counts_like_a_loop():
 
 
 def test_reliability_counts_like_a_loop():
-    predictions = make()
-    table = calibration.reliability(predictions, 6)
+    predictions = make(n_photos=20)  # ten bins of one size
+    table = calibration.reliability(predictions)
     order = np.argsort(predictions.confidence)
-    for row, rows in zip(table.itertuples(), np.array_split(order, 6), strict=True):
+    for row, rows in zip(table.itertuples(), np.array_split(order, calibration.N_BINS), strict=True):
         assert row.confidence == pytest.approx(predictions.confidence[rows].mean())
         assert row.accuracy == pytest.approx(predictions.right[rows].mean())
         assert row.low <= row.accuracy <= row.high

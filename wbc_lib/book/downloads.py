@@ -142,13 +142,13 @@ def read_values(chapter: Notebook) -> dict[str, float | str]:
     return values
 
 
-def read_titles(book: Path = paths.BOOK) -> dict[str, str]:
+def read_titles() -> dict[str, str]:
     """The title of every page, by the page's name."""
     titles = {}
-    for path in sorted(book.glob("*.ipynb")):
+    for path in sorted(paths.BOOK.glob("*.ipynb")):
         first = parse_notebook(path.read_text(encoding="utf-8"))["cells"][0]["source"]
         titles[path.stem] = first.splitlines()[0].removeprefix("# ")
-    for path in sorted(book.glob("*.md")):
+    for path in sorted(paths.BOOK.glob("*.md")):
         titles[path.stem] = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
     return titles
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wbc_lib import paths, progress, stopping
-from wbc_lib.cli import book, data, external, lab, leak, predict, runs, score, train
+from wbc_lib.cli import book, data, external, leak, predict, runs, score, train
 from wbc_lib.errors import WbcError
 
 _BOOK, _YOURS, _RESULTS = "The book", "Your pictures and predictions", "Behind the book: data and trainings"
@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("book", rich_help_panel=_BOOK)(book.book)
-app.command("lab", rich_help_panel=_BOOK)(lab.open_lab)
+app.command("lab", rich_help_panel=_BOOK)(book.lab)
 app.command("predict", rich_help_panel=_YOURS)(predict.predict)
 app.command("score", rich_help_panel=_YOURS)(score.score)
 app.command("leak", rich_help_panel=_YOURS)(leak.leak)

@@ -116,7 +116,7 @@ def _labels_of_photos(predictions: Predictions) -> NDArray[np.integer]:
     return predictions.labels[np.unique(predictions.photos, return_index=True)[1]]
 
 
-def bin_by_confidence(confidence: NDArray[np.floating], n_bins: int = N_BINS) -> NDArray[np.int64]:
+def bin_by_confidence(confidence: NDArray[np.floating], n_bins: int) -> NDArray[np.int64]:
     """Sort images into bins of as nearly equal size as ties allow, shape (images,), from 0; equals stay together."""
     # Edges are values that occur: an interpolated quantile may miss by a rounding the value that it should equal.
     edges = np.unique(np.sort(confidence)[np.arange(1, n_bins) * len(confidence) // n_bins])
@@ -133,14 +133,14 @@ def calibration_error(predictions: Predictions, n_bins: int = N_BINS) -> float:
     return float(np.abs(np.bincount(bins, predictions.confidence - predictions.right)).sum() / len(bins))
 
 
-def reliability(predictions: Predictions, n_bins: int = N_BINS) -> pd.DataFrame:
+def reliability(predictions: Predictions) -> pd.DataFrame:
     """What a reliability diagram shows: a row per bin of confidence.
 
     ``confidence`` and ``accuracy`` (means, 0 to 1), ``low`` and ``high`` of the accuracy's interval, ``images`` and
     ``photos``.
     """
     confidence, right, rows = predictions.confidence, predictions.right, []
-    bins = bin_by_confidence(confidence, n_bins)
+    bins = bin_by_confidence(confidence, N_BINS)
     for number in np.unique(bins):
         inside = bins == number
         interval = interval_of_share(right & inside, predictions, inside)
@@ -193,7 +193,7 @@ def fit_temperature(predictions: Predictions) -> float:
     return float(np.exp(best.x))
 
 
-def find_threshold(predictions: Predictions, accuracy: float = 0.99) -> float:
+def find_threshold(predictions: Predictions, accuracy: float) -> float:
     """The lowest confidence at and above which no fewer than `accuracy` are right; above 1 if there is none."""
     return confidence_threshold(predictions.confidence, predictions.right, accuracy)
 

@@ -89,7 +89,7 @@ def is_collapsed(predicted: NDArray[np.integer], share: float = 0.99) -> bool:
     return bool(np.bincount(predicted).max() >= share * len(predicted))
 
 
-def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.bool_], accuracy: float = 0.99) -> float:
+def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.bool_], accuracy: float) -> float:
     """The lowest confidence at and above which no fewer than `accuracy` are right; above 1 if there is none.
 
     Of the examples at or above it that share is right (El-Yaniv and Wiener 2010).
