@@ -114,6 +114,17 @@ def name_leaks(groups: NDArray, is_held_back: NDArray[np.bool_]) -> float:
     return float(np.isin(groups[is_held_back], groups[~is_held_back]).mean())
 
 
+def list_joined(listed: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, object]]:
+    """Pairs of photos whose images were taken for one photo's: how much they overlap, and the images of each."""
+    overlap_of = pairs.set_index(["photo", "other"]).overlap
+    joined: list[dict[str, object]] = []
+    for _, images in listed.groupby("group"):
+        for pair in itertools.combinations(sorted(images.photo.unique().tolist()), 2):
+            counts = [int((images.photo == photo).sum()) for photo in pair]
+            joined.append({"photos": pair, "overlap": float(overlap_of.get(pair, 0)), "images": counts})
+    return joined
+
+
 def measure_images(data_folder: str) -> dict[str, object]:
     """All published images without their photos, and three ways of splitting them."""
     listed, pictures = list_images(data_folder)
@@ -142,14 +153,13 @@ def measure_images(data_folder: str) -> dict[str, object]:
             }.items()
         }
         leaks[name] = {"held_back": len(rows), **shares}
-    photos_of = listed.assign(group=group).groupby("group").photo.unique()
     field_of = listed.assign(found=together).groupby("photo").found.agg(lambda found: found.mode()[0])
     pairs = overlaps.read_recorded()
     pairs = pairs[pairs.photo.isin(field_of.index) & pairs.other.isin(field_of.index)]
     is_found = field_of[pairs.photo].to_numpy() == field_of[pairs.other].to_numpy()
     return {
         **used,
-        "joined": [sorted(map(int, photos)) for photos in photos_of if len(photos) > 1],
+        "joined": list_joined(listed.assign(group=group), pairs),
         "parted": int((listed.assign(group=group).groupby("photo").group.nunique() > 1).sum()),
         "overlapping": len(pairs),
         "overlapping_found": int(is_found.sum()),
