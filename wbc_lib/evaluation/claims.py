@@ -30,7 +30,7 @@ RULES = {
     "statement": "true of every seed",
     "better": "the 95 % interval of the difference on TEST (paired by photo) lies above zero, both by image and by "
     f"photo; if by one of the two only, it {DEPENDS}",
-    "no better": "that interval lies above zero neither by image nor by photo",
+    "no better": "by image that interval does not lie above zero, and by photo it does not either",
 }
 _TOLERANCES = {"count": 0.0, "accuracy": ACCURACY_TOLERANCE, "score": SCORE_TOLERANCE, "epoch": EPOCH_TOLERANCE}
 
