@@ -117,6 +117,7 @@ def test_elsewhere_the_sentence_is_marked_whatever_its_line_breaks_and_values():
         ("It is not fit", statements.FAILS, "It is not fit"),
         ("It is not fit", statements.OPEN, "It is not fit"),
         ("It is fit for patients", statements.HOLDS, "no text says"),
+        ("It is right for …", statements.HOLDS, "leave the … there out"),
     ],
 )
 def test_a_binding_statement_must_hold_and_stand_in_the_text(sentence, outcome, complaint):

@@ -132,6 +132,8 @@ def mark(notebook: Any) -> None:
 
 def _mark_one(notebook: Any, statement: Statement) -> None:
     parts = [r"\s+".join(map(re.escape, part.split())) for part in statement.sentence.split("…")]
+    if not parts[0] or not parts[-1]:  # the mark would end within the role of a value
+        raise BookError(f"“{statement.sentence}” begins or ends with a glued value; leave the … there out.")
     pattern = re.compile(_GLUED.join(parts), re.DOTALL)
     for cell in notebook.cells:
         match = cell.cell_type == "markdown" and pattern.search(cell.source)
