@@ -106,6 +106,10 @@ def test_elsewhere_the_sentence_is_marked_whatever_its_line_breaks_and_values():
     assert "[It is not\nfit for patients]{.wbc-open" in text
     assert "2 checked" in note
     assert "1 do not hold" in note
+    named = make_notebook(statements.Statement("model gets … test", statements.FAILS, False))
+    named.cells[0].source = "The model gets {glue:text}`n_test:.0f` of a test."
+    statements.mark(named)  # the name of a value is no text
+    assert named.cells[0].source.startswith("The [model gets {glue:text}`n_test:.0f` of a test]{.wbc-fails")
     whole = make_notebook(statements.Statement("It is not fit", statements.HOLDS, True))
     statements.mark(whole)
     assert [cell.source for cell in whole.cells] == [TEXT, "pass"]  # where all hold the page stays as it is

@@ -25,7 +25,7 @@ HOLDS, FAILS, OPEN = "holds", "fails", "not evaluated"
 #: What a condition raises where a value that it needs is not there.
 _ABSENT = (KeyError, IndexError)
 #: What "…" stands for: anything within a paragraph.
-_GLUED = r"\s*(?:(?!\n\n).){0,160}?\s*"
+_GLUED = r"\s*(?:(?!\n\n).){0,160}?(?<!_)\s*"  # what follows is no end of a value's name
 _MARKS = {FAILS: ("wbc-fails", "does not hold in this build"), OPEN: ("wbc-open", "not evaluated in this build")}
 
 
