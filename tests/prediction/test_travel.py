@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wbc_lib import paths
 from wbc_lib.data import picture_sets
 from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_IMAGES, TEST_PHOTOS, TRAIN_PHOTOS, open_set
 from wbc_lib.errors import BadDataError, DataNotFoundError
@@ -53,6 +54,9 @@ def test_pictures_are_looked_at_once_and_a_stopped_look_goes_on(tiny_set, cache,
     first = travel.measure(pictures)
     assert len(looked) == len(pictures.table) + 2  # those of the part in which it was stopped, again
     assert travel.measure(pictures).equals(first) and len(looked) == len(pictures.table) + 2
+    kept = next(paths.cache().rglob("*.npz"))
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert travel.measure(pictures).equals(first) and len(looked) > len(pictures.table) + 2  # what is damaged, anew
 
 
 def test_each_picture_is_seen_at_the_scale_of_its_set_at_its_own_and_whole(tiny_set, cache):

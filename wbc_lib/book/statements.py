@@ -24,8 +24,8 @@ MIME = "application/vnd.wbc.statement+json"
 HOLDS, FAILS, OPEN = "holds", "fails", "not evaluated"
 #: What a condition raises where a value that it needs is not there.
 _ABSENT = (KeyError, IndexError)
-#: What "…" stands for: anything within a paragraph.
-_GLUED = r"\s*(?:(?!\n\n).){0,160}?(?<!_)\s*"  # what follows is no end of a value's name
+#: What "…" stands for: anything within a paragraph; a glued value is taken whole, for its name is no text.
+_GLUED = r"\s*(?:\{glue:text\}`[^`]*`|(?!\n\n|\{glue:text\}).){0,160}?\s*"
 _MARKS = {FAILS: ("wbc-fails", "does not hold in this build"), OPEN: ("wbc-open", "not evaluated in this build")}
 
 

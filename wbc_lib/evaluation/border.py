@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wbc_lib.data.colours import to_lab
 from wbc_lib.data.dataset import LABELS
 from wbc_lib.data.splits import split_by_group
-from wbc_lib.evaluation.elsewhere import balanced_accuracy
+from wbc_lib.evaluation import scores
 from wbc_lib.evaluation.intervals import Interval, bootstrap, group_counts, group_weights
 
 #: Width of the border, as a share of the picture's shorter side.
@@ -49,4 +49,4 @@ def accuracy_of_border(numbers: NDArray[np.floating], cells: Sequence[str], grou
         )
     _, first = np.unique(groups, return_index=True)
     weights = group_weights(groups, 2000, strata=labels[first])
-    return bootstrap(group_counts(labels, predicted, groups), weights, balanced_accuracy)
+    return bootstrap(group_counts(labels, predicted, groups), weights, scores.balanced_accuracy)

@@ -6,7 +6,7 @@ whose blood they show is not published.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -60,11 +60,6 @@ def confusion(table: pd.DataFrame) -> NDArray[np.float64]:
     return np.mean([scores.confusion(a.labels, a.logits.argmax(axis=1)) for a in read_answers(table)], axis=0)
 
 
-def balanced_accuracy(matrices: NDArray) -> NDArray[np.float64]:
-    """Mean recall over the classes that are present, from confusion matrices (..., 4, 5)."""
-    return np.nanmean(scores.recalls(matrices), axis=-1)
-
-
 def summarise(table: pd.DataFrame) -> pd.Series:
     """What a model is worth on pictures of our classes: the mean over seeds, with intervals over pictures.
 
@@ -83,7 +78,7 @@ def summarise(table: pd.DataFrame) -> pd.Series:
         {
             "pictures": len(labels),
             "accuracy": accuracy(answers),
-            "balanced": bootstrap(counts, weights, balanced_accuracy),
+            "balanced": bootstrap(counts, weights, scores.balanced_accuracy),
             "confidence": float(confidence.mean()),
             "sure": float((confidence > 0.99).mean()),
             "error": calibration_error(pool(answers)),
@@ -123,17 +118,13 @@ def auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> float:
     return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
 
 
-def auroc_interval(
-    unlike: NDArray[np.floating], usual: NDArray[np.floating], photos: Sequence[int] | None = None
-) -> Interval:
-    """`auroc` with its interval: pictures from elsewhere, and photos of ours with all copies, drawn anew."""
+def auroc_interval(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> Interval:
+    """`auroc` with its interval: pictures from elsewhere, and photos of ours, drawn anew."""
     rng = np.random.default_rng(0)
-    _, member = np.unique(np.arange(len(usual)) if photos is None else photos, return_inverse=True)
-    copies = [np.flatnonzero(member == i) for i in range(member.max() + 1)]
     values = []
     for _ in range(500):
-        drawn = np.concatenate([copies[i] for i in rng.integers(0, len(copies), len(copies))])
-        values.append(auroc(unlike[rng.integers(0, len(unlike), len(unlike))], usual[drawn]))
+        drawn = usual[rng.integers(0, len(usual), len(usual))]
+        values.append(auroc(unlike[rng.integers(0, len(unlike), len(unlike))], drawn))
     return percentiles(auroc(unlike, usual), np.array(values))
 
 

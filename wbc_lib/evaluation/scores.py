@@ -46,6 +46,11 @@ def recalls(matrices: NDArray) -> NDArray[np.float64]:
     return _share(_diagonal(matrices), matrices.sum(axis=-1))
 
 
+def balanced_accuracy(matrices: NDArray) -> NDArray[np.float64]:
+    """Mean recall over the classes that are present, from confusion matrices (..., 4, 5), shape (...)."""
+    return np.nanmean(recalls(matrices), axis=-1)
+
+
 def precisions(matrices: NDArray) -> NDArray[np.float64]:
     """Precision of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN where it is never predicted."""
     return _share(_diagonal(matrices), matrices.sum(axis=-2)[..., : len(CLASSES)])

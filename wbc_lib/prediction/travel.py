@@ -202,18 +202,12 @@ def _kept(
     # What was made of some pictures: from the cache, else made and kept there.
     basis = "\n".join([pictures.sha256, f"opencv{cv2.__version__}", str(METHOD), *part.picture])
     name = f"{pictures.name}-{what}-{hashlib.sha256(basis.encode()).hexdigest()[:16]}.npz"
-    cached = paths.cache() / "elsewhere" / name
-    if cached.exists():
-        try:
-            with np.load(cached, allow_pickle=False) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError):
-            pass  # damaged: made anew
-    with one_thread():
-        made = make(pictures, part)
-    with paths.written_whole(cached) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **made)
-    return made
+
+    def make_alone() -> dict[str, NDArray]:
+        with one_thread():
+            return make(pictures, part)
+
+    return paths.keep_arrays(paths.cache() / "elsewhere" / name, make_alone)
 
 
 def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
