@@ -38,7 +38,7 @@ READS_WEIGHTS = {
 OPENS_ARCHIVES = {
     *(
         "wbc_lib/data/archive.py",
-        "wbc_lib/data/picture_files.py",
+        "wbc_lib/data/picture_sets.py",
         "wbc_lib/evaluation/submission.py",
         "wbc_lib/paths.py",
     ),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from wbc_lib.data.picture_files import PictureFile
+from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.errors import BadDataError
 from wbc_lib.provenance import candidates, descriptions, siblings
 from wbc_lib.provenance.features import _MIRROR, describe, find_best_link

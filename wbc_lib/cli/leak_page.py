@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data.picture_files import PictureFile
+from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.data.pictures import decode_picture
 from wbc_lib.provenance.leaks import lay_over
 

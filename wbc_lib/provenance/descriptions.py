@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.images import MapTasks, OnProgress
-from wbc_lib.data.picture_files import PictureFile
+from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.data.pictures import decode_picture
 from wbc_lib.errors import BadDataError, printable
 from wbc_lib.provenance.features import Features, describe

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wbc_lib.data.picture_files import PictureFile
+from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.provenance.features import Link
 from wbc_lib.provenance.siblings import Siblings
 
