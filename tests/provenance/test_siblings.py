@@ -5,7 +5,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.errors import BadDataError
-from wbc_lib.provenance import candidates, descriptions, siblings
+from wbc_lib.provenance import candidates, features, siblings
 from wbc_lib.provenance.features import _MIRROR, describe, find_best_link
 
 COPIES = 4
@@ -69,7 +69,7 @@ def test_groups_keep_siblings_together_in_a_split_of_scikit_learn(augmented, gro
 def test_an_interrupted_search_goes_on_and_gives_the_same(augmented, tmp_path, monkeypatch):
     files = [PictureFile(path, path.name) for path in augmented]
     first = siblings.find_siblings(files, map_tasks=map, cache=tmp_path)
-    for module, name in ((descriptions, "describe"), (candidates, "_rank"), (siblings, "find_link")):
+    for module, name in ((features, "describe"), (candidates, "_rank"), (siblings, "find_link")):
         monkeypatch.setattr(module, name, None)  # nothing is done again
     again = siblings.find_siblings(files, map_tasks=map, cache=tmp_path)
     assert again.table.equals(first.table)

@@ -61,7 +61,7 @@ def leak(
     """
     from wbc_lib.cli.leak_page import write_page
     from wbc_lib.data.picture_sets import list_parts
-    from wbc_lib.provenance.leaks import count_leaks, list_leaks
+    from wbc_lib.provenance.siblings import count_leaks, list_leaks
 
     listed = list_parts(parts)
     names = list(dict.fromkeys(file.part for file in listed.files))
