@@ -37,7 +37,7 @@ class Checksums:
 
     @property
     def is_published(self) -> bool:
-        """Whether these are the published files, bit for bit."""
+        """Whether these are the published files."""
         return self.sha256 == PUBLISHED_SHA256
 
 
@@ -61,11 +61,9 @@ def read_published() -> Checksums:
 
 def data_files(data: DataSet) -> dict[str, Path]:
     """Every file that belongs to the data set, by the name it has among the hashes."""
-    files = {"labels.csv": data.labels_path}
-    files |= {f"JPEGImages/{data.photo_path(p).name}": data.photo_path(p) for p in list_photos(data)}
-    files |= {f"Annotations/{data.annotation_path(p).name}": data.annotation_path(p) for p in list_annotations(data)}
-    files |= {f"images/{image}": data.image_path(image) for image in list_images(data).image}
-    return files
+    of_photos = [*map(data.photo_path, list_photos(data)), *map(data.annotation_path, list_annotations(data))]
+    files = {"labels.csv": data.labels_path} | {f"{path.parent.name}/{path.name}": path for path in of_photos}
+    return files | {f"images/{image}": data.image_path(image) for image in list_images(data).image}
 
 
 def hash_file(path: Path) -> str:

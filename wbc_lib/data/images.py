@@ -46,10 +46,10 @@ MapTasks = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Images:
-    """The augmented images: an index as `dataset.list_images` gives it, and pixels (images, height, width, RGB)."""
+    """The augmented images."""
 
-    index: pd.DataFrame
-    pixels: NDArray[np.uint8]
+    index: pd.DataFrame  # as `dataset.list_images` gives it
+    pixels: NDArray[np.uint8]  # (images, height, width, RGB)
 
     def of(self, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Pixels and labels of one split."""
@@ -106,10 +106,9 @@ def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = Fal
 
 
 def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
-    """Decode a JPEG file of the data set; `reduce`, and the outcome, as for `decode_jpeg`.
+    """Decode a JPEG file of the data set as `decode_jpeg` does.
 
-    Raises `BadDataError` if it cannot be read, is no whole JPEG in colour or grey, or is larger than any photo of
-    cells.
+    Raises `BadDataError` if it cannot be read, is no whole JPEG, or is larger than any photo of cells.
     """
     content = read_file(path)
     jpeg_size(content, path)
@@ -198,12 +197,9 @@ def choose_scale(normalisation: str, pixels: NDArray[np.uint8]) -> Scale:
     if normalisation == "standardised":
         # Counting the 256 values is exact, and needs no floating copy of the array.
         counts = [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
-        means = [np.average(np.arange(256), weights=n) for n in counts]
-        sds = [np.sqrt(np.average((np.arange(256) - m) ** 2, weights=n)) for m, n in zip(means, counts, strict=True)]
-        return Scale(
-            tuple(float(1 / sd) for sd in sds),
-            tuple(float(-m / sd) for m, sd in zip(means, sds, strict=True)),
-        )
+        means = np.array([np.average(np.arange(256), weights=n) for n in counts])
+        sds = np.sqrt([np.average((np.arange(256) - m) ** 2, weights=n) for m, n in zip(means, counts, strict=True)])
+        return Scale(tuple((1 / sds).tolist()), tuple((-means / sds).tolist()))
     raise UnknownNameError(f"There is no normalisation {normalisation!r}; choose one of: {', '.join(NORMALISATIONS)}.")
 
 
@@ -255,8 +251,7 @@ def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress
     name = f"{read_checksums(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
     cached = paths.cache() / "arrays" / name
     if paths.read_array(cached) is None:
-        files = [data.image_path(image) for image in index.image]
-        _write_array(cached, files, shape, on_progress)
+        _write_array(cached, [data.image_path(image) for image in index.image], shape, on_progress)
     return Images(index, np.load(cached, mmap_mode="r", allow_pickle=False))
 
 

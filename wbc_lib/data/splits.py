@@ -145,13 +145,6 @@ def load(
         Position of the class in `dataset.CLASSES`, 0 to 3.
     groups : ndarray of int64, shape (images,)
         Field of view, for ``GroupKFold``: copies of one photo, and photos that overlap, share it.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such split.
-    BadDataError
-        If an image cannot be read, or the folder holds others than the table names.
     """
     from wbc_lib.data import dataset  # which builds on this module
     from wbc_lib.data.images import load_images

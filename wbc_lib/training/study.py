@@ -135,18 +135,19 @@ class Study:
         `on_step` is told about progress, in place of a bar. Raises `RunError` if training is not allowed, or its state
         or result cannot be written.
         """
-        title = f"{plan.experiment.title}, seed {plan.seed}"
         if not self.may_train:
-            raise RunError(f"No run of '{title}' over {plan.epochs} epochs is recorded; train it with `wbc train`.")
+            raise RunError(
+                f"No run of '{plan.title}' over {plan.epochs} epochs is recorded; train it with `wbc train`."
+            )
         with self.store.lock(plan):
             # Whoever held the lock before may have trained just this.
-            return self.store.find(plan) or self._train_alone(plan, title, on_step)
+            return self.store.find(plan) or self._train_alone(plan, on_step)
 
-    def _train_alone(self, plan: Plan, title: str, on_step: Callable[[Step], None] | None) -> Run:
+    def _train_alone(self, plan: Plan, on_step: Callable[[Step], None] | None) -> Run:
         from wbc_lib.training.arrays import gather
         from wbc_lib.training.fit import fit
 
-        experiment = plan.experiment
+        experiment, title = plan.experiment, plan.title
         with progress.bar(f"{title}: preparing") as on_progress:
             material = gather(self.data, experiment, plan.seed, on_progress)
         checkpoint = self.store.checkpoint(plan)

@@ -70,11 +70,11 @@ def retrain(run: Run, data: DataSet, threads: int = 0) -> Comparison:
         store = Store(Path(folder))
         chosen = threads or run.record["machine"].get("threads", 0)
         job = Job(plan, plan.key, data.root.resolve(), store.roots, chosen)
-        with progress.bar(job.title) as on_progress:
+        with progress.bar(plan.title) as on_progress:
             trained = train_in_process(job, lambda epoch: on_progress(epoch, plan.epochs))
         if isinstance(trained, WeightsError):
             raise trained
-        again = store.add(trained.name, trained.files)
+        again = store.add(*trained)
         logits = {part: again.logits(part) for part in ("validation", "test")}
         return _compare(run, logits, again.labels("test"))
 
