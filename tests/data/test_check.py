@@ -83,11 +83,8 @@ def test_a_file_that_is_no_image_is_named_where_images_are(phantom_copy):
     found = check.check(phantom_copy)
     for other in others:
         assert [str(other) in p and "remove it" in p for p in found.problems].count(True) == 1, other
-    assert len(found.problems) == len(others)
+    assert len(found.problems) == len(others) and before.problems == []
     assert found.counts.equals(before.counts) and found.n_photos == before.n_photos
-    for other in others:  # what is advised helps
-        other.unlink()
-    assert check.check(phantom_copy).problems == before.problems == []
 
 
 @pytest.mark.parametrize("half", ["raw", "augmented"])
@@ -100,12 +97,9 @@ def test_boxes_and_folders_that_are_missing_or_files_are_named(phantom_copy, hal
     folder.write_text("")
     assert [str(folder) in p and "instead of a folder" in p for p in check.check(phantom_copy).problems] == [True]
     folder.unlink()
-    shutil.move(phantom_copy.root / "aside", folder.with_name(folder.name.capitalize() + "s"))
-    folder.with_name(folder.name.capitalize() + "s").rename(folder.with_name(folder.name.swapcase()))
+    shutil.move(phantom_copy.root / "aside", folder.with_name(folder.name.swapcase()))
     [problem] = check.check(phantom_copy).problems
     assert f"should be called {folder.name}; rename it" in problem
-    folder.with_name(folder.name.swapcase()).rename(folder)
-    assert check.check(phantom_copy).problems == []
 
 
 def test_what_claims_to_be_real_must_have_the_published_counts(phantom_copy):

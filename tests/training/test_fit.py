@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
@@ -235,27 +235,16 @@ def test_a_network_learns_and_its_logits_are_those_of_its_last_epoch():
     assert right == pytest.approx(fitted.history.val_accuracy.iloc[-1])
 
 
-@settings(max_examples=20)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_augmented_pictures_turn_shift_and_mirror_within_the_recipe(seed):
-    picture = np.zeros((1, 60, 80, 3), np.uint8)
-    picture[0, 25:35, 35:45] = 255
-    out = fit.augment(picture, np.random.default_rng(seed))
-    assert out.shape == picture.shape and out.dtype == np.uint8
-    rows, columns = np.nonzero(out[0, ..., 0] > 127)
-    # The square lies at the centre, so only the shift (a tenth of either side) can move its middle.
-    assert abs(rows.mean() - 29.5) <= 6.5
-    assert abs(columns.mean() - 39.5) <= 8.5
-    assert np.array_equal(out, fit.augment(picture, np.random.default_rng(seed)))
-
-
 def test_augmented_pictures_use_the_whole_recipe():
     # A bar along the middle, in red, with a dot above its right end, in green: all that was done can be read off.
     picture = np.zeros((60, 80, 3), np.uint8)
     picture[29:31, 25:55, 0] = 255
     picture[22:26, 48:54, 1] = 255
     turns, shifts, left, below = [], [], 0, 0
-    for image in fit.augment(np.repeat(picture[None], 2000, axis=0), np.random.default_rng(0)):
+    many = np.repeat(picture[None], 2000, axis=0)
+    out = fit.augment(many, np.random.default_rng(0))
+    assert np.array_equal(out[:50], fit.augment(many[:50], np.random.default_rng(0)))
+    for image in out:
         bar, dot = (np.argwhere(image[..., channel] > 127) for channel in (0, 1))
         middle = bar.mean(axis=0)
         down, right = (axis := np.linalg.eigh(np.cov((bar - middle).T))[1][:, 1]) * np.sign(axis[1])

@@ -109,8 +109,7 @@ class DataSet:
 def open_folder(folder: str | Path) -> DataSet:
     """Recognise a data set in a folder, with or without the archive's doubled folder names, or in a zip of it.
 
-    A zip is unpacked into the user cache. Raises `DataNotFoundError` if there is none, or one of its two halves is
-    lacking, and `BadDataError` if a file cannot be unpacked.
+    Raises `DataNotFoundError` if none is there or one half is lacking, `BadDataError` if a zip cannot be unpacked.
     """
     root = Path(folder)
     try:
@@ -147,17 +146,14 @@ def _find_other_case(root: Path, way: str) -> Path | None:
     return None
 
 
-def find(data: str | Path | None = None, *, download: bool = True) -> DataSet:
+def find(data: str | Path | None = None) -> DataSet:
     """Find the data set: `data`, else ``WBC_DATA``, else the user cache, else a download of 110 MB (no account needed).
 
-    Raises `DataNotFoundError` if there is none at the place named, where alone it is sought, or nowhere and it cannot
-    be downloaded.
+    Raises `DataNotFoundError` if there is none at the place named, or nowhere and it cannot be downloaded.
     """
     cached = paths.cache() / "blood-cells"
     if named := data or os.environ.get("WBC_DATA") or (cached if cached.is_dir() else None):
         return open_folder(named)
-    if not download:
-        raise DataNotFoundError(f"The blood-cell photos are not on this machine; {_HOW_TO_GET}.")
     import kagglehub
 
     try:

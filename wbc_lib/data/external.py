@@ -129,8 +129,7 @@ def list_pictures(external: External, name: str) -> pd.DataFrame:
     """List the pictures of one of `SOURCES`, and make sure that they are those that were published.
 
     A row per picture: ``picture`` (its path below the root), ``kind`` (the published class), ``cell`` (the class of
-    ours, or `NO_CLASS`) and ``held_back``. Raises `DataNotFoundError` if the set is not in the folder, and
-    `BadDataError` if it is another than was published.
+    ours, or `NO_CLASS`), ``held_back``. Raises `DataNotFoundError` if there is none, `BadDataError` if it is another.
     """
     if name not in SOURCES:
         raise UnknownNameError(f"There is no set {name!r} of pictures; choose one of: {', '.join(SOURCES)}.")
@@ -195,8 +194,7 @@ class NotSmear:
 def make_not_smears() -> list[NotSmear]:
     """Make all pictures that are no smears, the same every time.
 
-    Raises `DataNotFoundError` if scikit-image is not installed, and `BadDataError` if a package's pictures are not
-    those of the versions that were recorded with.
+    Raises `DataNotFoundError` without scikit-image, and `BadDataError` if a package ships other pictures.
     """
     rng = np.random.default_rng(0)
     learn = _read_samples("sklearn", "datasets/images", _LEARN_FILES, _LEARN_SHA256)

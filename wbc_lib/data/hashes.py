@@ -26,14 +26,10 @@ _CHUNK = 256  # files
 
 @dataclass(frozen=True)
 class Checksums:
-    """The hashes of a data set's files, and that of the sorted lines ``name sha256``.
+    """The hashes of a data set's files."""
 
-    Names do not depend on how the archive was unpacked: ``images/TRAIN/…``, ``JPEGImages/…``, ``Annotations/…``,
-    ``labels.csv``.
-    """
-
-    files: dict[str, str]
-    sha256: str
+    files: dict[str, str]  # by names that do not depend on how the archive was unpacked, such as ``images/TRAIN/…``
+    sha256: str  # of the sorted lines ``name sha256``
 
     @property
     def is_published(self) -> bool:
@@ -84,8 +80,8 @@ def hash_files(files: Iterable[Path]) -> list[str]:
 def read_checksums(data: DataSet, *, anew: bool = False) -> Checksums:
     """Hash the data set, or read the hashes from the cache if no file's size or time has changed.
 
-    With `anew` all is hashed in any case: a disk that loses bits changes neither size nor time. Raises `BadDataError`
-    if a file vanishes or cannot be read.
+    With `anew` all is hashed in any case: a disk that loses bits changes neither. Raises `BadDataError` if a file
+    vanishes or cannot be read.
     """
     try:
         files = data_files(data)

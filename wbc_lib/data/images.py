@@ -84,8 +84,7 @@ def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = Fal
     """Decode a JPEG in colour or grey that is whole, turned as its EXIF data say; uint8 (height, width, RGB).
 
     With `reduce` it is decoded at half size, which libjpeg does in the frequency domain at less than half the cost.
-    What lies behind the JPEG's end is not looked at. If it cannot be decoded, ends too early, or is damaged so that a
-    decoder notices, `BadDataError` is raised, which calls the file `name` and advises `remedy`.
+    Raises `BadDataError`, which calls the file `name` and advises `remedy`, if a decoder notices damage.
     """
     try:
         # OpenCV lets libjpeg paint damage over. An eighth of the size is enough to meet all of the compressed data.

@@ -266,10 +266,9 @@ def read_truth(data: dataset.DataSet) -> pd.DataFrame:
 
 
 def plan_labels(scale: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Decide which photos there will be, in an order that the published split can cut.
+    """Decide which photos there will be, in an order that the published split can cut; as `dataset.index_photos`.
 
-    As in the published set, a monocyte is labelled without a photo, a photo is left without a label, and some photos
-    have no boxes. Indexed by ``photo``, with columns as `dataset.index_photos` has them.
+    As in the published set, a monocyte has no photo, a photo has no label, and some photos have no boxes.
     """
 
     def scaled(count: int, least: int) -> int:

@@ -30,14 +30,10 @@ _COPY = "take another copy"
 
 @dataclass(frozen=True)
 class PictureSet:
-    """Pictures that belong together.
-
-    The table has a row per picture: ``picture`` (its name), ``kind`` (what it is said to show), ``cell`` (the class of
-    ours, or `external.NO_CLASS`) and ``held_back``.
-    """
+    """Pictures that belong together."""
 
     name: str  # one of `NAMES`
-    table: pd.DataFrame
+    table: pd.DataFrame  # a row per picture, as `external.list_pictures` gives it
     read: Callable[[str], Pixels]  # gives a picture by its name
     sha256: str  # of the pictures
     red_cell: float = 0.0  # diameter of the red cells in pixels, if it is known
@@ -48,8 +44,7 @@ class PictureSet:
 def open_set(name: str, data: DataSet | None = None, elsewhere: External | None = None) -> PictureSet:
     """Open one of `NAMES`: of our own pictures from `data`, of those of other microscopes from `elsewhere`.
 
-    Raises `DataNotFoundError` if what is needed is not given or not there, and `BadDataError` if it is another than was
-    published.
+    Raises `DataNotFoundError` if what is needed is not given or not there, `BadDataError` if it is not as published.
     """
     if name == NOT_SMEARS:
         made = {m.name: m for m in external.make_not_smears()}
@@ -124,8 +119,7 @@ class Listed:
 def list_parts(places: Sequence[str], *, needs_parts: bool = True) -> Listed:
     """List the pictures of several folders or zips, each of which is a part, or of one table.
 
-    Raises `BadDataError` if a place is neither folder, zip nor table, or holds no picture, or a table is not as it
-    should be.
+    Raises `BadDataError` if a place is none of these or holds no picture, or a table is not as it should be.
     """
     listed = Listed()
     if len(places) == 1 and places[0].lower().endswith(".csv"):

@@ -28,10 +28,9 @@ class Split:
 
 
 def split_at_random(n: int, share: float, seed: int) -> Split:
-    """Hold back a random share of `n` images, as the paper's figures imply.
+    """Hold back a random share of `n` images, as the paper's figures imply; row numbers are ascending.
 
-    Copies of one photo land on both sides: this is the protocol under test, not one to follow. The same seed gives the
-    same split; row numbers are ascending.
+    Copies of one photo land on both sides: this is the protocol under test, not one to follow.
     """
     order = np.random.default_rng([seed, 0]).permutation(n)
     held_back = round(n * share)
@@ -76,8 +75,7 @@ def choose_share(
 ) -> NDArray[np.int64]:
     """Choose the rows of a share of each class's photos; a smaller share is part of a larger one.
 
-    At least one photo of each class is chosen; a photo counts for the label of its first row. Row numbers are
-    ascending.
+    At least one photo of each class is chosen; a photo counts for the label of its first row.
     """
     names, first = np.unique(photos, return_index=True)
     of_photo = labels[first]

@@ -298,8 +298,9 @@ def find_source(grey: NDArray[np.uint8], photos: SourceIndex) -> Match:
     others = [attempt for attempt in attempts if attempt is not best]
     second = max(others, key=lambda attempt: attempt.fit.inliers, default=None)
     runner_up = (second.photo, second.fit.inliers) if second else (NO_MATCH.runner_up, 0)
-    fit = best.fit.affine, best.fit.inliers, best.fit.matches
-    return Match(best.photo, *fit, best.gain, best.residual, *runner_up, _confidence(best, second))
+    found, confidence = best.fit, _confidence(best, second)
+    of_pixels = best.gain, best.residual
+    return Match(best.photo, found.affine, found.inliers, found.matches, *of_pixels, *runner_up, confidence)
 
 
 def _choose(attempts: Sequence[_Attempt]) -> _Attempt:

@@ -46,15 +46,12 @@ _CHUNK = 32
 def trace(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
     """Find the photo each augmented image was made from: a row per image, in the order of `dataset.list_images`.
 
-    - ``image``: ``SPLIT/CLASS/FILE``;
     - ``photo``: number of the likeliest photo, -1 if not one could be laid over the image;
     - ``mirrored``: whether the map changes left and right hand;
-    - ``a11`` to ``a23``: the affine map from pixels (x, y, 1) of the photo reduced to 320x240 to the image's, NaN
-      without a photo;
+    - ``a11`` to ``a23``: the map as of `images.AFFINE`, NaN without a photo;
     - ``inliers``, ``matches``: features that agree with the map, and that were matched;
-    - ``gain``: factor by which the image is brighter than the photo;
-    - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image where
-      the photo reaches;
+    - ``gain``, ``residual``: by what factor the image is brighter than the photo, and the mean absolute difference of
+      the two, the photo moved and brightened, in grey levels;
     - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
     - ``confidence``: 0 if the photo is a guess: the map has fewer than `registration.MIN_INLIERS` inliers or a residual
       above `registration.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the runner-up's inliers or,

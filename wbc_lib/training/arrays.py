@@ -28,14 +28,11 @@ _BASE_BATCH = 64
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs, uint8 (examples, height, width, RGB) or float32 features (examples, features), labels 1 to 4, and names.
+    """What is learned from or scored."""
 
-    A name is that of the image or photo that an example came from.
-    """
-
-    inputs: NDArray
-    labels: NDArray[np.int32]
-    names: NDArray[np.str_]
+    inputs: NDArray  # uint8 (examples, height, width, RGB), or float32 features (examples, features)
+    labels: NDArray[np.int32]  # 1 to 4
+    names: NDArray[np.str_]  # of the image or photo that each came from
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,8 +56,7 @@ def gather(
 ) -> Material:
     """Put together the material of one experiment; the seed decides what is held back for validation.
 
-    `on_progress` is called with (images done, images in all) while images or features are prepared. Raises
-    `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
+    Raises `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
     """
     if experiment.material in ("raw", "raw-undersampled", "raw-cropped"):
         known, test = _raw(data, experiment, seed)
@@ -71,23 +67,20 @@ def gather(
     if experiment.material not in ("augmented", "painted"):
         raise UnknownNameError(f"There is no material {experiment.material!r} to train on.")
     images, photo = _augmented(data, experiment, on_progress)
-    train_rows, test_rows = (
+    train, test = (
         np.flatnonzero(np.char.startswith(images.names, part) & (photo != _UNUSED)) for part in ("TRAIN/", "TEST/")
     )
     if experiment.protocol == "test":
-        return Material(images.take(train_rows), images.take(test_rows), images.take(test_rows))
+        return Material(images.take(train), images.take(test), images.take(test))
     if not experiment.protocol.startswith("fold-"):
-        split = _hold_back(data, experiment, images.labels[train_rows], photo[train_rows], seed)
-        return Material(
-            images.take(train_rows[split.training]), images.take(train_rows[split.validation]), images.take(test_rows)
-        )
-    rows = np.concatenate([train_rows, test_rows])
+        split = _hold_back(data, experiment, images.labels[train], photo[train], seed)
+        return Material(images.take(train[split.training]), images.take(train[split.validation]), images.take(test))
+    rows = np.concatenate([train, test])
     fold = int(experiment.protocol.removeprefix("fold-"))
     split = splits.split_by_group(images.labels[rows], _fields(data, photo[rows]), fold, N_FOLDS, seed)
-    held_back = rows[split.validation]
+    learned, held_back = rows[split.training], rows[split.validation]
     photos, first = np.unique(photo[held_back], return_index=True)
     originals = _read_photos(data, photos, images.labels[held_back[first]], experiment.input_shape)
-    learned = rows[split.training]
     share = experiment.settings.photo_share
     learned = learned[splits.choose_share(images.labels[learned], photo[learned], share, seed)]
     return Material(images.take(learned), images.take(held_back), originals)
@@ -98,12 +91,10 @@ def load_features(
 ) -> NDArray[np.float32]:
     """Features (images, features) of every augmented image on an experiment's frozen base, from the cache or computed.
 
-    In the order of `dataset.list_images`; memory-mapped, read-only. Raises `WeightsError` if the base's weights cannot
-    be had.
+    In the order of `dataset.list_images`; memory-mapped. Raises `WeightsError` if the base's weights cannot be had.
     """
     network, shape = experiment.network, experiment.input_shape
-    sha256 = read_checksums(data).sha256[:16]
-    name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}"
+    name = f"{read_checksums(data).sha256[:16]}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}"
     name += ".npy" if network.base_pooling == "flatten" else f"-{network.base_pooling}.npy"
     cached = paths.cache() / "features" / name
     if paths.read_array(cached) is None:
@@ -156,9 +147,8 @@ def _augmented(
 
 
 def _raw(data: DataSet, experiment: Experiment, seed: int) -> tuple[Examples, Examples]:
-    index = index_photos(data).query(
-        "has_photo and kind == 'single' and labels in @CLASSES", local_dict={"CLASSES": CLASSES}
-    )
+    index = index_photos(data)
+    index = index[index.has_photo & (index.kind == "single") & index.labels.isin(CLASSES)]
     known = index[index.split == "TRAIN"]
     if experiment.material == "raw-undersampled":
         # The rarest class is counted over all photos of the split that may be learned from.

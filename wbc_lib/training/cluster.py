@@ -160,8 +160,8 @@ def train_in_process(job: Job, on_epoch: Callable[[int], None]) -> Trained | Wei
     `on_epoch` is told of each epoch that is done. Returns a `WeightsError` if a frozen base's weights cannot be had;
     raises `RunError` if anything else fails.
     """
-    message = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key, "data": str(job.data)}
-    message |= {"roots": list(map(str, job.roots)), "cores": job.cores}
+    message: dict[str, Any] = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key}
+    message |= {"data": str(job.data), "roots": list(map(str, job.roots)), "cores": job.cores}
     options: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "text": True, "start_new_session": True}
     options["env"] = os.environ | limit_threads(job.threads)
     command, event = [sys.executable, "-m", "wbc_lib.training.cluster"], {}

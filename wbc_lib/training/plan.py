@@ -140,8 +140,7 @@ class Plan:
 def vary(experiment: Experiment, **changes: Any) -> Experiment:
     """Copy an experiment with other values, such as ``vary(final, dropout=0.2, optimizer="rmsprop")``.
 
-    Each is given by the name of a field of `Network`, `Settings` or `Experiment`; raises `UnknownNameError` if none has
-    it.
+    Each is given by the name of a field of `Network`, `Settings` or `Experiment`; else raises `UnknownNameError`.
     """
     for name, value in changes.items():
         change: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value}

@@ -314,6 +314,11 @@ def _write_files(folder: Path, fitted: "Fitted", material: "Material", keep_weig
 
 
 def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, Any]:
+    import tensorflow as tf  # what has just trained has loaded it
+
+    code = sorted(paths.LIBRARY.rglob("*.py"))
+    # TensorFlow's threads decide the bits of a result, so `wbc runs retrain` needs their number.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "format": _FORMAT,
         "key": plan.key,
@@ -324,9 +329,9 @@ def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, A
         "examples": {part: len(getattr(material, part)) for part in ("training", "validation", "test")},
         "seconds": round(float(fitted.history.seconds.sum()), 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_sha256": _hash_code(),
+        "code_sha256": hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest(),
         "libraries": {
-            "tensorflow": _tensorflow_version(),
+            "tensorflow": tf.__version__,  # its package may be tensorflow-cpu as well
             **{name: metadata.version(name) for name in _LIBRARIES},
             "python": platform.python_version(),
         },
@@ -334,29 +339,9 @@ def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, A
             "system": platform.system(),
             "processor": _processor(),
             "cores": os.cpu_count(),
-            "threads": _count_threads(),
+            "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cores or 1,
         },
     }
-
-
-def _tensorflow_version() -> str:
-    # Not by its package, which may be tensorflow-cpu as well; what has just trained has loaded it.
-    import tensorflow as tf
-
-    return tf.__version__
-
-
-def _hash_code() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths.LIBRARY.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _count_threads() -> int:
-    # That TensorFlow used: the number decides the bits of a result, so `wbc runs retrain` needs it.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cores or 1
 
 
 def _processor() -> str:
