@@ -11,18 +11,14 @@ from hypothesis import strategies as st
 
 from tests.damaging import damages, read_or_refuse
 from wbc_lib.data import dataset, splits
+from wbc_lib.data.phantoms import Box, boxes_xml
 from wbc_lib.errors import BadDataError, DataNotFoundError
 
 HEADER = ",Image,Category\n"
 
 
 def voc(*boxes: tuple[str, object, object, object, object]) -> str:
-    items = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax>"
-        "</bndbox></object>"
-        for name, a, b, c, d in boxes
-    )
-    return f"<annotation>{items}</annotation>"
+    return boxes_xml(tuple(Box(*box) for box in boxes))
 
 
 def test_labels_are_read_as_they_really_are():

@@ -16,13 +16,7 @@ import pytest
 from tests.train_tiny import TINY
 from wbc_lib import paths
 from wbc_lib.data.hashes import PUBLISHED_SHA256
-from wbc_lib.errors import (
-    BadDataError,
-    DataNotFoundError,
-    RunError,
-    UnknownNameError,
-    WeightsError,
-)
+from wbc_lib.errors import BadDataError, DataNotFoundError, RunError, UnknownNameError, WeightsError
 from wbc_lib.provenance import trace
 from wbc_lib.training import arrays, experiments, study
 from wbc_lib.training.experiments import SUITES
