@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train_tiny import TINY
 from wbc_lib import paths
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.errors import BadDataError, DataNotFoundError, RunError, UnknownNameError, WeightsError
@@ -25,29 +24,6 @@ from wbc_lib.training.study import RECORDED, Study, open_study, prefer_recorded
 
 TRAIN = [sys.executable, "-m", "tests.train_tiny"]
 ROOT = paths.ROOT
-
-
-@pytest.fixture
-def small(phantom_set, tmp_path, monkeypatch):
-    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
-    return Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "runs"))
-
-
-@pytest.fixture(scope="module")
-def trained(phantom_set, tmp_path_factory):
-    """The folder of a store with one run of the tiny experiment, seed 0."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
-        store = Store(tmp_path_factory.mktemp("trained"))
-        Study(phantom_set, experiments.PROFILES["smoke"], store).run("tiny")
-    return store.roots[0]
-
-
-@pytest.fixture
-def with_run(small, trained):
-    """A study that has this run."""
-    shutil.copytree(trained, small.store.roots[0])
-    return small
 
 
 def bits(run) -> str:

@@ -39,16 +39,17 @@ _SURE, _SURE_PAIRS = 2.5, 4
 #: What a pair without a map counts, and the most that one can count.
 _NO_LINK, _CLIP = -4.0, 6.0
 
+_Floats = NDArray[np.float32]
 #: Descriptors; their mean and axes; centres of cells.
-_Locating = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+_Locating = tuple[NDArray[np.uint8], _Floats, _Floats, _Floats]
 #: Features that are looked for, features to look among, and the pictures that both are of: of those looked for, twice
 #: the number, and one more if mirrored.
-_Voting = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
+_Voting = tuple[_Floats, _Floats, NDArray[np.int32], NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
 class _Index:
-    sides: list[NDArray[np.float32]]  # the features of all pictures, as they are and mirrored
+    sides: list[_Floats]  # the features of all pictures, as they are and mirrored
     owners: NDArray[np.int32]  # the picture of each
     cells: list[list[NDArray[np.intp]]]  # of both sides: the features in each cell, ascending
 
@@ -142,15 +143,11 @@ def _locate(task: _Locating) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     return plain, mirrored, _assign(plain, centres), _assign(mirrored, centres)
 
 
-def _project(
-    descriptors: NDArray[np.uint8], mean: NDArray[np.float32], axes: NDArray[np.float32], *, mirrored: bool = False
-) -> NDArray[np.float32]:
+def _project(descriptors: NDArray[np.uint8], mean: _Floats, axes: _Floats, *, mirrored: bool = False) -> _Floats:
     return np.asarray((compare_by_root(descriptors, mirrored=mirrored) - mean) @ axes, np.float32)
 
 
-def _principal_axes(
-    pictures: Sequence[Features], rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _principal_axes(pictures: Sequence[Features], rng: np.random.Generator) -> tuple[_Floats, _Floats]:
     chosen = rng.permutation(len(pictures))[:400]
     roots = np.concatenate([compare_by_root(pictures[i].descriptors) for i in chosen])
     mean = roots.mean(axis=0)
@@ -159,8 +156,8 @@ def _principal_axes(
 
 
 def _find_centres(
-    pictures: Sequence[Features], mean: NDArray[np.float32], axes: NDArray[np.float32], n: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
+    pictures: Sequence[Features], mean: _Floats, axes: _Floats, n: int, rng: np.random.Generator
+) -> _Floats:
     # Lloyd's k-means on a sample; scikit-learn's takes minutes for thousands of centres.
     share = min(1.0, _SAMPLE * n / sum(map(len, pictures)))
     chosen = (p.descriptors[rng.random(len(p)) < share] for p in pictures)
@@ -180,7 +177,7 @@ def _sort_into(cells: NDArray[np.int32], n: int) -> list[NDArray[np.intp]]:
     return np.split(order, np.searchsorted(cells[order], np.arange(1, n)))
 
 
-def _assign(points: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:
+def _assign(points: _Floats, centres: _Floats) -> NDArray[np.int32]:
     offsets = (centres**2).sum(axis=1) / 2
     parts = (points[i : i + _AT_ONCE] @ centres.T - offsets for i in range(0, len(points), _AT_ONCE))
     return np.concatenate([part.argmax(axis=1).astype(np.int32) for part in parts])

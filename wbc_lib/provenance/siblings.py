@@ -44,8 +44,10 @@ _FITS = 256
 
 #: Called with what is being done, how much of it is done, and how much there is to do.
 OnStage = Callable[[str, int, int], None]
-#: Pictures, and which of them to compare: the first's number, whether it is mirrored, the second's number.
-_Task = tuple[list[Described], list[tuple[int, bool, int]]]
+#: Two pictures to compare: the first's number, whether it is mirrored, the second's number.
+_Pair = tuple[int, bool, int]
+#: Pictures, and which of them to compare.
+_Task = tuple[list[Described], list[_Pair]]
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _count(part: str, cell: str, table: pd.DataFrame) -> dict[str, object]:
     return {"split": part, "class": cell, "pictures": len(table), **counts}
 
 
-def _choose_pairs(ranked: NDArray[np.int32], clusters: Clusters, n: int) -> list[tuple[int, bool, int]]:
+def _choose_pairs(ranked: NDArray[np.int32], clusters: Clusters, n: int) -> list[_Pair]:
     # The first candidates of each picture that are in another group; those compared before count, but not again.
     roots = np.array([clusters.root(i) for i in range(len(ranked))], int)
     chosen: dict[tuple[int, int], bool] = {}
@@ -252,7 +254,7 @@ def _choose_pairs(ranked: NDArray[np.int32], clusters: Clusters, n: int) -> list
 
 
 def _compare(
-    searched: Sequence[Described], pairs: Sequence[tuple[int, bool, int]], map_tasks: MapTasks, cache: Path | None
+    searched: Sequence[Described], pairs: Sequence[_Pair], map_tasks: MapTasks, cache: Path | None
 ) -> Iterator[tuple[tuple[int, int], Link | None]]:
     tasks = (_make_task(searched, pairs[i : i + _FITS]) for i in range(0, len(pairs), _FITS))
     found = chain.from_iterable(map_tasks(partial(_find_links, cache=cache), tasks))
@@ -260,7 +262,7 @@ def _compare(
         yield (i, j), link
 
 
-def _make_task(searched: Sequence[Described], pairs: Sequence[tuple[int, bool, int]]) -> _Task:
+def _make_task(searched: Sequence[Described], pairs: Sequence[_Pair]) -> _Task:
     # Only the pictures of these pairs, so that a task can be sent elsewhere.
     members = sorted({k for i, _, j in pairs for k in (i, j)})
     place = {picture: k for k, picture in enumerate(members)}

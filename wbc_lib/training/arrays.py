@@ -1,6 +1,6 @@
 """The arrays that one experiment learns from and is scored on: pixels, or what a frozen base makes of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,7 +11,7 @@ from wbc_lib import paths
 from wbc_lib.data import splits
 from wbc_lib.data.dataset import CLASSES, LABELS, DataSet, index_photos
 from wbc_lib.data.hashes import read_checksums
-from wbc_lib.data.images import RESIZING, load_images, read_image, shrink
+from wbc_lib.data.images import RESIZING, OnProgress, load_images, read_image, shrink
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.provenance import overlaps, trace
 from wbc_lib.provenance.boxes import cover_cells, white_cells
@@ -24,6 +24,8 @@ _CROP_MARGIN = 0.1
 _UNUSED = -1
 #: Images that go through a frozen base at a time.
 _BASE_BATCH = 64
+
+_Corners = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,7 @@ class Material:
     test: Examples
 
 
-def gather(
-    data: DataSet, experiment: Experiment, seed: int, on_progress: Callable[[int, int], None] | None = None
-) -> Material:
+def gather(data: DataSet, experiment: Experiment, seed: int, on_progress: OnProgress | None = None) -> Material:
     """Put together the material of one experiment; the seed decides what is held back for validation.
 
     Raises `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
@@ -86,9 +86,7 @@ def gather(
     return Material(images.take(learned), images.take(held_back), originals)
 
 
-def load_features(
-    data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None = None
-) -> NDArray[np.float32]:
+def load_features(data: DataSet, experiment: Experiment, on_progress: OnProgress | None = None) -> NDArray[np.float32]:
     """Features (images, features) of every augmented image on an experiment's frozen base, from the cache or computed.
 
     In the order of `dataset.list_images`; memory-mapped. Raises `WeightsError` if the base's weights cannot be had.
@@ -128,7 +126,7 @@ def _fields(data: DataSet, photo: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _augmented(
-    data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None
+    data: DataSet, experiment: Experiment, on_progress: OnProgress | None
 ) -> tuple[Examples, NDArray[np.int64]]:
     # The images of all splits; and each one's photo, where it matters, or that it is not to be used.
     images = load_images(data, experiment.input_shape, on_progress)
@@ -161,7 +159,7 @@ def _raw(data: DataSet, experiment: Experiment, seed: int) -> tuple[Examples, Ex
     return known_examples, test_examples
 
 
-def _largest_cells(data: DataSet) -> dict[int, tuple[int, int, int, int]]:
+def _largest_cells(data: DataSet) -> dict[int, _Corners]:
     # Of several boxes the largest is the labelled cell: the label names one.
     boxes = white_cells(data)
     area = (boxes.xmax - boxes.xmin) * (boxes.ymax - boxes.ymin)
@@ -174,13 +172,13 @@ def _read_photos(
     photos: NDArray[np.int64],
     labels: NDArray[np.integer],
     shape: tuple[int, int],
-    crops: Mapping[int, tuple[int, int, int, int]] = MappingProxyType({}),
+    crops: Mapping[int, _Corners] = MappingProxyType({}),
 ) -> Examples:
     pixels = np.stack([shrink(_cut(read_image(data.photo_path(p)), crops.get(p)), shape) for p in photos])
     return Examples(pixels, labels.astype(np.int32), np.array([data.photo_path(p).name for p in photos]))
 
 
-def _cut(image: NDArray[np.uint8], crop: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
+def _cut(image: NDArray[np.uint8], crop: _Corners | None) -> NDArray[np.uint8]:
     if crop is None:
         return image
     xmin, ymin, xmax, ymax = crop
