@@ -47,23 +47,10 @@ def augmented(tmp_path_factory):
     return sources
 
 
-@pytest.fixture(scope="module")
-def groups(augmented):
-    return siblings.find_groups(list(augmented))
-
-
-def test_augmented_pictures_of_another_library_are_grouped_by_source(augmented, groups):
+def test_augmented_pictures_of_another_library_are_grouped_by_source(augmented):
+    groups = siblings.find_groups(list(augmented))
     pairs = {(group, source) for group, source in zip(groups, augmented.values(), strict=True)}
     assert len(pairs) == len(set(augmented.values())) == len(set(groups))
-
-
-def test_groups_keep_siblings_together_in_a_split_of_scikit_learn(augmented, groups):
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    source = np.array(list(augmented.values()))
-    labels = source % 2
-    for train, test in StratifiedGroupKFold(2).split(labels, labels, groups):
-        assert not set(source[train]) & set(source[test])
 
 
 def test_an_interrupted_search_goes_on_and_gives_the_same(augmented, tmp_path, monkeypatch):

@@ -105,13 +105,6 @@ def test_without_the_package_its_name_is_told(monkeypatch):
         networks.build_base("vgg16", "hed", (32, 32))
 
 
-def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch, tmp_path):
-    (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"anything")
-    monkeypatch.setenv("WBC_WEIGHTS", str(tmp_path))
-    with pytest.raises(BadDataError, match="not the file that Keras Applications publishes"):
-        networks.build_base("vgg16", "imagenet", (32, 32))
-
-
 @pytest.mark.parametrize("base", ["vgg16", "resnet50"])
 def test_a_random_base_is_frozen_and_the_same_every_time_and_prepares_pixels_as_keras_applications_does(base):
     keras = networks.keras

@@ -59,11 +59,11 @@ def gather(data: DataSet, experiment: Experiment, seed: int, on_progress: OnProg
     Raises `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
     """
     if experiment.material in ("raw", "raw-undersampled", "raw-cropped"):
-        known, test = _raw(data, experiment, seed)
+        known, scored = _raw(data, experiment, seed)
         if experiment.protocol != "random":
             raise UnknownNameError(f"There is no protocol {experiment.protocol!r} for raw photos; use 'random'.")
         split = splits.split_at_random(len(known), experiment.settings.validation_share, seed)
-        return Material(known.take(split.training), known.take(split.validation), test)
+        return Material(known.take(split.training), known.take(split.validation), scored)
     if experiment.material not in ("augmented", "painted"):
         raise UnknownNameError(f"There is no material {experiment.material!r} to train on.")
     images, photo = _augmented(data, experiment, on_progress)

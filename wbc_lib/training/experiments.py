@@ -136,7 +136,7 @@ class Suite:
     in_smoke: tuple[str, ...] = ()  # trained as well by a check that everything runs, once
 
 
-_SEEDS = (0, 1, 2)
+_SEEDS: tuple[int, ...] = (0, 1, 2)
 _FOLDS = [f"+fold-{k}" for k in range(1, N_FOLDS + 1)]
 _LEAKAGE = ("final", "final+by-photo", "final+painted", "final+painted+by-photo")
 #: The paper's networks that are compared by cross-validation, besides the final one.
