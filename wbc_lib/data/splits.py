@@ -122,27 +122,13 @@ def load(
     data: str | Path | None = None,
     splits: pd.DataFrame | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Load one of the published splits.
+    """Load one of the published splits ("TRAIN", "TEST" or "TEST_SIMPLE") at a size (height, width).
 
-    Parameters
-    ----------
-    split : str
-        "TRAIN", "TEST" or "TEST_SIMPLE".
-    size : tuple of int
-        Height and width in pixels.
-    data : path, optional
-        Folder or zip of the photos. By default they are found, or downloaded, as `dataset.find` does.
-    splits : DataFrame, optional
-        As `read_splits` gives it, the default: for another data set in the same layout.
-
-    Returns
-    -------
-    X : ndarray of uint8, shape (images, height, width, RGB)
-        In the order of the rows of `splits`.
-    y : ndarray of int64, shape (images,)
-        Position of the class in `dataset.CLASSES`, 0 to 3.
-    groups : ndarray of int64, shape (images,)
-        Field of view, for ``GroupKFold``: copies of one photo, and photos that overlap, share it.
+    `data` is a folder or zip of the photos, by default what `dataset.find` finds or downloads. `splits` is the table of
+    another data set in the same layout, by default `read_splits`. Gives, in the order of its rows, the pixels, uint8
+    (images, height, width, RGB), the position of the class in `dataset.CLASSES`, 0 to 3, and the field of view, for
+    ``GroupKFold``: copies of one photo, and photos that overlap, share it. Raises `UnknownNameError` if there is no
+    such split, and `BadDataError` if an image cannot be read, or the folder holds others than the table names.
     """
     from wbc_lib.data import dataset  # which builds on this module
     from wbc_lib.data.images import load_images
