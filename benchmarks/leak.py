@@ -261,10 +261,10 @@ def hash_likeness(pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
 
 def network_likeness(pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Cosine of the mean last maps of EfficientNet-Lite0 with ImageNet weights."""
-    from wbc_lib.training import efficientnet
+    from wbc_lib.training import networks
 
-    model = efficientnet.build((224, 224))
-    efficientnet.load_imagenet(model)
+    model = networks.build_efficientnet((224, 224))
+    networks.load_efficientnet(model)
     features = []
     for i in range(0, len(pictures), 32):
         batch = [cv2.resize(p, (224, 224), interpolation=cv2.INTER_AREA) for p in pictures[i : i + 32]]

@@ -22,7 +22,7 @@ CALLS = {
     *("unpack_archive", "extractall"),
 }
 #: The only places that may read a pickle: with a reader that admits nothing but tensors (and its test).
-READS_PICKLES = {"wbc_lib/training/efficientnet.py", "tests/training/test_efficientnet.py"}
+READS_PICKLES = {"wbc_lib/training/networks.py", "tests/training/test_networks.py"}
 #: Whose test hands an error to itself, as processes of dask do.
 READS_PICKLES |= {"tests/training/test_cluster.py"}
 #: The only place that may look whether a file is a tar; nothing may take anything out of one.
@@ -38,7 +38,7 @@ READS_WEIGHTS = {
 OPENS_ARCHIVES = {
     *(
         "wbc_lib/data/archive.py",
-        "wbc_lib/data/picture_files.py",
+        "wbc_lib/data/picture_sets.py",
         "wbc_lib/evaluation/submission.py",
         "wbc_lib/paths.py",
     ),

@@ -7,7 +7,7 @@ import grimp
 from wbc_lib import paths
 
 #: What builds and fits networks; everything else loads TensorFlow only when a network is run.
-LOAD_TENSORFLOW = {"wbc_lib.training.networks", "wbc_lib.training.efficientnet", "wbc_lib.training.fit"}
+LOAD_TENSORFLOW = {"wbc_lib.training.networks", "wbc_lib.training.fit"}
 
 
 def test_no_module_is_longer_than_400_lines():

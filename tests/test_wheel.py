@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from tests.drawn import draw_discs, turn
 from wbc_lib import paths
-from wbc_lib.data.published import read_splits
+from wbc_lib.data.splits import read_splits
 
 MEGABYTES = 3
 #: Runs `wbc` where an import of what was not asked for fails, as it would if it were not installed.

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from wbc_lib import paths
 from wbc_lib.cli import main
-from wbc_lib.data.published import read_splits
+from wbc_lib.data.splits import read_splits
 from wbc_lib.errors import SubmissionError
 
 

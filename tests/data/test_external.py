@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import importlib.util
 
 import numpy as np
 import pandas as pd
@@ -81,3 +82,35 @@ def test_of_the_whole_barcelona_set_the_same_pictures_are_chosen_whatever_else_i
     (tmp_path / "pbc" / wanted[0]).write_bytes(b"another")
     with pytest.raises(BadDataError, match="is not the set"):
         external.list_pictures(external.External(tmp_path), "pbc")
+
+
+# --- what is no smear
+
+
+def test_what_is_drawn_is_the_same_every_time_and_no_two_are_alike():
+    drawn, again = external.draw_not_smears(), external.draw_not_smears()
+    assert {d.kind for d in drawn} == set(external._DRAWN)
+    for one, same in zip(drawn, again, strict=True):
+        assert one.picture.shape == (240, 320, 3) and one.picture.dtype == np.uint8
+        assert np.array_equal(one.picture, same.picture)
+    assert len({d.picture.tobytes() for d in drawn}) == len(drawn) == len({d.name for d in drawn})
+
+
+def test_crops_are_of_what_scikit_learn_ships_and_other_pictures_and_a_missing_package_are_said(monkeypatch):
+    shipped = ("sklearn", "datasets/images", external._LEARN_FILES)
+    samples = external._read_samples(*shipped, external._LEARN_SHA256)
+    assert sorted(samples) == ["china.jpg", "flower.jpg"]
+    rng = np.random.default_rng(0)
+    crops = [external._crop(samples["china.jpg"], rng) for _ in range(5)]
+    assert len({c.tobytes() for c in crops}) == 5 and all(c.shape == (240, 320, 3) for c in crops)
+    with pytest.raises(BadDataError, match="not hold the pictures of the version"):
+        external._read_samples(*shipped, "0" * 64)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataNotFoundError, match="pip install scikit-image"):
+        external.make_not_smears()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="needs scikit-image's pictures")
+def test_there_are_two_hundred_of_them():
+    made = external.make_not_smears()
+    assert len(made) == len({m.picture.tobytes() for m in made}) == 200

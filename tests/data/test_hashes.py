@@ -12,9 +12,8 @@ from wbc_lib.errors import BadDataError
 
 
 def flip_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(content)
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
 
 
 def test_a_changed_byte_changes_the_hash_and_unpacking_otherwise_does_not(phantom_set, tmp_path):

@@ -17,11 +17,6 @@ WIDTH, HEIGHT = dataset.IMAGE_SIZE
 SEED = st.integers(0, 2**32)
 
 
-@pytest.fixture
-def data(tiny_set):
-    return tiny_set
-
-
 def files(root):
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
@@ -30,16 +25,16 @@ def reduced_photo(data, photo):
     return cv2.resize(cv2.imread(str(data.photo_path(photo))), dataset.IMAGE_SIZE, interpolation=cv2.INTER_AREA)
 
 
-def test_every_image_shows_its_photo_where_the_truth_says(data):
-    truth = phantoms.read_truth(data)
-    assert set(truth.image) == set(dataset.list_images(data).image)
+def test_every_image_shows_its_photo_where_the_truth_says(tiny_set):
+    truth = phantoms.read_truth(tiny_set)
+    assert set(truth.image) == set(dataset.list_images(tiny_set).image)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     for row, affine in zip(truth.to_dict("records"), images.affine_maps(truth), strict=True):
-        image = cv2.imread(str(data.image_path(row["image"]))).astype(float)
+        image = cv2.imread(str(tiny_set.image_path(row["image"]))).astype(float)
         # Take each pixel from where the truth says it was: not the way the images are made.
         back = np.linalg.inv([*affine, [0, 0, 1]])
         from_x, from_y = (back[i, 0] * x + back[i, 1] * y + back[i, 2] for i in (0, 1))
-        source = reduced_photo(data, row["photo"]).astype(np.float32)
+        source = reduced_photo(tiny_set, row["photo"]).astype(np.float32)
         expected = cv2.remap(source, from_x.astype(np.float32), from_y.astype(np.float32), cv2.INTER_LINEAR)
         inside = (from_x > 1) & (from_x < WIDTH - 2) & (from_y > 1) & (from_y < HEIGHT - 2)
         outside = (from_x < -8) | (from_x > WIDTH + 7) | (from_y < -8) | (from_y > HEIGHT + 7)
@@ -48,16 +43,16 @@ def test_every_image_shows_its_photo_where_the_truth_says(data):
         assert row["mirrored"] == (np.linalg.det(affine[:, :2]) < 0)
 
 
-def test_folder_is_recognised_and_says_what_was_planned(data):
-    assert dataset.open_folder(data.root).is_phantom
-    index = dataset.index_photos(data)
+def test_folder_is_recognised_and_says_what_was_planned(tiny_set):
+    assert dataset.open_folder(tiny_set.root).is_phantom
+    index = dataset.index_photos(tiny_set)
     label_seed = np.random.SeedSequence(TINY["seed"]).spawn(3)[0]
     plan = phantoms.plan_labels(TINY["scale"], np.random.default_rng(label_seed))
     pd.testing.assert_frame_equal(index[plan.columns], plan, check_index_type=False)
     boxed = index[index.has_boxes]
     cells = boxed.labels.map(lambda labels: len([c for c in labels.split(",") if c]))
     assert (boxed.n_wbc == cells).all() and (boxed.n_rbc > 0).all()
-    counts = dataset.list_images(data).groupby(["split", "cell"]).size()
+    counts = dataset.list_images(tiny_set).groupby(["split", "cell"]).size()
     assert (counts["TRAIN"] == 12).all() and (counts["TEST"] == 3).all()
     # As untidy as the published labels: of photos that are not there, blank, and photos without boxes.
     assert ((index.kind == "single") & ~index.has_photo).any()
@@ -83,26 +78,26 @@ def test_every_class_is_in_both_splits_and_copies_are_dealt_evenly_at_any_scale(
         assert np.ptp(of_class.groupby("photo").size()) <= 1
 
 
-def test_same_seed_same_bytes(data, tmp_path):
+def test_same_seed_same_bytes(tiny_set, tmp_path):
     calls = []
     again = phantoms.write_phantoms(tmp_path / "again", **TINY, on_progress=lambda *call: calls.append(call))
-    assert files(again.root) == files(data.root)
+    assert files(again.root) == files(tiny_set.root)
     done, total = zip(*calls, strict=True)
     assert list(done) == sorted(done) and done[-1] == total[-1] and len(set(total)) == 1
     pictures = [p for p in again.root.rglob("*") if p.suffix in {".jpg", ".jpeg"}]
     assert done[-1] == len(pictures)
 
 
-def test_set_that_is_there_is_not_drawn_again(data):
+def test_set_that_is_there_is_not_drawn_again(tiny_set):
     def never(done, total):
         raise AssertionError("drawn again")
 
-    assert phantoms.cached(**TINY, on_progress=never).root == data.root
-    assert data.root.is_relative_to(paths.cache())
+    assert phantoms.cached(**TINY, on_progress=never).root == tiny_set.root
+    assert tiny_set.root.is_relative_to(paths.cache())
     with pytest.raises(ValueError, match="need"):
         phantoms.cached(scale=float("nan"))
     with pytest.raises(BadDataError, match="drawn otherwise"):
-        phantoms.write_phantoms(data.root, seed=4, scale=0.01, copies=12)
+        phantoms.write_phantoms(tiny_set.root, seed=4, scale=0.01, copies=12)
 
 
 def test_folder_of_something_else_is_refused_and_untouched(tmp_path):

@@ -27,12 +27,6 @@ def test_undersampling_leaves_as_many_of_each_class_as_the_rarest_has(labels, se
     assert np.array_equal(rows, splits.undersample(labels, seed))
 
 
-def test_every_row_has_the_same_chance_to_be_held_back():
-    held = np.bincount(np.concatenate([splits.split_at_random(50, 0.2, seed).validation for seed in range(1000)]))
-    # A row is held back 200 times of 1000; the deviation is 12.6, and 50 rows stay within five of them.
-    assert np.abs(held - 200).max() < 63
-
-
 @given(st.data())
 def test_no_group_is_on_two_sides_and_every_row_is_held_back_once(data):
     n_groups, n_folds = data.draw(st.integers(12, 30)), data.draw(st.integers(2, 5))

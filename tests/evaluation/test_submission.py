@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import CLASSES, LABELS
-from wbc_lib.data.published import read_splits
+from wbc_lib.data.splits import read_splits
 from wbc_lib.errors import PlaceError, SubmissionError, UnknownNameError
 from wbc_lib.evaluation import comparison, reference, submission
 from wbc_lib.evaluation.submission_report import estimate, report, score

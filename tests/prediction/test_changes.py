@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from tests.drawn import draw_field
-from wbc_lib.data.colours import to_lab
+from wbc_lib.data.images import to_lab
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import background_colour
 from wbc_lib.prediction import changes, refusal

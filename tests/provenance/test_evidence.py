@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_lib.data import dataset, phantoms
-from wbc_lib.data.images import AFFINE, affine_maps, read_reduced, warp
+from wbc_lib.data.images import AFFINE, read_reduced, warp
 from wbc_lib.data.phantoms import draw_photo
 from wbc_lib.provenance import evidence, overlaps
 
@@ -39,19 +39,6 @@ def test_of_two_photos_of_a_field_the_pixels_know_the_right_one(twins):
     assert weighed.common.between(0.3, 0.95).all()
     # Only close rivals are weighed.
     assert len(evidence.compare_runners_up(data, table.head(2).assign(runner_up_inliers=[50, 51]))) == 1
-
-
-def test_the_same_photos_the_other_way_round_are_judged_the_other_way_round(twins):
-    data, table = twins
-    # The wrong photo named, with its own map into the image: the shift between the two, then the image's map.
-    back = {1: np.array([[1, 0, -14], [0, 1, 6]]), 2: np.array([[1, 0, 14], [0, 1, -6]])}
-    swapped = table.assign(photo=table.runner_up, runner_up=table.photo)
-    for i, row in table.iterrows():
-        between = np.vstack([back[row.photo], [0, 0, 1]]).astype(float)
-        swapped.loc[i, AFFINE] = (affine_maps(table)[i] @ between).ravel()
-    right, wrong = evidence.compare_runners_up(data, table), evidence.compare_runners_up(data, swapped)
-    np.testing.assert_allclose(wrong.residual, right.runner_up_residual, rtol=0.25)
-    np.testing.assert_allclose(wrong.runner_up_residual, right.residual, rtol=0.25)
 
 
 def test_a_photo_makes_its_image_again_and_another_does_not(phantom_set, table):
@@ -96,8 +83,8 @@ def test_every_error_is_seen_beside_the_truth(phantom_set):
 
 
 def test_what_is_hidden_is_not_claimed_to_be_found(phantom_set, table):
-    asked = evidence.trace_with_photos_hidden(phantom_set, table, overlaps.read_pairs(phantom_set), each=1)
-    assert len(asked) == asked.hidden.nunique() >= 8
+    asked = evidence.trace_with_photos_hidden(phantom_set, table, overlaps.read_pairs(phantom_set))
+    assert len(asked) == 2 * asked.hidden.nunique() >= 16
     assert not asked.found.isin(asked.hidden).any()
     assert (asked.confidence == 0).all() and not asked.has_twin.any()
     assert (table.set_index("image").loc[asked.image].photo == asked.hidden.to_numpy()).all()

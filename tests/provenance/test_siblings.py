@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from wbc_lib.data.picture_files import PictureFile
+from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.errors import BadDataError
-from wbc_lib.provenance import candidates, descriptions, siblings
+from wbc_lib.provenance import candidates, features, siblings
 from wbc_lib.provenance.features import _MIRROR, describe, find_best_link
 
 COPIES = 4
@@ -47,29 +47,16 @@ def augmented(tmp_path_factory):
     return sources
 
 
-@pytest.fixture(scope="module")
-def groups(augmented):
-    return siblings.find_groups(list(augmented))
-
-
-def test_augmented_pictures_of_another_library_are_grouped_by_source(augmented, groups):
+def test_augmented_pictures_of_another_library_are_grouped_by_source(augmented):
+    groups = siblings.find_groups(list(augmented))
     pairs = {(group, source) for group, source in zip(groups, augmented.values(), strict=True)}
     assert len(pairs) == len(set(augmented.values())) == len(set(groups))
-
-
-def test_groups_keep_siblings_together_in_a_split_of_scikit_learn(augmented, groups):
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    source = np.array(list(augmented.values()))
-    labels = source % 2
-    for train, test in StratifiedGroupKFold(2).split(labels, labels, groups):
-        assert not set(source[train]) & set(source[test])
 
 
 def test_an_interrupted_search_goes_on_and_gives_the_same(augmented, tmp_path, monkeypatch):
     files = [PictureFile(path, path.name) for path in augmented]
     first = siblings.find_siblings(files, map_tasks=map, cache=tmp_path)
-    for module, name in ((descriptions, "describe"), (candidates, "_rank"), (siblings, "find_link")):
+    for module, name in ((features, "describe"), (candidates, "_rank"), (siblings, "find_link")):
         monkeypatch.setattr(module, name, None)  # nothing is done again
     again = siblings.find_siblings(files, map_tasks=map, cache=tmp_path)
     assert again.table.equals(first.table)

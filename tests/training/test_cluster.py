@@ -135,10 +135,10 @@ def test_a_run_comes_back_from_a_worker_that_does_not_see_the_store(study, worke
     monkeypatch.setitem(experiments.EXPERIMENTS, "final", dataclasses.replace(TINY_FINAL, epochs=2))
     trained = cluster.train(make_job(study))
     (there,) = Store(tmp_path / "worker" / "runs").whole()
-    here = study.store.add(trained.name, trained.files)
+    here = study.store.add(*trained)
     assert (here.name, here.record) == (there.name, there.record)
     assert here.record["machine"]["threads"] == 1
-    assert study.store.add(trained.name, trained.files).folder == here.folder
+    assert study.store.add(*trained).folder == here.folder
     assert [row["epoch"] for row in worker.events] == [0, 1, 2]
 
 

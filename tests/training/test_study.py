@@ -13,16 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train_tiny import TINY
 from wbc_lib import paths
 from wbc_lib.data.hashes import PUBLISHED_SHA256
-from wbc_lib.errors import (
-    BadDataError,
-    DataNotFoundError,
-    RunError,
-    UnknownNameError,
-    WeightsError,
-)
+from wbc_lib.errors import BadDataError, DataNotFoundError, RunError, UnknownNameError, WeightsError
 from wbc_lib.provenance import trace
 from wbc_lib.training import arrays, experiments, study
 from wbc_lib.training.experiments import SUITES
@@ -31,29 +24,6 @@ from wbc_lib.training.study import RECORDED, Study, open_study, prefer_recorded
 
 TRAIN = [sys.executable, "-m", "tests.train_tiny"]
 ROOT = paths.ROOT
-
-
-@pytest.fixture
-def small(phantom_set, tmp_path, monkeypatch):
-    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
-    return Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "runs"))
-
-
-@pytest.fixture(scope="module")
-def trained(phantom_set, tmp_path_factory):
-    """The folder of a store with one run of the tiny experiment, seed 0."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
-        store = Store(tmp_path_factory.mktemp("trained"))
-        Study(phantom_set, experiments.PROFILES["smoke"], store).run("tiny")
-    return store.roots[0]
-
-
-@pytest.fixture
-def with_run(small, trained):
-    """A study that has this run."""
-    shutil.copytree(trained, small.store.roots[0])
-    return small
 
 
 def bits(run) -> str:
@@ -164,7 +134,7 @@ def test_photos_that_are_in_the_cache_but_not_whole_are_not_passed_over(monkeypa
     monkeypatch.setenv("WBC_CACHE", str(tmp_path))
     (tmp_path / "blood-cells" / "dataset-master" / "JPEGImages").mkdir(parents=True)
     with pytest.raises(DataNotFoundError, match="dataset2-master"):
-        study.open_study(download=False)
+        study.open_study()
 
 
 def test_a_full_disk_is_said_and_the_training_goes_on_once_there_is_room(small, trained, full_disk):
@@ -202,7 +172,9 @@ def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, t
         study.open_study(tmp_path, "smoke")
     with pytest.raises(UnknownNameError):
         study.open_study(None, "nope")
-    assert study.open_study(None, "smoke", download=False).data.is_phantom
+    with monkeypatch.context() as patch:
+        patch.setattr(study.dataset, "find", lambda: study.dataset.open_folder("/no/such/folder"))
+        assert study.open_study(None, "smoke").data.is_phantom
     assert study.open_study(str(phantom_set.root), "smoke").data == phantom_set
     monkeypatch.setenv("WBC_DATA", str(tmp_path))
     with pytest.raises(DataNotFoundError):
@@ -218,7 +190,7 @@ def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, t
 
 def test_without_photos_the_recorded_results_are_shown_and_nothing_is_trained(monkeypatch):
     monkeypatch.setenv("WBC_RESULTS", str(ROOT / "results"))
-    monkeypatch.setattr(study.dataset, "find", lambda **_: study.dataset.open_folder("/no/such/folder"))
+    monkeypatch.setattr(study.dataset, "find", lambda: study.dataset.open_folder("/no/such/folder"))
     for found in (study.open_study("recorded", "paper"), study.open_study(None, "paper")):
         assert found.data.is_phantom and not found.may_train and found.named == RECORDED
         assert found.data_sha256 == PUBLISHED_SHA256 != found.checksums.sha256

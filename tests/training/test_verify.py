@@ -1,34 +1,13 @@
 import dataclasses
 import hashlib
 import json
-import shutil
 
 import numpy as np
 import pytest
 
-from tests.train_tiny import TINY
 from wbc_lib.errors import RunError
-from wbc_lib.training import experiments, plan, study, verify
-from wbc_lib.training.runs import Store, read
-from wbc_lib.training.study import Study
-
-
-@pytest.fixture(scope="module")
-def trained(phantom_set, tmp_path_factory):
-    """A study with one run, with its weights."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
-        patch.setattr(study, "_WITH_WEIGHTS", ("tiny",))
-        made = Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs")))
-        made.run("tiny")
-        yield made
-
-
-@pytest.fixture
-def small(trained, tmp_path):
-    """The same study, with a run that may be changed."""
-    shutil.copytree(trained.store.roots[0], tmp_path / "runs")
-    return dataclasses.replace(trained, store=Store(tmp_path / "runs"))
+from wbc_lib.training import plan, verify
+from wbc_lib.training.runs import read
 
 
 def forge(run, name: str, change):
@@ -45,9 +24,9 @@ def forge(run, name: str, change):
     return read(run.folder)
 
 
-def test_forged_predictions_and_forged_weights_do_not_come_out(small):
-    run = small.run("tiny")
-    honest = verify.rescore(run, small.data)
+def test_forged_predictions_and_forged_weights_do_not_come_out(with_run):
+    run = with_run.run("tiny")
+    honest = verify.rescore(run, with_run.data)
     assert honest.largest <= verify.LOGIT_TOLERANCE
     assert (honest.same_class, honest.recorded) == (1.0, honest.repeated)
 
@@ -56,38 +35,38 @@ def test_forged_predictions_and_forged_weights_do_not_come_out(small):
 
     better = forge(run, "predictions.npz", improve)
     assert better.accuracy("test") == 1.0
-    comparison = verify.rescore(better, small.data)
+    comparison = verify.rescore(better, with_run.data)
     assert comparison.largest > 90
     assert comparison.recorded == 1.0 and comparison.repeated == honest.recorded
 
     def disturb(arrays):
         arrays["w002"] += 1
 
-    assert verify.rescore(forge(run, "weights.npz", disturb), small.data).largest > verify.LOGIT_TOLERANCE
+    assert verify.rescore(forge(run, "weights.npz", disturb), with_run.data).largest > verify.LOGIT_TOLERANCE
 
 
-def test_a_training_from_nothing_comes_out_to_the_bit_and_leaves_the_store_alone(small):
-    run = small.run("tiny")
+def test_a_training_from_nothing_comes_out_to_the_bit_and_leaves_the_store_alone(with_run):
+    run = with_run.run("tiny")
     before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
-    comparison = verify.retrain(run, small.data)
+    comparison = verify.retrain(run, with_run.data)
     assert comparison.largest == 0
     assert (comparison.same_class, comparison.recorded) == (1.0, comparison.repeated)
     assert {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")} == before
 
 
 @pytest.mark.parametrize("test", [verify.rescore, verify.retrain])
-def test_a_run_of_other_data_or_of_earlier_numerics_is_not_compared(small, phantom_copy, monkeypatch, test):
-    run = small.run("tiny")
+def test_a_run_of_other_data_or_of_earlier_numerics_is_not_compared(with_run, phantom_copy, monkeypatch, test):
+    run = with_run.run("tiny")
     with phantom_copy.labels_path.open("ab") as file:
         file.write(b"\r\n")
     with pytest.raises(RunError, match="made of other data"):
         test(run, phantom_copy)
     monkeypatch.setattr(plan, "NUMERICS", plan.NUMERICS + 1)
     with pytest.raises(RunError, match="earlier version of the numerics"):
-        test(run, small.data)
+        test(run, with_run.data)
 
 
-def test_a_run_without_weights_cannot_be_scored_again(small):
-    run = small.run("tiny")
+def test_a_run_without_weights_cannot_be_scored_again(with_run):
+    run = with_run.run("tiny")
     with pytest.raises(RunError, match="without weights"):
-        verify.rescore(dataclasses.replace(run, record=run.record | {"files": {}}), small.data)
+        verify.rescore(dataclasses.replace(run, record=run.record | {"files": {}}), with_run.data)

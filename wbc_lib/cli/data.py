@@ -85,7 +85,7 @@ def data_splits(
         for path in reference.write_files():
             progress.write_out(str(path))
         return
-    from wbc_lib.data.published import SPLITS_PATH
+    from wbc_lib.data.splits import SPLITS_PATH
 
     with paths.place(file, "name another file"):
         paths.write_text(file, SPLITS_PATH.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wbc_lib.data.images import MapTasks
-    from wbc_lib.data.picture_files import PictureFile
+    from wbc_lib.data.picture_sets import PictureFile
     from wbc_lib.provenance.siblings import Siblings
 
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write a table, a row for each picture.")]
@@ -60,8 +60,8 @@ def leak(
     interrupted goes on where it stopped.
     """
     from wbc_lib.cli.leak_page import write_page
-    from wbc_lib.data.picture_files import list_parts
-    from wbc_lib.provenance.leaks import count_leaks, list_leaks
+    from wbc_lib.data.picture_sets import list_parts
+    from wbc_lib.provenance.siblings import count_leaks, list_leaks
 
     listed = list_parts(parts)
     names = list(dict.fromkeys(file.part for file in listed.files))
@@ -118,7 +118,7 @@ def group(
     """
     import pandas as pd
 
-    from wbc_lib.data.picture_files import list_parts
+    from wbc_lib.data.picture_sets import list_parts
 
     listed = list_parts(places, needs_parts=False)
     _require_places(csv, None)
@@ -148,7 +148,7 @@ def group(
 
 def _search(files: Sequence["PictureFile"], sources: str | None, scheduler: str) -> tuple["Siblings", list[str] | None]:
     from wbc_lib.data.images import map_in_threads
-    from wbc_lib.data.picture_files import list_parts
+    from wbc_lib.data.picture_sets import list_parts
     from wbc_lib.provenance.siblings import find_siblings, find_sources
 
     originals = list_parts([sources], needs_parts=False).files if sources else []

@@ -1,3 +1,3 @@
 """The photos: on disk, as arrays, drawn, divided."""
 
-from wbc_lib.data.published import load as load
+from wbc_lib.data.splits import load as load

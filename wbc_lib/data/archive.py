@@ -1,7 +1,7 @@
 """A data set in a zip: looked over before anything is written, then unpacked into the user cache, whole or not at all.
 
-Kaggle's website hands the data set out as a zip. Its members have plain names and are small; whatever else an archive
-may hold (ways out of the folder, links, devices, members without end) is refused by name.
+Its members have plain names and are small; whatever else an archive may hold (ways out of the folder, links, devices,
+members without end) is refused by name.
 """
 
 import hashlib
@@ -45,12 +45,15 @@ def unpack(archive: Path) -> Path:
                 raise BadDataError(f"{archive} is larger than {MAX_BYTES:,} bytes; the published archive is not.")
             file.seek(0)
             name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-            return _top(_unpack(file, archive, paths.cache() / "archives" / name))
+            folder = _unpack(file, archive, paths.cache() / "archives" / name)
     except (*_UNREADABLE, UnicodeDecodeError) as error:
         if what := _other_kind(archive):
             raise BadDataError(f"{archive} is {what}") from error
         reason = str(error).rstrip(".") or type(error).__name__
         raise BadDataError(f"{archive} is no readable zip ({reason:.200}); download it again.") from error
+    # Whoever packs a folder, rather than what is in it, gets an archive with that one folder.
+    children = [p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX"))]
+    return children[0] if len(children) == 1 and children[0].is_dir() else folder
 
 
 def _other_kind(file: Path) -> str:
@@ -90,25 +93,20 @@ def _unpack(file: _Cautious, archive: Path, target: Path) -> Path:
         members = [m for m in packed.infolist() if not m.is_dir()]
         if _is_whole(target, members):
             return target
-        with paths.named(target):
-            _write_members(packed, members, target)
+        with paths.named(target), paths.temporary_folder(target) as temporary:
+            for member in members:
+                path = temporary / member.filename
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # No more than the stated size is unpacked, and it must have the stated checksum.
+                with packed.open(member) as source, path.open("xb") as copy:
+                    shutil.copyfileobj(source, copy)
+            shutil.rmtree(target, ignore_errors=True)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if not _is_whole(target, members):
+                    raise  # else another process was quicker
     return target
-
-
-def _write_members(packed: zipfile.ZipFile, members: list[zipfile.ZipInfo], target: Path) -> None:
-    with paths.temporary_folder(target) as temporary:
-        for member in members:
-            path = temporary / member.filename
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # No more than the stated size is unpacked, and it must have the stated checksum.
-            with packed.open(member) as source, path.open("xb") as copy:
-                shutil.copyfileobj(source, copy)
-        shutil.rmtree(target, ignore_errors=True)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not _is_whole(target, members):
-                raise  # else another process was quicker
 
 
 def _look_over(members: list[zipfile.ZipInfo], archive: Path) -> None:
@@ -117,8 +115,7 @@ def _look_over(members: list[zipfile.ZipInfo], archive: Path) -> None:
     files: set[str] = set()
     folders: set[str] = set()
     for member in members:
-        fault = _fault(member)
-        if fault:
+        if fault := _fault(member):
             raise BadDataError(f"{archive}: {member.orig_filename!a:.200} {fault}; download the archive again.")
         # Names that differ only in case or in how letters are composed are one name on some disks.
         path = PurePosixPath(unicodedata.normalize("NFC", member.filename).casefold())
@@ -129,9 +126,8 @@ def _look_over(members: list[zipfile.ZipInfo], archive: Path) -> None:
             raise BadDataError(f"{archive}: {member.filename!a:.200} is there twice; download the archive again.")
         else:
             files.add(str(path))
-    if files & folders:
-        both = min(files & folders)
-        raise BadDataError(f"{archive}: {both!a:.200} is a file and a folder; download the archive again.")
+    if both := files & folders:
+        raise BadDataError(f"{archive}: {min(both)!a:.200} is a file and a folder; download the archive again.")
     total = sum(member.file_size for member in members)
     if total > MAX_BYTES or total > MAX_RATIO * archive.stat().st_size:
         raise BadDataError(f"{archive} would unpack to {total:,} bytes, which no set of JPEGs does; download it again.")
@@ -141,7 +137,7 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
     parts = member.filename.removesuffix("/").split("/")
     kind = stat.S_IFMT(member.external_attr >> 16)
     size, method = member.file_size, member.compress_type
-    faults: dict[str, bool] = {
+    faults = {
         "leads out of its folder": ".." in parts or "" in parts,
         # zipfile cuts a name at a NUL, and takes a backslash for a slash on Windows.
         "has a name that no data set has": member.orig_filename != member.filename
@@ -160,9 +156,3 @@ def _is_whole(folder: Path, members: list[zipfile.ZipInfo]) -> bool:
         return folder.is_dir() and all((folder / m.filename).stat().st_size == m.file_size for m in members)
     except OSError:
         return False
-
-
-def _top(folder: Path) -> Path:
-    # Whoever packs a folder, rather than what is in it, gets an archive with that one folder.
-    children = [p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX"))]
-    return children[0] if len(children) == 1 and children[0].is_dir() else folder

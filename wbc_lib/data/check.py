@@ -56,12 +56,12 @@ def check(data: DataSet, on_progress: OnProgress | None = None) -> Outcome:
                 problems.append(problem)
             if on_progress and (done % 100 == 0 or done == len(work)):
                 on_progress(done, len(work))
+    checksums = None
     try:
         checksums = read_checksums(data, anew=True)
         if not (data.is_phantom or checksums.is_published):
             problems += _compare(data, checksums, "\n".join(problems))
     except BadDataError as error:
-        checksums = None
         problems = problems or [str(error)]
     return Outcome(counts, len(photos), [printable(p) for p in problems], None if problems else checksums)
 
@@ -69,8 +69,7 @@ def check(data: DataSet, on_progress: OnProgress | None = None) -> Outcome:
 def check_jpeg(path: Path, size: tuple[int, int]) -> str | None:
     """Tell what is wrong with one JPEG, which must have this width and height, and what to do; ``None`` if nothing is.
 
-    It is read only if its size is plausible, and decoded only if its header states the right width and height, so that
-    no image can exhaust the memory.
+    It is decoded only if its header states the right width and height: no image can exhaust the memory.
     """
     wanted = f"{size[0]}x{size[1]}"
     try:
@@ -94,13 +93,9 @@ def _compare(data: DataSet, checksums: Checksums, known: str) -> list[str]:
     if len(names) > _MAX_NAMED:
         return [f"{data.root}: {len(names):,} files are not the published ones; download the archive again."]
     places = data_files(data)
-    problems = []
-    for name in names:
-        place = places.get(name, data.root / name)
-        what = "is missing" if name not in places else "is not the published file"
-        if str(place) not in known:
-            problems.append(f"{place}: {what}; {RESTORE}.")
-    return problems
+    what = {name: "is not the published file" if name in places else "is missing" for name in names}
+    found = {name: places.get(name, data.root / name) for name in names}
+    return [f"{found[name]}: {what[name]}; {RESTORE}." for name in names if str(found[name]) not in known]
 
 
 def _look_through(data: DataSet) -> tuple[dict[str, Contents], list[str]]:

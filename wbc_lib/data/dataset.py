@@ -7,6 +7,7 @@ import re
 import stat
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -108,9 +109,7 @@ class DataSet:
 def open_folder(folder: str | Path) -> DataSet:
     """Recognise a data set in a folder, with or without the archive's doubled folder names, or in a zip of it.
 
-    A zip, as Kaggle's website gives it, is unpacked into the user cache (see `archive.unpack`). Raises
-    `DataNotFoundError` if there is none, or one of its two halves is lacking, and `BadDataError` if a file cannot be
-    unpacked.
+    Raises `DataNotFoundError` if none is there or one half is lacking, `BadDataError` if a zip cannot be unpacked.
     """
     root = Path(folder)
     try:
@@ -147,31 +146,22 @@ def _find_other_case(root: Path, way: str) -> Path | None:
     return None
 
 
-def find(data: str | Path | None = None, *, download: bool = True) -> DataSet:
+def find(data: str | Path | None = None) -> DataSet:
     """Find the data set: `data`, else ``WBC_DATA``, else the user cache, else a download of 110 MB (no account needed).
 
-    Raises `DataNotFoundError` if there is none at the place named, where alone it is sought, or nowhere and it cannot
-    be downloaded.
+    Raises `DataNotFoundError` if there is none at the place named, or nowhere and it cannot be downloaded.
     """
-    named = data or os.environ.get("WBC_DATA")
-    if named:
-        return open_folder(named)
     cached = paths.cache() / "blood-cells"
-    if cached.is_dir():
-        return open_folder(cached)
-    if not download:
-        raise DataNotFoundError(f"The blood-cell photos are not on this machine; {_HOW_TO_GET}.")
-    return open_folder(_download())
-
-
-def _download() -> Path:
+    if named := data or os.environ.get("WBC_DATA") or (cached if cached.is_dir() else None):
+        return open_folder(named)
     import kagglehub
 
     try:
-        return Path(kagglehub.dataset_download(KAGGLE_NAME))
+        downloaded = kagglehub.dataset_download(KAGGLE_NAME)
     except Exception as error:  # kagglehub documents no error types; whichever it is, the remedy is the same
         reason = type(error).__name__
         raise DataNotFoundError(f"The photos could not be downloaded ({reason}); {_HOW_TO_GET}.") from error
+    return open_folder(downloaded)
 
 
 def list_images(data: DataSet) -> pd.DataFrame:
@@ -181,12 +171,11 @@ def list_images(data: DataSet) -> pd.DataFrame:
     `BadDataError` if a folder is missing or empty, or holds a picture that is not named like one of the set.
     """
     rows = []
-    for split in SPLITS:
-        for cell in CLASSES:
-            names = _list_names(data, f"{split}/{cell}")
-            if not names:
-                raise BadDataError(f"{data.augmented / split / cell} holds no image; unpack the archive again.")
-            rows += [(f"{split}/{cell}/{name}", split, cell, LABELS[cell]) for name in names]
+    for split, cell in product(SPLITS, CLASSES):
+        names = _list_names(data, f"{split}/{cell}")
+        if not names:
+            raise BadDataError(f"{data.augmented / split / cell} holds no image; unpack the archive again.")
+        rows += [(f"{split}/{cell}/{name}", split, cell, LABELS[cell]) for name in names]
     return pd.DataFrame(rows, columns=["image", "split", "cell", "label"])
 
 
@@ -208,7 +197,7 @@ def photo_number(name: str) -> int:
 def look_into(data: DataSet, place: str) -> Contents:
     """Tell the files of the set in one of its folders (of `PLACES`) from all else, by their names.
 
-    A folder that is missing or cannot be listed is a `BadDataError`.
+    Raises `BadDataError` if the folder is missing or cannot be listed.
     """
     folder = (data.raw if place in _RAW_NAMES else data.augmented) / place
     pattern = _RAW_NAMES.get(place, _IMAGE_NAME)
@@ -264,10 +253,10 @@ def read_file(path: Path, limit: int = MAX_BYTES, remedy: str = RESTORE) -> byte
 
 
 def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
-    """Read the text of ``labels.csv`` as it really is: trailing quoted lists, blanks, rows without a photo.
+    """Read the text of ``labels.csv`` as it really is: quoted lists, blanks, rows without a photo.
 
     Gives the classes named for each photo, by its number, in the file's order; ``()`` where the label is blank. Raises
-    `BadDataError` if a line is not as the published file has them; names the line.
+    `BadDataError`, which names the line, if one is not as the published file has them.
     """
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=None), strict=True)
     known = {*CLASSES, "BASOPHIL"}
@@ -283,8 +272,7 @@ def parse_labels(text: str) -> dict[int, tuple[str, ...]]:
             if len(row) != 3 or row[0].strip() or not re.fullmatch(r"[0-9]{1,5}", row[1].strip()):
                 raise BadDataError(f"{where}: expected ',NUMBER,CATEGORY', found {row!r:.60}; restore the line.")
             names = tuple(name.strip() for name in row[2].split(",") if name.strip())
-            unknown = [name for name in names if name not in known]
-            if unknown:
+            if unknown := [name for name in names if name not in known]:
                 raise BadDataError(f"{where}: unknown class {unknown[0]!r:.40}; one of {sorted(known)} is meant.")
             number = int(row[1])
             if number in labels:
@@ -321,8 +309,7 @@ def parse_boxes(text: str | bytes, name: str) -> pd.DataFrame:
         texts = [item.findtext(f"bndbox/{c}", "").strip() for c in ("xmin", "ymin", "xmax", "ymax")]
         if not all(re.fullmatch("-?[0-9]{1,9}", text) for text in texts):
             raise BadDataError(f"{name}, box {i}: a corner is missing or no whole number; restore the file.")
-        corner = [int(text) for text in texts]
-        xmin, ymin, xmax, ymax = corner
+        xmin, ymin, xmax, ymax = corner = [int(text) for text in texts]
         if not (0 <= xmin <= xmax <= width and 0 <= ymin <= ymax <= height):
             raise BadDataError(f"{name}, box {i}: {corner} does not lie in {width}x{height}; restore the file.")
         cell = (item.findtext("name") or "").strip()
@@ -335,9 +322,9 @@ def parse_boxes(text: str | bytes, name: str) -> pd.DataFrame:
 def read_boxes(data: DataSet) -> pd.DataFrame:
     """All boxes of the data set: `parse_boxes` of each file with the column ``photo`` in front."""
     files = {photo: data.annotation_path(photo) for photo in list_annotations(data)}
-    frames = {photo: parse_boxes(read_file(path), path.name) for photo, path in files.items()}
-    if not frames:
+    if not files:
         raise BadDataError(f"{data.raw / 'Annotations'} holds no box file; unpack the archive again.")
+    frames = {photo: parse_boxes(read_file(path), path.name) for photo, path in files.items()}
     return pd.concat(frames, names=["photo"]).reset_index("photo").reset_index(drop=True)
 
 
@@ -348,10 +335,9 @@ def index_photos(data: DataSet) -> pd.DataFrame:
     ``has_photo``, ``has_boxes``, ``n_wbc``, ``n_rbc``, ``n_platelets``, and ``split`` (TRAIN, TEST, or "" for photos of
     which no augmented image was made).
     """
-    labels = read_labels(data)
-    on_disk, boxed = set(list_photos(data)), set(list_annotations(data))
+    labels, on_disk, boxed = read_labels(data), list_photos(data), list_annotations(data)
     counts = read_boxes(data).groupby(["photo", "cell"]).size().unstack(fill_value=0)
-    index = pd.DataFrame(index=pd.Index(sorted(on_disk | set(labels)), name="photo"))
+    index = pd.DataFrame(index=pd.Index(sorted({*on_disk, *labels}), name="photo"))
     index["labels"] = [",".join(labels.get(p, ())) for p in index.index]
     index["kind"] = [("unlabelled", "single", "multi")[min(len(labels.get(p, ())), 2)] for p in index.index]
     index["has_photo"] = index.index.isin(on_disk)

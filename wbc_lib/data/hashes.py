@@ -26,18 +26,14 @@ _CHUNK = 256  # files
 
 @dataclass(frozen=True)
 class Checksums:
-    """The hashes of a data set's files, and that of the sorted lines ``name sha256``.
+    """The hashes of a data set's files."""
 
-    Names do not depend on how the archive was unpacked: ``images/TRAIN/…``, ``JPEGImages/…``, ``Annotations/…``,
-    ``labels.csv``.
-    """
-
-    files: dict[str, str]
-    sha256: str
+    files: dict[str, str]  # by names that do not depend on how the archive was unpacked, such as ``images/TRAIN/…``
+    sha256: str  # of the sorted lines ``name sha256``
 
     @property
     def is_published(self) -> bool:
-        """Whether these are the published files, bit for bit."""
+        """Whether these are the published files."""
         return self.sha256 == PUBLISHED_SHA256
 
 
@@ -61,11 +57,9 @@ def read_published() -> Checksums:
 
 def data_files(data: DataSet) -> dict[str, Path]:
     """Every file that belongs to the data set, by the name it has among the hashes."""
-    files = {"labels.csv": data.labels_path}
-    files |= {f"JPEGImages/{data.photo_path(p).name}": data.photo_path(p) for p in list_photos(data)}
-    files |= {f"Annotations/{data.annotation_path(p).name}": data.annotation_path(p) for p in list_annotations(data)}
-    files |= {f"images/{image}": data.image_path(image) for image in list_images(data).image}
-    return files
+    of_photos = [*map(data.photo_path, list_photos(data)), *map(data.annotation_path, list_annotations(data))]
+    files = {"labels.csv": data.labels_path} | {f"{path.parent.name}/{path.name}": path for path in of_photos}
+    return files | {f"images/{image}": data.image_path(image) for image in list_images(data).image}
 
 
 def hash_file(path: Path) -> str:
@@ -86,8 +80,8 @@ def hash_files(files: Iterable[Path]) -> list[str]:
 def read_checksums(data: DataSet, *, anew: bool = False) -> Checksums:
     """Hash the data set, or read the hashes from the cache if no file's size or time has changed.
 
-    With `anew` all is hashed in any case: a disk that loses bits changes neither size nor time. Raises `BadDataError`
-    if a file vanishes or cannot be read.
+    With `anew` all is hashed in any case: a disk that loses bits changes neither. Raises `BadDataError` if a file
+    vanishes or cannot be read.
     """
     try:
         files = data_files(data)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import simplejpeg
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from wbc_lib import paths
@@ -46,10 +46,10 @@ MapTasks = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Images:
-    """The augmented images: an index as `dataset.list_images` gives it, and pixels (images, height, width, RGB)."""
+    """The augmented images."""
 
-    index: pd.DataFrame
-    pixels: NDArray[np.uint8]
+    index: pd.DataFrame  # as `dataset.list_images` gives it
+    pixels: NDArray[np.uint8]  # (images, height, width, RGB)
 
     def of(self, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Pixels and labels of one split."""
@@ -84,8 +84,7 @@ def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = Fal
     """Decode a JPEG in colour or grey that is whole, turned as its EXIF data say; uint8 (height, width, RGB).
 
     With `reduce` it is decoded at half size, which libjpeg does in the frequency domain at less than half the cost.
-    What lies behind the JPEG's end is not looked at. If it cannot be decoded, ends too early, or is damaged so that a
-    decoder notices, `BadDataError` is raised, which calls the file `name` and advises `remedy`.
+    Raises `BadDataError`, which calls the file `name` and advises `remedy`, if a decoder notices damage.
     """
     try:
         # OpenCV lets libjpeg paint damage over. An eighth of the size is enough to meet all of the compressed data.
@@ -106,10 +105,9 @@ def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = Fal
 
 
 def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
-    """Decode a JPEG file of the data set; `reduce`, and the outcome, as for `decode_jpeg`.
+    """Decode a JPEG file of the data set as `decode_jpeg` does.
 
-    Raises `BadDataError` if it cannot be read, is no whole JPEG in colour or grey, or is larger than any photo of
-    cells.
+    Raises `BadDataError` if it cannot be read, is no whole JPEG, or is larger than any photo of cells.
     """
     content = read_file(path)
     jpeg_size(content, path)
@@ -129,6 +127,28 @@ def read_reduced(data: DataSet, photo: int) -> NDArray[np.uint8]:
 def to_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Drop the colour: shape (height, width, RGB) to (height, width)."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def to_lab(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """From sRGB to CIE Lab (1976, D65): L from 0 to 100, a and b around 0; the same shape."""
+    return np.asarray(cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab), np.float32)
+
+
+def from_lab(lab: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """From CIE Lab to sRGB; what no screen can show is cut off."""
+    rgb = cv2.cvtColor(np.asarray(lab, np.float32), cv2.COLOR_Lab2RGB)
+    return np.rint(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
+
+
+def match_lab(
+    picture: NDArray[np.uint8], mean: ArrayLike, sd: ArrayLike, to_mean: ArrayLike, to_sd: ArrayLike
+) -> NDArray[np.uint8]:
+    """Give a picture whose L, a and b have this mean and standard deviation others (Reinhard et al. 2001).
+
+    There the colours are those of another space (l alpha beta), whose axes are much like Lab's.
+    """
+    factor = np.asarray(to_sd, float) / np.maximum(np.asarray(sd, float), 1e-6)
+    return from_lab((to_lab(picture) - np.asarray(mean, float)) * factor + np.asarray(to_mean, float))
 
 
 def warp(reduced: NDArray[np.uint8], affine: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -176,12 +196,9 @@ def choose_scale(normalisation: str, pixels: NDArray[np.uint8]) -> Scale:
     if normalisation == "standardised":
         # Counting the 256 values is exact, and needs no floating copy of the array.
         counts = [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
-        means = [np.average(np.arange(256), weights=n) for n in counts]
-        sds = [np.sqrt(np.average((np.arange(256) - m) ** 2, weights=n)) for m, n in zip(means, counts, strict=True)]
-        return Scale(
-            tuple(float(1 / sd) for sd in sds),
-            tuple(float(-m / sd) for m, sd in zip(means, sds, strict=True)),
-        )
+        means = np.array([np.average(np.arange(256), weights=n) for n in counts])
+        sds = np.sqrt([np.average((np.arange(256) - m) ** 2, weights=n) for m, n in zip(means, counts, strict=True)])
+        return Scale(tuple((1 / sds).tolist()), tuple((-means / sds).tolist()))
     raise UnknownNameError(f"There is no normalisation {normalisation!r}; choose one of: {', '.join(NORMALISATIONS)}.")
 
 
@@ -233,8 +250,7 @@ def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress
     name = f"{read_checksums(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
     cached = paths.cache() / "arrays" / name
     if paths.read_array(cached) is None:
-        files = [data.image_path(image) for image in index.image]
-        _write_array(cached, files, shape, on_progress)
+        _write_array(cached, [data.image_path(image) for image in index.image], shape, on_progress)
     return Images(index, np.load(cached, mmap_mode="r", allow_pickle=False))
 
 

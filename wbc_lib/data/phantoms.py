@@ -29,9 +29,7 @@ FORMAT = 2
 #: Rows of the published ``labels.csv``: one class, several cells, blank.
 SINGLE = {"NEUTROPHIL": 207, "EOSINOPHIL": 88, "LYMPHOCYTE": 33, "MONOCYTE": 21, "BASOPHIL": 3}
 MULTI = (
-    *["NEUTROPHIL,NEUTROPHIL"] * 4,
-    *["NEUTROPHIL,EOSINOPHIL"] * 3,
-    *["EOSINOPHIL,EOSINOPHIL"] * 2,
+    *["NEUTROPHIL,NEUTROPHIL"] * 4 + ["NEUTROPHIL,EOSINOPHIL"] * 3 + ["EOSINOPHIL,EOSINOPHIL"] * 2,
     *["EOSINOPHIL,LYMPHOCYTE", "LYMPHOCYTE,LYMPHOCYTE", "MONOCYTE,LYMPHOCYTE"],
     *["NEUTROPHIL,BASOPHIL", "NEUTROPHIL,LYMPHOCYTE", "NEUTROPHIL,MONOCYTE"],
 )
@@ -216,18 +214,17 @@ def cached(
 ) -> dataset.DataSet:
     """`write_phantoms` into the user cache, unless they are there already."""
     folder = paths.cache() / "phantoms" / f"v{FORMAT}-seed{seed}-scale{float(scale)}-copies{copies}"
-    return write_phantoms(folder, seed=seed, scale=scale, copies=copies, on_progress=on_progress)
+    return write_phantoms(folder, seed, scale, copies, on_progress)
 
 
 def write_phantoms(
-    folder: Path, *, seed: int = 0, scale: float = 1.0, copies: int = 2500, on_progress: OnProgress | None = None
+    folder: Path, seed: int, scale: float, copies: int, on_progress: OnProgress | None = None
 ) -> dataset.DataSet:
     """Draw a data set into `folder`, whole or not at all; the same seed gives the same bytes.
 
     A `scale` of 1 gives as many photos of each class as were published; less gives fewer, but enough for the published
     split to leave one in TEST and two in TRAIN. There are `copies` augmented TRAIN images per class, a quarter of it in
-    TEST. `on_progress` is called from this thread with the number of pictures written and the number there will be.
-    Where `folder` holds the very set asked for, nothing is done; if it holds anything else, `BadDataError` is raised.
+    TEST. Where `folder` holds the very set asked for, nothing is done; raises `BadDataError` if it holds anything else.
     """
     if not (0 < scale <= 100 and 1 <= copies <= 100_000 and seed >= 0):
         raise ValueError(f"need 0 < scale <= 100, 1 <= copies <= 100000, seed >= 0; got {scale}, {copies}, {seed}")
@@ -236,7 +233,6 @@ def write_phantoms(
         "truth.csv says which photo each image was made from.\n\n"
         f"format: {FORMAT}\nseed: {seed}\nscale: {float(scale)}\ncopies: {copies}\n"
     )
-    folder = Path(folder)
     if not os.path.lexists(folder):
         with paths.named(folder), paths.temporary_folder(folder) as temporary:
             _write(temporary, seed, scale, copies, on_progress)
@@ -255,10 +251,9 @@ def write_phantoms(
 
 
 def read_truth(data: dataset.DataSet) -> pd.DataFrame:
-    """Read where each image of a phantom set came from, sorted by name.
+    """Read where each image of a phantom set came from, sorted by name; the maps are those of `images.AFFINE`.
 
-    ``a11`` to ``a23`` map pixel coordinates (x, y, 1) of the photo reduced to 320x240 to the image's. Raises
-    `BadDataError` if the set has no truth (the real photos have none) or the file is not what was written.
+    Raises `BadDataError` if the set has no truth (the real photos have none) or the file is not what was written.
     """
     path = data.root / "truth.csv"
     try:
@@ -271,10 +266,9 @@ def read_truth(data: dataset.DataSet) -> pd.DataFrame:
 
 
 def plan_labels(scale: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Decide which photos there will be, in an order that the published split can cut.
+    """Decide which photos there will be, in an order that the published split can cut; as `dataset.index_photos`.
 
-    As in the published set, a monocyte is labelled without a photo, a photo is left without a label, and some photos
-    have no boxes. Indexed by ``photo``, with columns as `dataset.index_photos` has them.
+    As in the published set, a monocyte has no photo, a photo has no label, and some photos have no boxes.
     """
 
     def scaled(count: int, least: int) -> int:

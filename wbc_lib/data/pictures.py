@@ -71,20 +71,16 @@ def find_pictures(names: Iterable[str]) -> Found:
     passed_over: dict[Path, None] = {}
     problems: list[str] = []
     for name in names:
-        place = Path(name)
         matches = _match(name)
         n_problems, below = len(problems), []
         for match in matches:
-            if match.is_dir():
-                taken, others = _walk(match, problems)
-                below += taken
-                passed_over |= dict.fromkeys(others)
-            else:
-                below.append(match)
+            taken, others = _walk(match, problems) if match.is_dir() else ([match], [])
+            below += taken
+            passed_over |= dict.fromkeys(others)
         if not matches:
-            problems.append(f"{printable(place)}: there is no such file or folder.")
+            problems.append(f"{printable(Path(name))}: there is no such file or folder.")
         elif not below and len(problems) == n_problems:
-            problems.append(f"{printable(place)}: holds no picture ({', '.join(ENDINGS)}).")
+            problems.append(f"{printable(Path(name))}: holds no picture ({', '.join(ENDINGS)}).")
         pictures |= dict.fromkeys(below)
     return Found(list(pictures), [path for path in passed_over if path not in pictures], problems)
 
@@ -117,13 +113,12 @@ def _walk(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
 def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
     """Read one JPEG, PNG, TIFF, BMP or WebP at the network's size, in RGB; the content counts, not the ending.
 
-    A JPEG of 320x240, as the data set has, is decoded at half size and averaged (`images.read_small`): the very pixels
-    that a training sees. Of any other picture the middle, cut to the network's proportions (4:3), is averaged down.
-    EXIF turns are applied, and colours of another profile are brought to sRGB.
+    A JPEG of 320x240, as the data set has, gives the very pixels that a training sees (`images.read_small`). Of any
+    other picture the middle, cut to the network's proportions (4:3), is averaged down. EXIF turns are applied, and
+    colours of another profile are brought to sRGB.
 
     Raises `BadDataError` if it cannot be read or decoded, is damaged as far as its format shows that, is smaller than
-    the network's input, or holds what would have to be guessed: a range of values, a colour behind transparency, which
-    of several pages.
+    the network's input, or holds what would have to be guessed.
     """
     name = printable(path)
     content = read_file(path, _MAX_BYTES, _COPY)
@@ -198,11 +193,7 @@ class _Form:
 def _examine(content: bytes, name: str, *, for_shapes: bool = False) -> _Form:
     try:
         with _open(content) as opened:
-            if not for_shapes or opened.mode != "CMYK":
-                _refuse_mode(opened, name)
-            _refuse_pages(opened, name)
-            if not for_shapes:
-                _refuse_colours(opened, name)
+            _refuse_guesses(opened, name, for_shapes)
             bits, highest = _read_depth(opened, content, name)
             is_gray = opened.mode in {"1", "L", "LA"} or opened.mode.startswith("I")
             is_jpeg = opened.format in {"JPEG", "MPO"} and opened.mode != "CMYK"
@@ -229,14 +220,11 @@ def _open(content: bytes) -> Iterator[Image.Image]:
             yield opened
 
 
-def _refuse_mode(opened: Image.Image, name: str) -> None:
-    # Here and below: what would have to be guessed.
-    if opened.mode not in _MODES:
+def _refuse_guesses(opened: Image.Image, name: str, for_shapes: bool) -> None:
+    # What would have to be guessed: a range of values, which page is meant, colours.
+    if opened.mode not in _MODES and not (for_shapes and opened.mode == "CMYK"):
         what = _OTHER_MODES.get(opened.mode, f"is in {opened.mode} colours")
         raise BadDataError(f"{name}: {what}; {_SAVE}.")
-
-
-def _refuse_pages(opened: Image.Image, name: str) -> None:
     if (frames := _count_frames(opened)) > 1:
         raise BadDataError(f"{name}: holds {frames} pages or frames; save the one that is meant.")
     if isinstance(opened, TiffImagePlugin.TiffImageFile):
@@ -246,10 +234,7 @@ def _refuse_pages(opened: Image.Image, name: str) -> None:
             raise BadDataError(
                 f"{name}: is a TIFF with JPEG inside, whose damage does not show; {_SAVE}, uncompressed."
             )
-
-
-def _refuse_colours(opened: Image.Image, name: str) -> None:
-    if opened.info.get("icc_profile"):
+    if for_shapes or opened.info.get("icc_profile"):
         return
     if opened.format == "JPEG":  # a camera's; of a PNG this would decode the pixels
         interop = opened.getexif().get_ifd(ExifTags.IFD.Interop)

@@ -1,12 +1,22 @@
-"""Which images are learned from and which are held back."""
+"""Which images are learned from and which are held back; the published images with splits that do not leak."""
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from wbc_lib.errors import BadDataError, UnknownNameError
+
+#: The published images with their splits, as they travel with the library (`evaluation.reference` makes the table).
+SPLITS_PATH = Path(__file__).with_name("splits.csv")
+#: Repeats of the cross-validation, each with a fold for every image.
+REPEATS = ("s0", "s1", "s2")
+COLUMNS = ("image", "photo", "class", "split", "field", *(f"fold_{repeat}" for repeat in REPEATS))
 
 
 @dataclass(frozen=True)
@@ -18,10 +28,9 @@ class Split:
 
 
 def split_at_random(n: int, share: float, seed: int) -> Split:
-    """Hold back a random share of `n` images, as the paper's figures imply.
+    """Hold back a random share of `n` images, as the paper's figures imply; row numbers are ascending.
 
-    Copies of one photo land on both sides: this is the protocol under test, not one to follow. The same seed gives the
-    same split; row numbers are ascending.
+    Copies of one photo land on both sides: this is the protocol under test, not one to follow.
     """
     order = np.random.default_rng([seed, 0]).permutation(n)
     held_back = round(n * share)
@@ -66,8 +75,7 @@ def choose_share(
 ) -> NDArray[np.int64]:
     """Choose the rows of a share of each class's photos; a smaller share is part of a larger one.
 
-    At least one photo of each class is chosen; a photo counts for the label of its first row. Row numbers are
-    ascending.
+    At least one photo of each class is chosen; a photo counts for the label of its first row.
     """
     names, first = np.unique(photos, return_index=True)
     of_photo = labels[first]
@@ -94,3 +102,47 @@ def published_split(index: pd.DataFrame) -> pd.Series:
     split[train], split[test] = "TRAIN", "TEST"
     split[index.labels == "BASOPHIL"] = ""
     return split
+
+
+@cache
+def read_splits() -> pd.DataFrame:
+    """The published images, one a row; not to be changed in place.
+
+    ``image`` (``SPLIT/CLASS/FILE``), ``photo`` (number of the photo that it is a copy of), ``class``, ``split``,
+    ``field`` (a number that photos of one field of view share) and ``fold_s0`` to ``fold_s2`` (1 to 5: the part that a
+    repeat of cross-validation holds back).
+    """
+    return pd.read_csv(SPLITS_PATH)
+
+
+def load(
+    split: str = "TRAIN",
+    size: tuple[int, int] = (60, 80),
+    *,
+    data: str | Path | None = None,
+    splits: pd.DataFrame | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Load one of the published splits ("TRAIN", "TEST" or "TEST_SIMPLE") at a size (height, width).
+
+    `data` is a folder or zip of the photos, by default what `dataset.find` finds or downloads. `splits` is the table of
+    another data set in the same layout, by default `read_splits`. Gives, in the order of its rows, the pixels, uint8
+    (images, height, width, RGB), the position of the class in `dataset.CLASSES`, 0 to 3, and the field of view, for
+    ``GroupKFold``: copies of one photo, and photos that overlap, share it. Raises `UnknownNameError` if there is no
+    such split, and `BadDataError` if an image cannot be read, or the folder holds others than the table names.
+    """
+    from wbc_lib.data import dataset  # which builds on this module
+    from wbc_lib.data.images import load_images
+
+    if split not in dataset.SPLITS:
+        raise UnknownNameError(f"There is no split {split!r}; choose one of: {', '.join(dataset.SPLITS)}.")
+    found = dataset.find(data)
+    table = read_splits() if splits is None else splits
+    rows = table[table.split == split]
+    images = load_images(found, size)
+    listed = images.index[images.index.split == split]
+    if listed.image.tolist() != rows.image.tolist():
+        odd = sorted(set(listed.image) ^ set(rows.image))
+        what = f"{odd[0]} is only in one of them" if odd else "their order differs"
+        raise BadDataError(f"{found.root} does not hold the images of splits.csv ({what}); name another with `data`.")
+    pixels, labels = images.of(split)
+    return np.array(pixels), labels.astype(np.int64) - 1, rows.field.to_numpy(np.int64)

@@ -70,14 +70,28 @@ def find_nuclei(picture: NDArray[np.uint8], blur: float) -> NDArray[np.bool_]:
     return violet > max(_otsu(seen), (usual + float(seen.max())) / 2, usual + _CONTRAST)
 
 
+@one_thread()
 def measure_red_cell(picture: NDArray[np.uint8]) -> RedCells | None:
     """Measure the diameter of a picture's red cells by circles: each piece of an edge votes for where a centre may be.
 
-    Cells that are cut by the picture's edge or by each other count too; white cells are left out. ``None`` if there are
-    not two circles of one size.
+    White cells are left out. ``None`` if there are not two circles of one size.
     """
-    with one_thread():
-        return _measure(picture)
+    nucleus = _nucleus_diameter(picture)
+    if not nucleus:
+        return None
+    reduced = min(1.0, _NUCLEUS / nucleus, _SIDE / max(picture.shape[:2]))
+    small = np.asarray(cv2.resize(picture, None, fx=reduced, fy=reduced, interpolation=cv2.INTER_AREA), np.uint8)
+    points, inward = _edges(small, nucleus * reduced)
+    steps = round(np.log(_LARGEST / _SMALLEST) / np.log(_STEP))
+    diameters = nucleus * reduced * np.geomspace(_SMALLEST, _LARGEST, steps + 1)
+    votes = [_count_circles(points, inward, diameter / 2, small.shape[:2]) for diameter in diameters]
+    scores = np.array([score for score, _ in votes])
+    best = int(scores.argmax())
+    if votes[best][1] < _CIRCLES or best in (0, steps):
+        return None
+    before, at, after = scores[best - 1 : best + 2]
+    offset = (before - after) / (2 * (before - 2 * at + after))  # the summit of a parabola
+    return RedCells(float(diameters[best] * _STEP**offset / reduced), votes[best][1])
 
 
 def find_cells(picture: NDArray[np.uint8], red_cell: float) -> list[Cell]:
@@ -164,25 +178,6 @@ def _join(mask: NDArray[np.uint8], gap: float) -> NDArray[np.int32]:
 def _disc(radius: float) -> NDArray[np.uint8]:
     size = 2 * max(1, round(radius)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
-
-
-def _measure(picture: NDArray[np.uint8]) -> RedCells | None:
-    nucleus = _nucleus_diameter(picture)
-    if not nucleus:
-        return None
-    reduced = min(1.0, _NUCLEUS / nucleus, _SIDE / max(picture.shape[:2]))
-    small = np.asarray(cv2.resize(picture, None, fx=reduced, fy=reduced, interpolation=cv2.INTER_AREA), np.uint8)
-    points, inward = _edges(small, nucleus * reduced)
-    steps = round(np.log(_LARGEST / _SMALLEST) / np.log(_STEP))
-    diameters = nucleus * reduced * np.geomspace(_SMALLEST, _LARGEST, steps + 1)
-    votes = [_count_circles(points, inward, diameter / 2, small.shape[:2]) for diameter in diameters]
-    scores = np.array([score for score, _ in votes])
-    best = int(scores.argmax())
-    if votes[best][1] < _CIRCLES or best in (0, steps):
-        return None
-    before, at, after = scores[best - 1 : best + 2]
-    offset = (before - after) / (2 * (before - 2 * at + after))  # the summit of a parabola
-    return RedCells(float(diameters[best] * _STEP**offset / reduced), votes[best][1])
 
 
 def _nucleus_diameter(picture: NDArray[np.uint8]) -> float:

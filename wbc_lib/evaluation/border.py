@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_lib.data.colours import to_lab
 from wbc_lib.data.dataset import LABELS
+from wbc_lib.data.images import to_lab
 from wbc_lib.data.splits import split_by_group
 from wbc_lib.evaluation import scores
 from wbc_lib.evaluation.intervals import Interval, bootstrap, group_counts, group_weights

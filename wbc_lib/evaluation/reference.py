@@ -13,8 +13,7 @@ import pandas as pd
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import LABELS
-from wbc_lib.data.published import COLUMNS, REPEATS, SPLITS_PATH
-from wbc_lib.data.splits import split_by_group
+from wbc_lib.data.splits import COLUMNS, REPEATS, SPLITS_PATH, split_by_group
 from wbc_lib.evaluation import comparison
 from wbc_lib.evaluation.comparison import PhotoScores
 

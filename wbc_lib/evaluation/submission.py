@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import CLASSES, LABELS, N_OUTPUTS
-from wbc_lib.data.published import REPEATS, read_splits
+from wbc_lib.data.splits import REPEATS, read_splits
 from wbc_lib.errors import SubmissionError, UnknownNameError, printable
 
 #: What may be scored, and what must be true of it.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.data.published import read_splits
+from wbc_lib.data.splits import read_splits
 from wbc_lib.evaluation import calibration, comparison, intervals, scores
 from wbc_lib.evaluation.comparison import PhotoScores
 from wbc_lib.evaluation.intervals import Interval

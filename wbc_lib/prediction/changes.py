@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wbc_lib.data.colours import from_lab, match, to_lab
-from wbc_lib.data.images import OnProgress
+from wbc_lib.data.images import OnProgress, from_lab, match_lab, to_lab
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Cell, background_colour, find_cells
 from wbc_lib.prediction import refusal
@@ -97,7 +96,7 @@ def _look_at_each(
         if change.kind == STAIN and target:
             mean, sd = around.mean(axis=0), around.std(axis=0)
             to_mean, to_sd = (a + change.amount * (b - a) for a, b in ((mean, target.mean), (sd, target.sd)))
-            changed = match(picture, mean, sd, to_mean, to_sd)
+            changed = match_lab(picture, mean, sd, to_mean, to_sd)
         elif change.kind == BACKGROUND and target:
             changed = _move_background(picture, change.amount, target.background)
         elif change.kind == FIELD:

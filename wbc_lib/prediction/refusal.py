@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wbc_lib import paths
-from wbc_lib.data.colours import to_lab
+from wbc_lib.data.images import to_lab
 from wbc_lib.data.splits import split_by_group
 from wbc_lib.data.windows import Cell, cut_window
 from wbc_lib.errors import BadDataError

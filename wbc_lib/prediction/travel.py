@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data import external
-from wbc_lib.data.colours import match, to_lab
 from wbc_lib.data.dataset import N_OUTPUTS
 from wbc_lib.data.external import External
-from wbc_lib.data.images import OnProgress, one_thread
+from wbc_lib.data.images import OnProgress, match_lab, one_thread, to_lab
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Cell, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
@@ -103,8 +102,8 @@ def match_colours(seen: Seen, reference: Reference) -> Seen:
     for window, around in zip(chosen.windows, chosen.colours, strict=True):
         lab = to_lab(around).reshape(-1, 3)
         given = (lab.mean(axis=0), lab.std(axis=0), mean, sd)
-        windows.append(match(window, *given))
-        colours.append(match(around, *given))
+        windows.append(match_lab(window, *given))
+        colours.append(match_lab(around, *given))
     return Seen(chosen.table.assign(scaled=MATCHED), np.stack(windows), np.stack(colours))
 
 

@@ -47,8 +47,7 @@ def carry_boxes(table: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 def cell_masks(table: pd.DataFrame, boxes: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Mark the pixels inside the white cells' boxes in every image; bool (images, height, width).
 
-    Takes what `carry_boxes` does, and the shape that the 320x240 images were shrunk to. All False where a photo has no
-    box.
+    Takes what `carry_boxes` does, and the shape that the 320x240 images were shrunk to.
     """
     masks = np.zeros((len(table), *shape), np.uint8)
     carried = carry_boxes(table, boxes)

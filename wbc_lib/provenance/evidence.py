@@ -98,11 +98,11 @@ def _difference(
     return float(np.abs(moved * (moved @ shown) / (moved @ moved) - shown).mean())
 
 
-def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataFrame, each: int = 2) -> pd.DataFrame:
+def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Trace images whose photo is not among the photos offered: whatever is found is wrong, and should say so.
 
     Hidden are one photo of each two of a field, while the other is offered, and some that are of no shared field. Of
-    each hidden photo the first `each` images of the table are traced: ``image``, ``hidden`` (its photo), ``has_twin``
+    each hidden photo the first two images of the table are traced: ``image``, ``hidden`` (its photo), ``has_twin``
     (whether a photo of the same field and class was offered), ``found`` (the photo named, -1 if none), ``inliers``,
     ``residual`` and ``confidence``.
     """
@@ -115,7 +115,7 @@ def trace_with_photos_hidden(data: DataSet, table: pd.DataFrame, pairs: pd.DataF
     sources = list(map_in_threads(partial(read_source, data), offered))
     classes = sorted(set(cell_of.values()))
     indexes = {c: index_sources([s for s in sources if cell_of[s.photo] == c]) for c in classes}
-    asked = table[table.photo.isin(hidden)].groupby("photo").head(each)
+    asked = table[table.photo.isin(hidden)].groupby("photo").head(2)
 
     def trace_image(image: str) -> tuple[int, int, float, float]:
         match = find_source(to_grey(read_image(data.image_path(image))), indexes[image.split("/")[1]])
@@ -154,15 +154,13 @@ def describe_pairs(data: DataSet, pairs: pd.DataFrame, table: pd.DataFrame) -> p
     for prefix, photo in (("", pairs.photo), ("other_", pairs.other)):
         described[f"{prefix}label"] = [labels.get(p, "") for p in photo]
         described[f"{prefix}went"] = [went.get(p, "not used") for p in photo]
-    ends = zip(described.went, described.other_went, strict=True)
-    described["side"] = [_name_side(one, other) for one, other in ends]
+    described["side"] = list(map(_name_side, described.went, described.other_went))
     shared = find_shared_cells(pairs, white_cells(data))
     same = set(zip(shared.photo, shared.other, strict=True))
     is_same = [key in same for key in zip(pairs.photo, pairs.other, strict=True)]
     described["same_cell"] = np.array(is_same, bool)  # of no pairs, too
-    is_single = [
-        bool(a and b) and "," not in a + b for a, b in zip(described.label, described.other_label, strict=True)
-    ]
+    both = zip(described.label, described.other_label, strict=True)
+    is_single = [bool(one and other) and "," not in one + other for one, other in both]
     described["is_labelled_twice"] = described.same_cell & np.array(is_single, bool)
     described["is_torn"] = described.is_labelled_twice & (described.label != described.other_label)
     return described
@@ -180,15 +178,12 @@ def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArra
     Each is (title, photo, boxes as `boxes.white_cells` gives them).
     """
     boxes = white_cells(data)
-    ends = [
-        end
-        for row in described.itertuples()
-        for end in ((row.photo, row.label, row.went), (row.other, row.other_label, row.other_went))
-    ]
-    return [
-        (f"{photo}: {label}, {went}", read_image(data.photo_path(photo)), boxes[boxes.photo == photo])
-        for photo, label, went in ends
-    ]
+    twins = []
+    for row in described.itertuples():
+        for photo, label, went in (row.photo, row.label, row.went), (row.other, row.other_label, row.other_went):
+            picture = read_image(data.photo_path(photo))
+            twins.append((f"{photo}: {label}, {went}", picture, boxes[boxes.photo == photo]))
+    return twins
 
 
 def count_descents(pairs: pd.DataFrame) -> tuple[int, int]:

@@ -43,10 +43,7 @@ _DECIMALS = dict.fromkeys(AFFINE, 7) | {"a13": 4, "a23": 4, "overlap": 3, "resid
 
 
 def find_pairs(data: DataSet) -> pd.DataFrame:
-    """Find the pairs of photos that show, wholly or in part, the same field of view.
-
-    Any two photos on disk may pair, whatever their labels and split. A pair may be nearly the same picture, or share a
-    corner; whether it shares a white cell is for the boxes to say.
+    """Find the pairs of photos, whatever their labels and split, that show, wholly or in part, the same field of view.
 
     A row per pair, by photo: ``photo`` < ``other``, the map ``a11`` to ``a23`` from the one reduced to 320x240 to the
     other, its ``inliers`` and ``matches``, the ``overlap`` (share of the other that the photo covers), and the
@@ -94,8 +91,7 @@ def read_recorded() -> pd.DataFrame:
 
 def write_recorded(table: pd.DataFrame) -> Path:
     """Record a table as `find_pairs` gives it."""
-    _write(table, recorded_path())
-    return recorded_path()
+    return _write(table, recorded_path())
 
 
 def group(photos: list[int], pairs: pd.DataFrame) -> pd.Series:
@@ -149,8 +145,9 @@ def _intersection_over_union(one: NDArray, other: NDArray) -> float:
     return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)
 
 
-def _write(table: pd.DataFrame, target: Path) -> None:
+def _write(table: pd.DataFrame, target: Path) -> Path:
     paths.write_text(target, table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n"))
+    return target
 
 
 def _parse(path: Path) -> pd.DataFrame:

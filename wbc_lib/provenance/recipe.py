@@ -117,13 +117,13 @@ def assess_evenness(copies: NDArray[np.integer], simulated: NDArray[np.integer])
     return float(stats.chi2.cdf(observed, len(copies) - 1)), two_sided(observed, dispersion(simulated))
 
 
-def judge_copies(counted: pd.DataFrame, resamples: int, seed: int = 0) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+def judge_copies(counted: pd.DataFrame, resamples: int) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """Hold the copies of each class and split against both accounts of how they were drawn.
 
     Gives ``p_independent`` and ``p_recipe`` (see `assess_evenness`; NaN where there is one photo), and how many images
     were lost to names given twice each time the recipe was followed.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows, lost = [], np.zeros(resamples, int)
     for row in counted.itertuples():
         simulated = simulate_copies(row.photos, row.draws, resamples, rng)

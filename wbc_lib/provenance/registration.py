@@ -56,7 +56,7 @@ class Index:
 
     owners: NDArray[np.intp]  # (features,): which picture each comes from
     n_pictures: int
-    tree: cv2.flann.Index | None  # None if the pictures have too few features to search in
+    tree: cv2.flann.Index | None  # None if there are too few features to search in
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,8 @@ def vote(index: Index, features: Features) -> NDArray[np.float64]:
     """
     if index.tree is None or not len(features):
         return np.zeros(index.n_pictures)
-    neighbours, distances = index.tree.knnSearch(
-        features.descriptors.astype(np.float32), _NEIGHBOURS + 1, params={"checks": _CHECKS}
-    )
+    asking = features.descriptors.astype(np.float32)
+    neighbours, distances = index.tree.knnSearch(asking, _NEIGHBOURS + 1, params={"checks": _CHECKS})
     owners = index.owners[neighbours[:, :-1]]
     gains = distances[:, -1:] - distances[:, :-1]
     for j in range(1, _NEIGHBOURS):  # one vote per picture: its nearest
@@ -212,8 +211,7 @@ def register(source: Features, target: Features) -> Fit | None:
 def footprint(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Where the target shows the source, its outermost pixels excepted: shape (240, 320)."""
     full = np.full(IMAGE_SIZE[::-1], 255, np.uint8)
-    shrunk = cv2.erode(warp(full, affine), np.ones((2 * _RIM + 1,) * 2, np.uint8))
-    return shrunk == 255
+    return cv2.erode(warp(full, affine), np.ones((2 * _RIM + 1,) * 2, np.uint8)) == 255
 
 
 def compare(source: NDArray[np.uint8], target: NDArray[np.uint8], affine: NDArray[np.float64]) -> tuple[float, float]:
@@ -238,7 +236,6 @@ def decompose(affine: NDArray[np.float64]) -> Transform:
     The recipe says where each pixel of the image is taken from, about the middle and before the flips: a rotation of a
     shift of a shear. Turning by 180° is read as both flips, so the rotation is never more than 90°.
     """
-    affine = np.asarray(affine, float)
     linear, size = affine[:, :2], np.array(IMAGE_SIZE)
     determinant = linear[0, 0] * linear[1, 1] - linear[0, 1] * linear[1, 0]
     if not np.isfinite(affine).all() or abs(determinant) < 1e-9:
@@ -267,16 +264,14 @@ def is_within(affine: NDArray[np.float64], limits: Limits) -> bool:
         moved = decompose(affine)
     except ValueError:
         return False
-    return (
-        abs(moved.rotation) <= limits.rotation
-        and max(map(abs, moved.shift)) <= limits.shift
-        and abs(moved.shear) <= limits.shear
-        and max(abs(s - 1) for s in moved.scale) <= limits.scale
-    )
+    off = max(abs(s - 1) for s in moved.scale)
+    found = abs(moved.rotation), max(map(abs, moved.shift)), abs(moved.shear), off
+    allowed = limits.rotation, limits.shift, limits.shear, limits.scale
+    return all(value <= limit for value, limit in zip(found, allowed, strict=True))
 
 
 def read_source(data: DataSet, photo: int) -> Source:
-    """Read a photo and describe its features, which takes a few hundredths of a second."""
+    """Read a photo and describe its features."""
     grey = to_grey(read_reduced(data, photo))
     return Source(photo, grey, (detect(grey), detect(grey, mirrored=True)))
 
@@ -302,17 +297,10 @@ def find_source(grey: NDArray[np.uint8], photos: SourceIndex) -> Match:
     best = _choose(attempts)
     others = [attempt for attempt in attempts if attempt is not best]
     second = max(others, key=lambda attempt: attempt.fit.inliers, default=None)
-    return Match(
-        photo=best.photo,
-        affine=best.fit.affine,
-        inliers=best.fit.inliers,
-        matches=best.fit.matches,
-        gain=best.gain,
-        residual=best.residual,
-        runner_up=second.photo if second else NO_MATCH.runner_up,
-        runner_up_inliers=second.fit.inliers if second else 0,
-        confidence=_confidence(best, second),
-    )
+    runner_up = (second.photo, second.fit.inliers) if second else (NO_MATCH.runner_up, 0)
+    found, confidence = best.fit, _confidence(best, second)
+    of_pixels = best.gain, best.residual
+    return Match(best.photo, found.affine, found.inliers, found.matches, *of_pixels, *runner_up, confidence)
 
 
 def _choose(attempts: Sequence[_Attempt]) -> _Attempt:

@@ -1,28 +1,37 @@
-"""Which pictures were made from one source, found from the pictures alone.
+"""Which pictures were made from one source, found from the pictures alone, and which of them lie in another part.
 
-Exact copies are told by their bytes. For the others, features vote for the pictures that may show the same
-(`candidates`), and an affine map between the likeliest decides (`features`). Pictures joined by maps are made into
-groups, the surest maps first; before two groups become one, several pairs between them are looked at, so that one map
-by chance, or two photos of one field of view, do not join what is apart. Groups that maps join nevertheless overlap:
-they share a field of view (`clusters`).
+Exact copies are told by their bytes. For the others, features vote for the pictures that may show the same, and an
+affine map between the likeliest decides (`features`). Pictures joined by maps are made into groups, the surest maps
+first; before two groups become one, several pairs between them are looked at, so that one map by chance, or two photos
+of one field of view, do not join what is apart. Groups that maps join nevertheless overlap: they share a field of view
+(`candidates`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.images import MapTasks, OnProgress, map_in_threads
+from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.errors import BadDataError
-from wbc_lib.provenance.candidates import rank_candidates
-from wbc_lib.provenance.clusters import Clusters
-from wbc_lib.provenance.descriptions import Described, Picture, describe_all, name_kept
-from wbc_lib.provenance.features import Link, find_best_link, find_link
+from wbc_lib.provenance.candidates import Clusters, rank_candidates
+from wbc_lib.provenance.features import (
+    Described,
+    Link,
+    Picture,
+    describe_all,
+    find_best_link,
+    find_link,
+    name_kept,
+)
 
 #: Fewest features to say anything of a picture.
 MIN_FEATURES = 20
@@ -35,8 +44,10 @@ _FITS = 256
 
 #: Called with what is being done, how much of it is done, and how much there is to do.
 OnStage = Callable[[str, int, int], None]
-#: Pictures, and which of them to compare: the first's number, whether it is mirrored, the second's number.
-_Task = tuple[list[Described], list[tuple[int, bool, int]]]
+#: Two pictures to compare: the first's number, whether it is mirrored, the second's number.
+_Pair = tuple[int, bool, int]
+#: Pictures, and which of them to compare.
+_Task = tuple[list[Described], list[_Pair]]
 
 
 @dataclass(frozen=True)
@@ -80,17 +91,16 @@ class Siblings:
         return [i if first < 0 else first for i, first in enumerate(self.table.copy_of.tolist())]
 
 
-def find_groups(pictures: Sequence[Picture], *, together: bool = False) -> NDArray[np.int64]:
+def find_groups(pictures: Sequence[Picture]) -> NDArray[np.int64]:
     """Number the sources that pictures were made from: groups for scikit-learn's `StratifiedGroupKFold`.
 
     Pictures are files, or arrays (height, width) or (height, width, RGB) of any sizes; one that nothing is known of has
-    a number of its own. With `together`, photos that overlap, so that they share a field of view, have one number.
-    Raises `BadDataError` if a file cannot be read.
+    a number of its own. Raises `BadDataError` if a file cannot be read.
     """
-    found = find_siblings(pictures)
-    if (found.table.problem != "").any():
-        raise BadDataError(found.table.problem[found.table.problem != ""].iloc[0])
-    return found.table["field" if together else "group"].to_numpy()
+    table = find_siblings(pictures).table
+    if problem := next(filter(None, table.problem), ""):
+        raise BadDataError(problem)
+    return table.group.to_numpy()
 
 
 def find_siblings(
@@ -102,8 +112,8 @@ def find_siblings(
 ) -> Siblings:
     """Find the groups of pictures that were made from one source.
 
-    `map_tasks` does the work: in threads, or on a cluster (`training.cluster.map_on`). The folder `cache` keeps what
-    was done, so that an interrupted search goes on where it stopped.
+    `map_tasks` does the work: in threads, or on a cluster. The folder `cache` keeps what was done, so that an
+    interrupted search goes on where it stopped.
     """
     stage = on_stage or (lambda *_: None)
     described = describe_all(pictures, map_tasks, cache, partial(stage, "Reading"))
@@ -111,11 +121,10 @@ def find_siblings(
     copy_of = np.array([first_of.setdefault(d.content, i) if d.content else i for i, d in enumerate(described)], int)
     counts = np.array([len(d.features) for d in described], int)
     # Copies, and what nothing can be told of, are left out of the search.
-    rows = np.flatnonzero((copy_of == np.arange(len(described))) & (counts >= MIN_FEATURES))
+    is_first = copy_of == np.arange(len(described))
+    rows = np.flatnonzero(is_first & (counts >= MIN_FEATURES))
     searched = [described[i] for i in rows]
-    features = [d.features for d in searched]
-
-    contents = [d.content for d in searched]
+    features, contents = [d.features for d in searched], [d.content for d in searched]
     ranked = rank_candidates(
         features,
         _CANDIDATES,
@@ -139,7 +148,7 @@ def find_siblings(
             "group": pd.factorize(group[copy_of])[0],
             "field": pd.factorize(fields[copy_of])[0],
             "features": counts,
-            "copy_of": np.where(copy_of == np.arange(len(described)), -1, copy_of),
+            "copy_of": np.where(is_first, -1, copy_of),
             "problem": [d.problem for d in described],
         }
     )
@@ -167,7 +176,73 @@ def find_sources(
     return outcomes
 
 
-def _choose_pairs(ranked: NDArray[np.int32], clusters: Clusters, n: int) -> list[tuple[int, bool, int]]:
+def list_leaks(files: Sequence[PictureFile], found: Siblings) -> pd.DataFrame:
+    """Look at each picture for one in another part that was made from the same source, or else overlaps.
+
+    A row per picture: ``picture``, ``split``, ``class``, ``group``, ``field`` (see `Siblings`), ``verdict`` ("sibling",
+    "overlap", "clean", or "cannot tell"), ``sibling`` (the other picture), ``inliers`` and ``transform`` (a11 a12 a13
+    a21 a22 a23, from pixels of the other picture to this one's; both empty if the two are joined by others only), and
+    ``row_of_sibling`` (-1 if none).
+    """
+    table = pd.DataFrame(
+        {
+            "picture": [file.name for file in files],
+            "split": [file.part for file in files],
+            "class": [file.cell for file in files],
+            "group": found.table.group.to_numpy(),
+            "field": found.table.field.to_numpy(),
+        }
+    )
+    by_group, by_field = (table.groupby(column).indices for column in ("group", "field"))
+    parts, rows = table.split.to_numpy(), []
+    for i, is_unknown in enumerate(found.cannot_tell):
+        others = [int(j) for j in by_group[table.group[i]] if parts[j] != parts[i]]
+        verdict = "sibling" if others else "overlap"
+        others = others or [int(j) for j in by_field[table.field[i]] if parts[j] != parts[i]]
+        if not others:
+            rows.append(("cannot tell" if is_unknown else "clean", "", pd.NA, "", -1))
+            continue
+        other = max(others, key=lambda j: found.count_inliers(i, j))
+        link = found.link(i, other)
+        rows.append((verdict, table.picture[other], link.inliers if link else pd.NA, write_transform(link), other))
+    columns = ["verdict", "sibling", "inliers", "transform", "row_of_sibling"]
+    return table.join(pd.DataFrame(rows, columns=columns).astype({"inliers": "Int64"}))
+
+
+def write_transform(link: Link | None) -> str:
+    """The six numbers of a map, with spaces between; "" if there is none."""
+    return " ".join(f"{value:.5g}" for value in link.affine.ravel()) if link else ""
+
+
+def lay_over(first: NDArray[np.uint8], second: NDArray[np.uint8], transform: str) -> NDArray[np.uint8]:
+    """Mix a picture with another, moved by a map as `write_transform` writes it, where that reaches."""
+    affine = np.array(transform.split(), float).reshape(2, 3)
+    size = first.shape[1::-1]
+    moved = cv2.warpAffine(second, affine, size)
+    reaches = cv2.warpAffine(np.full(second.shape[:2], 255, np.uint8), affine, size) == 255
+    mixed = first // 3
+    mixed[reaches] = (first[reaches].astype(np.uint16) + moved[reaches]) // 2
+    return mixed
+
+
+def count_leaks(table: pd.DataFrame) -> pd.DataFrame:
+    """Count pictures by verdict: a row per part and class, and one for all classes of a part if there are several."""
+    rows = []
+    for part, of_part in table.groupby("split", sort=False):
+        classes = list(of_part.groupby("class"))
+        if len(classes) == 1:
+            rows.append(_count(part, classes[0][0] or "all", of_part))
+        else:
+            rows += [_count(part, cell or "(none)", of_class) for cell, of_class in (*classes, ("all", of_part))]
+    return pd.DataFrame(rows)
+
+
+def _count(part: str, cell: str, table: pd.DataFrame) -> dict[str, object]:
+    counts = {verdict: int((table.verdict == verdict).sum()) for verdict in ("sibling", "overlap", "cannot tell")}
+    return {"split": part, "class": cell, "pictures": len(table), **counts}
+
+
+def _choose_pairs(ranked: NDArray[np.int32], clusters: Clusters, n: int) -> list[_Pair]:
     # The first candidates of each picture that are in another group; those compared before count, but not again.
     roots = np.array([clusters.root(i) for i in range(len(ranked))], int)
     chosen: dict[tuple[int, int], bool] = {}
@@ -179,16 +254,15 @@ def _choose_pairs(ranked: NDArray[np.int32], clusters: Clusters, n: int) -> list
 
 
 def _compare(
-    searched: Sequence[Described], pairs: Sequence[tuple[int, bool, int]], map_tasks: MapTasks, cache: Path | None
+    searched: Sequence[Described], pairs: Sequence[_Pair], map_tasks: MapTasks, cache: Path | None
 ) -> Iterator[tuple[tuple[int, int], Link | None]]:
-    chunks = [pairs[i : i + _FITS] for i in range(0, len(pairs), _FITS)]
-    tasks = (_make_task(searched, chunk) for chunk in chunks)
-    for chunk, links in zip(chunks, map_tasks(partial(_find_links, cache=cache), tasks), strict=True):
-        for (i, _, j), link in zip(chunk, links, strict=True):
-            yield (i, j), link
+    tasks = (_make_task(searched, pairs[i : i + _FITS]) for i in range(0, len(pairs), _FITS))
+    found = chain.from_iterable(map_tasks(partial(_find_links, cache=cache), tasks))
+    for (i, _, j), link in zip(pairs, found, strict=True):
+        yield (i, j), link
 
 
-def _make_task(searched: Sequence[Described], pairs: Sequence[tuple[int, bool, int]]) -> _Task:
+def _make_task(searched: Sequence[Described], pairs: Sequence[_Pair]) -> _Task:
     # Only the pictures of these pairs, so that a task can be sent elsewhere.
     members = sorted({k for i, _, j in pairs for k in (i, j)})
     place = {picture: k for k, picture in enumerate(members)}

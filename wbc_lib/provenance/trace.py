@@ -46,15 +46,12 @@ _CHUNK = 32
 def trace(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
     """Find the photo each augmented image was made from: a row per image, in the order of `dataset.list_images`.
 
-    - ``image``: ``SPLIT/CLASS/FILE``;
     - ``photo``: number of the likeliest photo, -1 if not one could be laid over the image;
     - ``mirrored``: whether the map changes left and right hand;
-    - ``a11`` to ``a23``: the affine map from pixels (x, y, 1) of the photo reduced to 320x240 to the image's, NaN
-      without a photo;
+    - ``a11`` to ``a23``: the map as of `images.AFFINE`, NaN without a photo;
     - ``inliers``, ``matches``: features that agree with the map, and that were matched;
-    - ``gain``: factor by which the image is brighter than the photo;
-    - ``residual``: mean absolute difference, in grey levels, between the moved and brightened photo and the image where
-      the photo reaches;
+    - ``gain``, ``residual``: by what factor the image is brighter than the photo, and the mean absolute difference of
+      the two, the photo moved and brightened, in grey levels;
     - ``runner_up``, ``runner_up_inliers``: the other photo that came closest, -1 and 0 if none;
     - ``confidence``: 0 if the photo is a guess: the map has fewer than `registration.MIN_INLIERS` inliers or a residual
       above `registration.MAX_RESIDUAL`, or is none that the recipe can make. Else one minus the runner-up's inliers or,
@@ -63,7 +60,8 @@ def trace(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
     Work is kept in the user cache as it is done: interrupted, it goes on where it stopped; finished, it is read back.
     Raises `BadDataError` if a photo or an image cannot be read, or an image is not 320x240.
     """
-    folder = _cache_folder(data)
+    name = f"{read_checksums(data).sha256[:16]}-method{METHOD}-opencv{cv2.__version__}"
+    folder = paths.cache() / "provenance" / name
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # whoever comes second waits, and reads what the first has traced
         return _trace_missing(data, folder, on_progress)
@@ -71,9 +69,9 @@ def trace(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
 
 def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None) -> pd.DataFrame:
     finished = folder / "images.csv"
-    images = list_images(data)
     if finished.exists():
-        return _parse(finished)
+        return _parse(finished, finished.read_bytes())
+    images = list_images(data)
     pieces = [images.iloc[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     chunks = {folder / "chunks" / f"{piece.index[0]}-{piece.index[-1]}.csv": piece for piece in pieces}
     missing = {path: chunk for path, chunk in chunks.items() if not path.exists()}
@@ -88,7 +86,7 @@ def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None) 
             done += len(missing[path])
             if on_progress:
                 on_progress(done, len(images))
-    table = pd.concat([_parse(path) for path in chunks], ignore_index=True)
+    table = pd.concat([_parse(path, path.read_bytes()) for path in chunks], ignore_index=True)
     paths.write_text(finished, _as_csv(table))
     shutil.rmtree(folder / "chunks", ignore_errors=True)
     return table
@@ -126,24 +124,16 @@ def read_recorded() -> pd.DataFrame:
         raise DataNotFoundError(f"{path} is missing; restore it from the repository or trace the images.") from error
     except (OSError, EOFError, zlib.error) as error:
         raise BadDataError(f"{path} is damaged ({type(error).__name__}); restore it from the repository.") from error
-    return parse_table(content, _COLUMNS, _refusal(path))
-
-
-def _cache_folder(data: DataSet) -> Path:
-    name = f"{read_checksums(data).sha256[:16]}-method{METHOD}-opencv{cv2.__version__}"
-    return paths.cache() / "provenance" / name
+    return _parse(path, content)
 
 
 def _as_csv(table: pd.DataFrame) -> str:
     return table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n")
 
 
-def _parse(path: Path) -> pd.DataFrame:
-    return parse_table(path.read_bytes(), _COLUMNS, _refusal(path))
-
-
-def _refusal(path: Path) -> str:
-    return f"{path} is not a table of provenance; remove it and trace the images again."
+def _parse(path: Path, content: bytes) -> pd.DataFrame:
+    refusal = f"{path} is not a table of provenance; remove it and trace the images again."
+    return parse_table(content, _COLUMNS, refusal)
 
 
 def parse_table(content: bytes, columns: dict[str, type], refusal: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The arrays that one experiment learns from and is scored on: pixels, or what a frozen base makes of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,7 +11,7 @@ from wbc_lib import paths
 from wbc_lib.data import splits
 from wbc_lib.data.dataset import CLASSES, LABELS, DataSet, index_photos
 from wbc_lib.data.hashes import read_checksums
-from wbc_lib.data.images import RESIZING, load_images, read_image, shrink
+from wbc_lib.data.images import RESIZING, OnProgress, load_images, read_image, shrink
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.provenance import overlaps, trace
 from wbc_lib.provenance.boxes import cover_cells, white_cells
@@ -25,17 +25,16 @@ _UNUSED = -1
 #: Images that go through a frozen base at a time.
 _BASE_BATCH = 64
 
+_Corners = tuple[int, int, int, int]  # left, top, right, bottom
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs, uint8 (examples, height, width, RGB) or float32 features (examples, features), labels 1 to 4, and names.
+    """What is learned from or scored."""
 
-    A name is that of the image or photo that an example came from.
-    """
-
-    inputs: NDArray
-    labels: NDArray[np.int32]
-    names: NDArray[np.str_]
+    inputs: NDArray  # uint8 (examples, height, width, RGB), or float32 features (examples, features)
+    labels: NDArray[np.int32]  # 1 to 4
+    names: NDArray[np.str_]  # of the image or photo that each came from
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,56 +53,46 @@ class Material:
     test: Examples
 
 
-def gather(
-    data: DataSet, experiment: Experiment, seed: int, on_progress: Callable[[int, int], None] | None = None
-) -> Material:
+def gather(data: DataSet, experiment: Experiment, seed: int, on_progress: OnProgress | None = None) -> Material:
     """Put together the material of one experiment; the seed decides what is held back for validation.
 
-    `on_progress` is called with (images done, images in all) while images or features are prepared. Raises
-    `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
+    Raises `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
     """
     if experiment.material in ("raw", "raw-undersampled", "raw-cropped"):
-        known, test = _raw(data, experiment, seed)
+        known, scored = _raw(data, experiment, seed)
         if experiment.protocol != "random":
             raise UnknownNameError(f"There is no protocol {experiment.protocol!r} for raw photos; use 'random'.")
         split = splits.split_at_random(len(known), experiment.settings.validation_share, seed)
-        return Material(known.take(split.training), known.take(split.validation), test)
+        return Material(known.take(split.training), known.take(split.validation), scored)
     if experiment.material not in ("augmented", "painted"):
         raise UnknownNameError(f"There is no material {experiment.material!r} to train on.")
     images, photo = _augmented(data, experiment, on_progress)
-    train_rows, test_rows = (
+    train, test = (
         np.flatnonzero(np.char.startswith(images.names, part) & (photo != _UNUSED)) for part in ("TRAIN/", "TEST/")
     )
     if experiment.protocol == "test":
-        return Material(images.take(train_rows), images.take(test_rows), images.take(test_rows))
+        return Material(images.take(train), images.take(test), images.take(test))
     if not experiment.protocol.startswith("fold-"):
-        split = _hold_back(data, experiment, images.labels[train_rows], photo[train_rows], seed)
-        return Material(
-            images.take(train_rows[split.training]), images.take(train_rows[split.validation]), images.take(test_rows)
-        )
-    rows = np.concatenate([train_rows, test_rows])
+        split = _hold_back(data, experiment, images.labels[train], photo[train], seed)
+        return Material(images.take(train[split.training]), images.take(train[split.validation]), images.take(test))
+    rows = np.concatenate([train, test])
     fold = int(experiment.protocol.removeprefix("fold-"))
     split = splits.split_by_group(images.labels[rows], _fields(data, photo[rows]), fold, N_FOLDS, seed)
-    held_back = rows[split.validation]
+    learned, held_back = rows[split.training], rows[split.validation]
     photos, first = np.unique(photo[held_back], return_index=True)
     originals = _read_photos(data, photos, images.labels[held_back[first]], experiment.input_shape)
-    learned = rows[split.training]
     share = experiment.settings.photo_share
     learned = learned[splits.choose_share(images.labels[learned], photo[learned], share, seed)]
     return Material(images.take(learned), images.take(held_back), originals)
 
 
-def load_features(
-    data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None = None
-) -> NDArray[np.float32]:
+def load_features(data: DataSet, experiment: Experiment, on_progress: OnProgress | None = None) -> NDArray[np.float32]:
     """Features (images, features) of every augmented image on an experiment's frozen base, from the cache or computed.
 
-    In the order of `dataset.list_images`; memory-mapped, read-only. Raises `WeightsError` if the base's weights cannot
-    be had.
+    In the order of `dataset.list_images`; memory-mapped. Raises `WeightsError` if the base's weights cannot be had.
     """
     network, shape = experiment.network, experiment.input_shape
-    sha256 = read_checksums(data).sha256[:16]
-    name = f"{sha256}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}"
+    name = f"{read_checksums(data).sha256[:16]}-{RESIZING}-{shape[0]}x{shape[1]}-{network.base}-{network.base_weights}"
     name += ".npy" if network.base_pooling == "flatten" else f"-{network.base_pooling}.npy"
     cached = paths.cache() / "features" / name
     if paths.read_array(cached) is None:
@@ -137,7 +126,7 @@ def _fields(data: DataSet, photo: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _augmented(
-    data: DataSet, experiment: Experiment, on_progress: Callable[[int, int], None] | None
+    data: DataSet, experiment: Experiment, on_progress: OnProgress | None
 ) -> tuple[Examples, NDArray[np.int64]]:
     # The images of all splits; and each one's photo, where it matters, or that it is not to be used.
     images = load_images(data, experiment.input_shape, on_progress)
@@ -156,9 +145,8 @@ def _augmented(
 
 
 def _raw(data: DataSet, experiment: Experiment, seed: int) -> tuple[Examples, Examples]:
-    index = index_photos(data).query(
-        "has_photo and kind == 'single' and labels in @CLASSES", local_dict={"CLASSES": CLASSES}
-    )
+    index = index_photos(data)
+    index = index[index.has_photo & (index.kind == "single") & index.labels.isin(CLASSES)]
     known = index[index.split == "TRAIN"]
     if experiment.material == "raw-undersampled":
         # The rarest class is counted over all photos of the split that may be learned from.
@@ -171,7 +159,7 @@ def _raw(data: DataSet, experiment: Experiment, seed: int) -> tuple[Examples, Ex
     return known_examples, test_examples
 
 
-def _largest_cells(data: DataSet) -> dict[int, tuple[int, int, int, int]]:
+def _largest_cells(data: DataSet) -> dict[int, _Corners]:
     # Of several boxes the largest is the labelled cell: the label names one.
     boxes = white_cells(data)
     area = (boxes.xmax - boxes.xmin) * (boxes.ymax - boxes.ymin)
@@ -184,13 +172,13 @@ def _read_photos(
     photos: NDArray[np.int64],
     labels: NDArray[np.integer],
     shape: tuple[int, int],
-    crops: Mapping[int, tuple[int, int, int, int]] = MappingProxyType({}),
+    crops: Mapping[int, _Corners] = MappingProxyType({}),
 ) -> Examples:
     pixels = np.stack([shrink(_cut(read_image(data.photo_path(p)), crops.get(p)), shape) for p in photos])
     return Examples(pixels, labels.astype(np.int32), np.array([data.photo_path(p).name for p in photos]))
 
 
-def _cut(image: NDArray[np.uint8], crop: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
+def _cut(image: NDArray[np.uint8], crop: _Corners | None) -> NDArray[np.uint8]:
     if crop is None:
         return image
     xmin, ymin, xmax, ymax = crop

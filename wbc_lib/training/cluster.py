@@ -1,8 +1,7 @@
 """Many trainings at once: in processes of this machine, or on the workers of a dask scheduler.
 
 A worker gives each training a process of its own and sends the finished run back. A training on a lost worker goes on
-at another, from its checkpoint if that one sees the same store. What is trained lies in the store: asked again, only
-what is missing is trained.
+at another, from its checkpoint if that one sees the same store.
 """
 
 import json
@@ -34,7 +33,7 @@ from wbc_lib.training.runs import Store
 from wbc_lib.training.study import Study
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
 #: Times that a failed training is tried again.
 RETRIES = 2
@@ -43,6 +42,8 @@ _PATIENCE = 60
 #: Last lines of what a process that failed has printed.
 _LOG_LINES = 30
 _TOPIC = "wbc"
+# A finished run on its way back: its folder's name, and its files by name.
+Trained = tuple[str, dict[str, bytes]]
 #: What a process reads its number of threads from, when it loads TensorFlow (the first two) and NumPy.
 _THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -67,19 +68,6 @@ class Job:
     roots: tuple[Path, ...]  # folders of the store; a worker that does not see the first trains in its own user cache
     threads: int = 1
     cores: tuple[int, ...] = ()  # that the workers share out among themselves; empty if they are not pinned
-
-    @property
-    def title(self) -> str:
-        """For readers."""
-        return f"{self.plan.experiment.title}, seed {self.plan.seed}"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run on its way back: its folder's name, and its files by name."""
-
-    name: str
-    files: dict[str, bytes]
 
 
 def limit_threads(threads: int) -> dict[str, str]:
@@ -137,22 +125,17 @@ def connect(cluster: Cluster) -> Iterator["Client"]:
         try:
             yield client
         except BaseException:
-            if not cluster.scheduler:
-                _kill_workers(local)
+            if not cluster.scheduler:  # asked to close, a worker would wait for its training to end
+                for nanny in local.workers.values():
+                    nanny.auto_restart = False
+                    with suppress(psutil.Error):
+                        psutil.Process(nanny.pid).kill()
             raise
 
 
 def map_on(client: "Client") -> MapTasks:
     """A `map` whose tasks are done by the workers of a cluster."""
     return partial(map_ahead, partial(client.submit, pure=False), 2 * sum(client.nthreads().values()))
-
-
-def _kill_workers(local: "LocalCluster") -> None:
-    # Asked to close, a worker would wait for its training to end.
-    for nanny in local.workers.values():
-        nanny.auto_restart = False
-        with suppress(psutil.Error):
-            psutil.Process(nanny.pid).kill()
 
 
 def train(job: Job) -> Trained | WeightsError:
@@ -177,14 +160,14 @@ def train_in_process(job: Job, on_epoch: Callable[[int], None]) -> Trained | Wei
     `on_epoch` is told of each epoch that is done. Returns a `WeightsError` if a frozen base's weights cannot be had;
     raises `RunError` if anything else fails.
     """
-    experiment = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key}
-    message = experiment | {"data": str(job.data), "roots": list(map(str, job.roots)), "cores": job.cores}
-    environment = os.environ | limit_threads(job.threads)
+    message: dict[str, Any] = {"name": job.plan.experiment.name, "config": job.plan.config, "key": job.key}
+    message |= {"data": str(job.data), "roots": list(map(str, job.roots)), "cores": job.cores}
     options: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "text": True, "start_new_session": True}
+    options["env"] = os.environ | limit_threads(job.threads)
     command, event = [sys.executable, "-m", "wbc_lib.training.cluster"], {}
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
-        subprocess.Popen(command, stderr=log, env=environment, **options) as child,
+        subprocess.Popen(command, stderr=log, **options) as child,
     ):
         try:
             assert child.stdin and child.stdout  # pipes
@@ -199,16 +182,16 @@ def train_in_process(job: Job, on_epoch: Callable[[int], None]) -> Trained | Wei
             child.kill()
             raise
         log.seek(0)
-        lines = log.read().splitlines()
+        printed = "\n".join(log.read().splitlines()[-_LOG_LINES:])
     if "weights" in event:
         return WeightsError(event["weights"])
     if child.returncode:
         killed = f"It was killed by signal {-child.returncode}, most often for lack of memory."
-        raise RunError(event.get("error") or (killed if child.returncode < 0 else "\n".join(lines[-_LOG_LINES:])))
+        raise RunError(event.get("error") or (killed if child.returncode < 0 else printed))
     run = _open_store(job.roots).find(job.plan)
     if run is None:
-        raise RunError(f"The run of {job.title} that was just written cannot be found.")
-    return Trained(run.name, run.read_files())
+        raise RunError(f"The run of {job.plan.title} that was just written cannot be found.")
+    return run.name, run.read_files()
 
 
 def _open_store(roots: Sequence[Path]) -> Store:
@@ -249,10 +232,10 @@ def _main() -> None:
 
 def _collect(client: "Client", store: Store, jobs: Sequence[Job], finish: Callable[[Job, str], None]) -> Iterator[str]:
     # Yields a sentence per training that failed for good.
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     futures = {
-        client.submit(train, job, key=f"{job.title}-{uuid.uuid4().hex[:8]}", pure=False, retries=RETRIES): job
+        client.submit(train, job, key=f"{job.plan.title}-{uuid.uuid4().hex[:8]}", pure=False, retries=RETRIES): job
         for job in jobs
     }
     for future in as_completed(list(futures)):
@@ -261,22 +244,15 @@ def _collect(client: "Client", store: Store, jobs: Sequence[Job], finish: Callab
             raise RunError("The scheduler was lost. What had finished is kept: ask again, and the rest is trained.")
         error = future.exception()
         if error is not None:
-            sentence = _describe_error(error)
+            sentence = str(error) if isinstance(error, WbcError) else f"{type(error).__name__}: {error}"
+            if isinstance(error, KilledWorker):
+                sentence = "Its worker was killed each time, most often for lack of memory."
             finish(job, f"failed. {sentence}")
-            yield f"{job.title} failed {1 + RETRIES} times. {sentence}"
+            yield f"{job.plan.title} failed {1 + RETRIES} times. {sentence}"
         elif isinstance(trained := future.result(), WeightsError):
             finish(job, f"not run. {trained}")
         else:
-            run = store.add(trained.name, trained.files)
-            finish(job, run.describe())
-
-
-def _describe_error(error: BaseException) -> str:
-    from distributed import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return "Its worker was killed each time, most often for lack of memory."
-    return str(error) if isinstance(error, WbcError) else f"{type(error).__name__}: {error}"
+            finish(job, store.add(*trained).describe())
 
 
 @contextmanager
@@ -293,13 +269,13 @@ def _reported(client: "Client", jobs: Sequence[Job]) -> Iterator[Callable[[Job, 
                 return
             before, workers[job.key] = workers.get(job.key), row["worker"]
             if before != row["worker"]:
-                say(f"  {job.title}: {'goes on at another worker' if before else 'is begun'}")
-            bar.set_postfix_str(f"{job.title}: epoch {row['epoch']}/{job.plan.epochs}")
+                say(f"  {job.plan.title}: {'goes on at another worker' if before else 'is begun'}")
+            bar.set_postfix_str(f"{job.plan.title}: epoch {row['epoch']}/{job.plan.epochs}")
 
         def finish(job: Job, sentence: str) -> None:
             del waiting[job.key]
             bar.update()
-            say(f"  {job.title}: {sentence} ({len(jobs) - len(waiting)} of {len(jobs)})")
+            say(f"  {job.plan.title}: {sentence} ({len(jobs) - len(waiting)} of {len(jobs)})")
 
         client.subscribe_topic(_TOPIC, on_event)
         try:

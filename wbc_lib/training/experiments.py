@@ -12,6 +12,7 @@ Entry = TypeVar("Entry")
 #: Parts that the photos are divided into for cross-validation.
 N_FOLDS = 5
 _BASELINE = Network(convolutions=(32,), dense=(32,))
+_RAW: dict[str, Any] = {"network": _BASELINE, "augment": True}
 _OVERFITTING = Network()
 _L1L2 = 1e-4
 
@@ -23,22 +24,9 @@ def _transfer(base: str, weights: str) -> Network:
 EXPERIMENTS = {
     e.name: e
     for e in (
-        Experiment("raw-imbalanced", "Raw photos, imbalanced", _BASELINE, material="raw", augment=True),
-        Experiment(
-            "raw-undersampled",
-            "Raw photos, undersampled",
-            _BASELINE,
-            material="raw-undersampled",
-            augment=True,
-        ),
-        Experiment(
-            "raw-cropped",
-            "Raw photos, cut to the cell",
-            _BASELINE,
-            material="raw-cropped",
-            augment=True,
-            in_paper=False,
-        ),
+        Experiment("raw-imbalanced", "Raw photos, imbalanced", material="raw", **_RAW),
+        Experiment("raw-undersampled", "Raw photos, undersampled", material="raw-undersampled", **_RAW),
+        Experiment("raw-cropped", "Raw photos, cut to the cell", material="raw-cropped", in_paper=False, **_RAW),
         Experiment("baseline", "Baseline CNN", _BASELINE),
         Experiment("overfitting", "Overfitting CNN", _OVERFITTING),
         Experiment("dropout-0.2", "Dropout 0.2", dataclasses.replace(_OVERFITTING, dropout=0.2)),
@@ -101,9 +89,8 @@ VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "weighted": ("class weights", {"class_weights": True}),
     "longer": ("ten times the epochs", {"epochs": 300}),
     "adadelta-0.001": ("Adadelta at 0.001", {"optimizer": "adadelta", "learning_rate": 0.001}),
-    **{
-        f"photos-1-{n}": (f"1/{n} of the photos", {"photo_share": 1 / n, "passes": n}) for n in (2, 4, 8)
-    },  # as many steps as with all photos
+    # As many steps as with all photos.
+    **{f"photos-1-{n}": (f"1/{n} of the photos", {"photo_share": 1 / n, "passes": n}) for n in (2, 4, 8)},
 }
 
 
@@ -149,7 +136,7 @@ class Suite:
     in_smoke: tuple[str, ...] = ()  # trained as well by a check that everything runs, once
 
 
-_SEEDS = (0, 1, 2)
+_SEEDS: tuple[int, ...] = (0, 1, 2)
 _FOLDS = [f"+fold-{k}" for k in range(1, N_FOLDS + 1)]
 _LEAKAGE = ("final", "final+by-photo", "final+painted", "final+painted+by-photo")
 #: The paper's networks that are compared by cross-validation, besides the final one.
@@ -161,11 +148,7 @@ SUITES = {
         Suite(
             "sensitivity",
             "normalisation and optimizer of the final model",
-            {
-                f"final{scale}{optimizer}": _SEEDS
-                for scale in ("", "+01", "+standardised")
-                for optimizer in ("", "+rmsprop")
-            },
+            {f"final{scale}{how}": _SEEDS for scale in ("", "+01", "+standardised") for how in ("", "+rmsprop")},
             "quick",
         ),
         Suite(
@@ -186,16 +169,8 @@ SUITES = {
         Suite(
             "features",
             "what a frozen base sees, and at which size",
-            dict.fromkeys(
-                (
-                    "vgg16-hed+linear",
-                    "vgg16-random+linear",
-                    "resnet50-random+linear",
-                    "vgg16-hed+120x160",
-                    "vgg16-hed+120x160+linear",
-                ),
-                _SEEDS,
-            ),
+            dict.fromkeys((f"{base}+linear" for base in ("vgg16-hed", "vgg16-random", "resnet50-random")), _SEEDS)
+            | dict.fromkeys(("vgg16-hed+120x160", "vgg16-hed+120x160+linear"), _SEEDS),
             "paper",
         ),
     )

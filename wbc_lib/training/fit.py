@@ -108,9 +108,8 @@ def fit(
 
 def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
     """Make the optimizer that the settings name."""
-    optimizers = keras.optimizers
-    makers = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}
-    makers["adadelta"] = optimizers.Adadelta
+    made = keras.optimizers
+    makers = {"adam": made.Adam, "rmsprop": made.RMSprop, "sgd": made.SGD, "adadelta": made.Adadelta}
     if settings.optimizer not in makers:
         raise UnknownNameError(f"There is no optimizer {settings.optimizer!r}; choose one of: {', '.join(makers)}.")
     return makers[settings.optimizer](settings.learning_rate)
@@ -126,9 +125,8 @@ def predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float32]:
 def augment(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Turn, shift, shear and mirror each image much as the published augmented set was made.
 
-    Rotation within 20 degrees, shift within a tenth of either side, shear within 0.2 degrees, mirrored in each axis
-    half of the time; what comes in from outside is black. (The published images turn out to be sheared by up to
-    0.2 radians, which is more; see `wbc_lib.provenance.recipe`.)
+    Rotation within 20 degrees, shift within a tenth of either side, shear within 0.2 degrees (the published images
+    turn out to have up to 0.2 radians), mirrored in each axis half of the time; black comes in from outside.
     """
     height, width = pixels.shape[1:3]
     centre = np.array([width / 2 - 0.5, height / 2 - 0.5])
@@ -199,11 +197,10 @@ def _make_scorer(model: keras.Model) -> Callable[[Examples], tuple[float, float]
         totals = np.zeros(2)
         for i in range(0, len(examples), _SCORING_BATCH):
             part = slice(i, i + _SCORING_BATCH)
-            totals += [
-                float(v) for v in score_batch(tf.constant(examples.inputs[part]), tf.constant(examples.labels[part]))
-            ]
-        loss, correct = totals / len(examples)
-        return float(loss), float(correct)
+            batch = tf.constant(examples.inputs[part]), tf.constant(examples.labels[part])
+            totals += [float(value) for value in score_batch(*batch)]
+        loss, correct = (totals / len(examples)).tolist()
+        return loss, correct
 
     return score
 
@@ -214,8 +211,7 @@ def _loss(
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     if class_weights is not None:
         losses *= tf.gather(tf.constant(class_weights), labels)
-    data_loss = tf.reduce_mean(losses)
-    return tf.add_n([data_loss, *model.losses])
+    return tf.add_n([tf.reduce_mean(losses), *model.losses])
 
 
 def _count_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

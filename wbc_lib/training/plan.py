@@ -112,6 +112,11 @@ class Plan:
     data_sha256: str
 
     @property
+    def title(self) -> str:
+        """For readers."""
+        return f"{self.experiment.title}, seed {self.seed}"
+
+    @property
     def config(self) -> dict[str, Any]:
         """The plan as plain values, without what is only for readers."""
         described = dataclasses.asdict(self.experiment)
@@ -123,18 +128,8 @@ class Plan:
             del described[label]
         if described["protocol"] == "random":
             del described["protocol"]  # the only one there was when the first runs were recorded
-        return json.loads(
-            json.dumps(
-                {
-                    **described,
-                    "epochs": self.epochs,
-                    "seed": self.seed,
-                    "data_sha256": self.data_sha256,
-                    "resizing": RESIZING,
-                    "numerics": NUMERICS,
-                }
-            )
-        )
+        described |= {"epochs": self.epochs, "seed": self.seed, "data_sha256": self.data_sha256}
+        return json.loads(json.dumps(described | {"resizing": RESIZING, "numerics": NUMERICS}))
 
     @property
     def key(self) -> str:
@@ -145,8 +140,7 @@ class Plan:
 def vary(experiment: Experiment, **changes: Any) -> Experiment:
     """Copy an experiment with other values, such as ``vary(final, dropout=0.2, optimizer="rmsprop")``.
 
-    Each is given by the name of a field of `Network`, `Settings` or `Experiment`; raises `UnknownNameError` if none has
-    it.
+    Each is given by the name of a field of `Network`, `Settings` or `Experiment`; else raises `UnknownNameError`.
     """
     for name, value in changes.items():
         change: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value}

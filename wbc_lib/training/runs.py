@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -166,7 +166,7 @@ class Store:
         return [read(found[name]) for name in sorted(found) if name.startswith(beginning)]
 
     def whole(self) -> list[Run]:
-        """All whole runs, by name; damaged ones are left out (`damaged` tells them)."""
+        """All whole runs, by name."""
         return [run for run, _ in self._examined() if run]
 
     def damaged(self) -> list[str]:
@@ -193,17 +193,14 @@ class Store:
     @contextmanager
     def lock(self, plan: Plan) -> "Iterator[None]":
         """Hold the right to train this plan; another process that asks waits here."""
-        folder = self.roots[0] / ".unfinished"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{plan.key}.lock")
-            lock.acquire()
-        except OSError as error:
-            raise RunError(paths.explain(error, self.roots[0])) from error
-        try:
+        path = self.checkpoint(plan).with_suffix(".lock")
+        with ExitStack() as stack:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(path))
+            except OSError as error:
+                raise RunError(paths.explain(error, self.roots[0])) from error
             yield
-        finally:
-            lock.release()
 
     def keep(self, run: Run) -> Run:
         """Copy a run that was found in another folder to the one that is written to."""
@@ -287,8 +284,8 @@ def _holds_record(folder: Path) -> bool:
         (folder / "run.json").stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # `read` says why
-        return True
+    except OSError:
+        pass  # `read` says why
     return True
 
 
@@ -299,21 +296,23 @@ def _seal(record: dict[str, Any]) -> str:
 
 def _write_files(folder: Path, fitted: "Fitted", material: "Material", keep_weights: bool) -> None:
     fitted.history.to_csv(folder / "history.csv", index=False)
-    np.savez_compressed(
-        folder / "predictions.npz",
-        validation_logits=fitted.validation_logits,
-        validation_labels=material.validation.labels.astype(np.int8),
-        validation_names=material.validation.names.astype("S"),
-        test_logits=fitted.test_logits,
-        test_labels=material.test.labels.astype(np.int8),
-        test_names=material.test.names.astype("S"),
-    )
+    arrays: dict[str, Any] = {}
+    for part in ("validation", "test"):
+        examples, logits = getattr(material, part), getattr(fitted, f"{part}_logits")
+        arrays |= {f"{part}_logits": logits, f"{part}_labels": examples.labels.astype(np.int8)}
+        arrays[f"{part}_names"] = examples.names.astype("S")
+    np.savez_compressed(folder / "predictions.npz", **arrays)
     if keep_weights:
         weights: dict[str, Any] = {f"w{i:03d}": w for i, w in enumerate(fitted.weights)}
         np.savez_compressed(folder / "weights.npz", **weights)
 
 
 def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, Any]:
+    import tensorflow as tf  # what has just trained has loaded it
+
+    code = sorted(paths.LIBRARY.rglob("*.py"))
+    # TensorFlow's threads decide the bits of a result, so `wbc runs retrain` needs their number.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "format": _FORMAT,
         "key": plan.key,
@@ -324,9 +323,9 @@ def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, A
         "examples": {part: len(getattr(material, part)) for part in ("training", "validation", "test")},
         "seconds": round(float(fitted.history.seconds.sum()), 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_sha256": _hash_code(),
+        "code_sha256": hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest(),
         "libraries": {
-            "tensorflow": _tensorflow_version(),
+            "tensorflow": tf.__version__,  # its package may be tensorflow-cpu as well
             **{name: metadata.version(name) for name in _LIBRARIES},
             "python": platform.python_version(),
         },
@@ -334,29 +333,9 @@ def _describe(plan: Plan, fitted: "Fitted", material: "Material") -> dict[str, A
             "system": platform.system(),
             "processor": _processor(),
             "cores": os.cpu_count(),
-            "threads": _count_threads(),
+            "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cores or 1,
         },
     }
-
-
-def _tensorflow_version() -> str:
-    # Not by its package, which may be tensorflow-cpu as well; what has just trained has loaded it.
-    import tensorflow as tf
-
-    return tf.__version__
-
-
-def _hash_code() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths.LIBRARY.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _count_threads() -> int:
-    # That TensorFlow used: the number decides the bits of a result, so `wbc runs retrain` needs it.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cores or 1
 
 
 def _processor() -> str:

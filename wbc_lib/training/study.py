@@ -81,14 +81,13 @@ class Study:
     def run(self, name: str, seed: int = 0, **changes: Any) -> Run:
         """Get one run, training it if need be; `changes` are settings that differ from the registry's: ``dropout=0.3``.
 
-        Raises `RunError` if it is damaged, or is not there and may not be trained, and `WeightsError` if a frozen
-        base's weights cannot be had.
+        Raises `RunError` if it is damaged, or is lacking and may not be trained, and `WeightsError` as `gather` does.
         """
         plan = self.plan(name, seed, **changes)
         return self.store.find(plan) or self.train(plan)
 
     def runs(self, name: str, *, optional: bool = False) -> list[Run]:
-        """Get the runs of one experiment, by seed, one per seed of the profile.
+        """Get the runs of one experiment, one per seed of the profile.
 
         Where training is not allowed, or not possible here and the runs are `optional`, those that are recorded: at
         least one unless `optional`. Raises `RunError` if one is damaged.
@@ -103,9 +102,9 @@ class Study:
                 return self.recorded(name)
             raise
 
-    def recorded(self, name: str) -> list[Run]:
-        """Those runs of one experiment that are there already; nothing is trained."""
-        found = (self.store.find(self.plan(name, seed)) for seed in self.profile.seeds)
+    def recorded(self, name: str, seeds: Iterable[int] = ()) -> list[Run]:
+        """Those runs of one experiment, by default of the profile's seeds, that are there already."""
+        found = (self.store.find(self.plan(name, seed)) for seed in seeds or self.profile.seeds)
         return [run for run in found if run is not None]
 
     def missing(self, names: Iterable[str] = EXPERIMENTS, seeds: Iterable[int] = ()) -> list[tuple[str, int]]:
@@ -116,11 +115,7 @@ class Study:
     def suite(self, name: str) -> dict[str, list[Run]]:
         """Those runs of a suite that are there already, by the experiment's name, each list by seed."""
         wanted, study = self.wanted(name)
-        found = {
-            experiment: [study.store.find(study.plan(experiment, s)) for s in wanted[experiment]]
-            for experiment in wanted
-        }
-        return {experiment: [run for run in runs if run] for experiment, runs in found.items()}
+        return {experiment: study.recorded(experiment, seeds) for experiment, seeds in wanted.items()}
 
     def wanted(self, name: str) -> tuple[dict[str, tuple[int, ...]], "Study"]:
         """Seeds of each experiment of a suite, and this study at the profile that the suite is run with."""
@@ -132,21 +127,21 @@ class Study:
     def train(self, plan: Plan, on_step: Callable[[Step], None] | None = None) -> Run:
         """Train a plan that is not recorded; another process that asks for the same one waits and reads.
 
-        `on_step` is told about progress, in place of a bar. Raises `RunError` if training is not allowed, or its state
-        or result cannot be written.
+        `on_step` is told about progress, in place of a bar. Raises `RunError` if it may not train or cannot write.
         """
-        title = f"{plan.experiment.title}, seed {plan.seed}"
         if not self.may_train:
-            raise RunError(f"No run of '{title}' over {plan.epochs} epochs is recorded; train it with `wbc train`.")
+            raise RunError(
+                f"No run of '{plan.title}' over {plan.epochs} epochs is recorded; train it with `wbc train`."
+            )
         with self.store.lock(plan):
             # Whoever held the lock before may have trained just this.
-            return self.store.find(plan) or self._train_alone(plan, title, on_step)
+            return self.store.find(plan) or self._train_alone(plan, on_step)
 
-    def _train_alone(self, plan: Plan, title: str, on_step: Callable[[Step], None] | None) -> Run:
+    def _train_alone(self, plan: Plan, on_step: Callable[[Step], None] | None) -> Run:
         from wbc_lib.training.arrays import gather
         from wbc_lib.training.fit import fit
 
-        experiment = plan.experiment
+        experiment, title = plan.experiment, plan.title
         with progress.bar(f"{title}: preparing") as on_progress:
             material = gather(self.data, experiment, plan.seed, on_progress)
         checkpoint = self.store.checkpoint(plan)
@@ -167,30 +162,17 @@ def open_study(
     *,
     record: bool = False,
     may_train: bool = True,
-    download: bool = True,
 ) -> Study:
     """Open the study: find the photos (or, failing that, draw phantoms) and the store.
 
-    Parameters
-    ----------
-    data : path, optional
-        Folder of the data set; "phantoms"; or "recorded": phantoms for the pictures, and the recorded runs of the
-        published photos for all else. By default `dataset.find`, and "recorded" if it finds nothing.
-    profile : str
-        "smoke", "quick" or "paper".
-    record : bool
-        Whether new runs go to the project's ``results/``, to be committed; by default they go to the user cache.
-    may_train, download : bool
-        Whether missing runs may be trained, and the photos downloaded.
-
-    Raises
-    ------
-    DataNotFoundError
-        If `data` names a folder that holds no data set.
+    `data` is a folder of the data set; "phantoms"; or "recorded": phantoms for the pictures, and the recorded runs of
+    the published photos for all else. By default it is what `dataset.find` finds, and "recorded" if that is nothing.
+    With `record`, new runs go to the project's ``results/``, to be committed, and else to the user cache. Raises
+    `DataNotFoundError` if `data` names a folder that holds no data set.
     """
     chosen = find_profile(profile)
     named = str(data or os.environ.get("WBC_DATA") or "")
-    found = _find_photos(named, download)
+    found = _find_photos(named)
     roots = [paths.cache() / "runs", paths.results()]
     store = Store(*(roots[::-1] if record else roots))
     if found:
@@ -206,13 +188,13 @@ def prefer_recorded(study: Study) -> Study:
     return at_full_length if at_full_length.recorded("final") else replace(study, profile=find_profile("quick"))
 
 
-def _find_photos(named: str, download: bool) -> DataSet | None:
+def _find_photos(named: str) -> DataSet | None:
     if named in ("phantoms", RECORDED):
         return None
     if named:
         return dataset.open_folder(named)
     try:
-        return dataset.find(download=download)
+        return dataset.find()
     except DataNotFoundError as error:
         if (paths.cache() / "blood-cells").exists():
             raise  # they are there, but not as they should be

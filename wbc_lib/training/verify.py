@@ -42,7 +42,7 @@ class Comparison:
 
 
 def rescore(run: Run, data: DataSet) -> Comparison:
-    """Rebuild a run's network from code, load its recorded weights, and predict again.
+    """Rebuild a run's network, load its recorded weights, and predict again.
 
     Raises `RunError` if the run has no weights or was made of other data.
     """
@@ -62,19 +62,18 @@ def rescore(run: Run, data: DataSet) -> Comparison:
 def retrain(run: Run, data: DataSet, threads: int = 0) -> Comparison:
     """Train a recorded run's plan again from nothing, aside from the store, and compare.
 
-    TensorFlow's threads decide the bits of the result: 0 for as many as are recorded. Raises `RunError` if the run was
-    made of other data.
+    TensorFlow's threads decide the bits: 0 for as many as are recorded. Raises `RunError` as `rescore` does.
     """
     plan = _plan_of(run, data)
     with TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        chosen = threads or run.record["machine"].get("threads", 0)
-        job = Job(plan, plan.key, data.root.resolve(), store.roots, chosen)
-        with progress.bar(job.title) as on_progress:
+        threads = threads or run.record["machine"].get("threads", 0)
+        job = Job(plan, plan.key, data.root.resolve(), store.roots, threads)
+        with progress.bar(plan.title) as on_progress:
             trained = train_in_process(job, lambda epoch: on_progress(epoch, plan.epochs))
         if isinstance(trained, WeightsError):
             raise trained
-        again = store.add(trained.name, trained.files)
+        again = store.add(*trained)
         logits = {part: again.logits(part) for part in ("validation", "test")}
         return _compare(run, logits, again.labels("test"))
 
