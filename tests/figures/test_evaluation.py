@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tests.made_predictions import make
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation import conformal, counting
+from wbc_lib.evaluation import calibration, counting
 from wbc_lib.figures import evaluation
 
 INTERVALS = pd.DataFrame(
@@ -109,7 +109,7 @@ def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
 
 def test_every_photo_is_a_dot_in_its_class():
     some = PREDICTIONS.take(PREDICTIONS.labels != 2)
-    table = conformal.mean_by_photo(some.right, some)
+    table = calibration.mean_by_photo(some.right, some)
     figure = evaluation.draw_coverage_of_photos({"one": table, "other": table.iloc[:1]}, 0.9)
     dots = [[len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes]
     assert dots == [[6, 0, 6, 6], [1, 0, 0, 0]]

@@ -191,7 +191,7 @@ def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Fig
 
 
 def draw_coverage_of_photos(tables: Mapping[str, pd.DataFrame], promised: float) -> Figure:
-    """Show, for each photo (`conformal.mean_by_photo`), how many of its copies have a set that holds the true class.
+    """Show, for each photo (`calibration.mean_by_photo`), how many of its copies have a set that holds the true class.
 
     A panel per calibration; `promised` is a line.
     """

@@ -20,7 +20,7 @@ from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.data.pictures import ENDINGS, read_picture
 from wbc_lib.errors import BadDataError, UnknownNameError
-from wbc_lib.evaluation.calibration import Predictions, find_threshold
+from wbc_lib.evaluation.scores import confidence_threshold
 from wbc_lib.figures.attention import draw_panels
 from wbc_lib.figures.style import nice
 from wbc_lib.training.experiments import PROFILES, find_experiment
@@ -102,7 +102,7 @@ def choose_threshold(run: Run, accuracy: float = ACCURACY) -> float:
     threshold gives that. They are copies of photos that it was trained on: on new photos expect fewer to be right.
     """
     labels, logits = run.labels("validation"), run.logits("validation").astype(float)
-    return find_threshold(Predictions(labels, logits, np.zeros(len(labels), int)), accuracy)
+    return confidence_threshold(softmax(logits, axis=1).max(axis=1), logits.argmax(axis=1) == labels, accuracy)
 
 
 def describe_basis(run: Run, threshold: float, accuracy: float) -> str:
