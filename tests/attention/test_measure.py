@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from wbc_lib import paths
-from wbc_lib.attention import gradcam, measure
-from wbc_lib.attention.occlusion import COVERS, FILLS
+from wbc_lib.attention import measure, saliency
+from wbc_lib.attention.saliency import COVERS, FILLS
 from wbc_lib.data.images import INPUT_SHAPE, load_images
 from wbc_lib.errors import RunError
 from wbc_lib.provenance.boxes import cell_masks, white_cells
@@ -44,15 +44,15 @@ def test_shares_and_probabilities_are_those_computed_image_by_image(run, tiny_st
     test = attention.images.query("part == 'test'").reset_index(drop=True)
     rows = images.index.reset_index().set_index("image")["index"].loc[test.image].to_numpy()
     for column, classes in (("share", test.predicted), ("share_true", test.label)):
-        maps, _ = gradcam.compute_maps(gradcam.rebuild(run), np.array(images.pixels[rows]), classes.to_numpy())
-        upsampled = gradcam.upsample(maps, INPUT_SHAPE, 3)
+        maps, _ = saliency.compute_maps(saliency.rebuild(run), np.array(images.pixels[rows]), classes.to_numpy())
+        upsampled = saliency.upsample(maps, INPUT_SHAPE, 3)
         masks = cell_masks(table.iloc[rows], boxes, INPUT_SHAPE)
         inside = [
             one[mask].sum() / one.sum() if one.sum() else np.nan for one, mask in zip(upsampled, masks, strict=True)
         ]
         np.testing.assert_allclose(test[column], inside, atol=1e-3)
     np.testing.assert_allclose(test.area, masks.mean(axis=(1, 2)), atol=1e-4)
-    even = gradcam.upsample(np.where(np.arange(11)[:, None] < 10, 1.0, 0.0) * np.ones((1, 11, 16)), INPUT_SHAPE, 3)[0]
+    even = saliency.upsample(np.where(np.arange(11)[:, None] < 10, 1.0, 0.0) * np.ones((1, 11, 16)), INPUT_SHAPE, 3)[0]
     np.testing.assert_allclose(test.even, [even[mask].sum() / even.sum() for mask in masks], atol=1e-4)
     pairs = {part: pd.DataFrame(run.probabilities(part), run.names(part)) for part in ("test", "validation")}
     for image in attention.images.iloc[::50].itertuples():
@@ -151,7 +151,7 @@ def test_maps_are_kept_of_each_photo_and_of_what_is_chosen(run, attention):
     shown = set(test.iloc[measure.choose(test).row].image) | set(test.drop_duplicates("photo").image)
     assert set(attention.maps.index) == {(image, of) for image in shown for of in ("predicted", "true")}
     maps = measure.unflatten(attention.maps)
-    assert maps.shape[1:] == gradcam.map_shape(INPUT_SHAPE, 3)
+    assert maps.shape[1:] == saliency.map_shape(INPUT_SHAPE, 3)
     assert set(np.unique(maps.max(axis=(1, 2)))) <= {0, 1}
 
 

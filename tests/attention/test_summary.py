@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_lib.attention import gradcam, measure, occlusion, summary
+from wbc_lib.attention import measure, saliency, summary
 from wbc_lib.attention.measure import Attention
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import INPUT_SHAPE, load_images
@@ -22,8 +22,8 @@ def made_images(seed: int = 0, n_photos: int = 12, copies: int = 5) -> pd.DataFr
     label = photo % 4 + 1
     answers = {
         f"{value}_{cover}_{fill}": rng.integers(0, 5, n) if value == "as" else rng.random(n)
-        for cover in occlusion.COVERS
-        for fill in occlusion.FILLS
+        for cover in saliency.COVERS
+        for fill in saliency.FILLS
         for value in ("p", "as")
     }
     images = pd.DataFrame(
@@ -112,16 +112,16 @@ def test_shares_are_averaged_over_photos_and_a_single_photo_has_no_interval():
     assert means["MONOCYTE", True] == pytest.approx(table.loc[("MONOCYTE", "right")].share)
 
 
-@pytest.mark.parametrize("fill", occlusion.FILLS)
+@pytest.mark.parametrize("fill", saliency.FILLS)
 def test_covers_are_compared_on_the_images_that_have_room_for_all(fill):
     images = gathered(made_images())
-    table = summary.tabulate_covered(images, fill)
+    table = summary.tabulate_covered(images, fill, 1)
     kept = images[images.as_elsewhere_grey >= 0]
     assert len(kept) < len(images)
     for label, cell in enumerate(CLASSES, start=1):
         own = kept[kept.label == label]
         assert (table.loc[cell].images == len(own)).all()
-        for cover, title in occlusion.COVERS.items():
+        for cover, title in saliency.COVERS.items():
             row = table.loc[(cell, title)]
             right = own[f"as_{cover}_{fill}"] == label
             assert row.accuracy == pytest.approx(right.mean())
@@ -165,7 +165,8 @@ def test_runs_are_compared_on_the_images_both_have_maps_of():
     first, second = maps("abc"), maps("cbd")
     found = summary.correlate_runs([made(made_images(), maps=m) for m in (first, second)])
     expected = [
-        gradcam.correlate(*(m.loc[[(i, "true")]].to_numpy().reshape(1, 5, 6) for m in (first, second)))[0] for i in "bc"
+        saliency.correlate(*(m.loc[[(i, "true")]].to_numpy().reshape(1, 5, 6) for m in (first, second)))[0]
+        for i in "bc"
     ]
     np.testing.assert_allclose(found, expected)
     assert len(summary.correlate_runs([made(made_images(), maps=first)])) == 0

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from wbc_lib.data.dataset import CLASSES, LABELS
-from wbc_lib.evaluation import border, elsewhere
+from wbc_lib.evaluation import elsewhere
 
 
 def answers(cells, predicted, sureness=5.0, unlike=0.5):
@@ -70,7 +70,7 @@ def test_auroc_is_that_of_scikit_learn():
     rng = np.random.default_rng(1)
     unlike, usual = rng.normal(1, 1, 60).round(1), rng.normal(0, 1, 30).round(1)
     expected = roc_auc_score([1] * 60 + [0] * 30, np.concatenate([unlike, usual]))
-    found = elsewhere.auroc_interval(unlike, usual)
+    found = elsewhere.auroc(unlike, usual)
     assert found.estimate == pytest.approx(expected)
     assert found.low < expected < found.high
 
@@ -93,14 +93,14 @@ def test_the_border_tells_a_class_only_where_its_colour_does():
         out[20:40, 30:50] = 255
         return np.clip(out + tint, 0, 255).astype(np.uint8)
 
-    fair = np.stack([border.border_numbers(picture(0)) for _ in cells])
-    leaking = np.stack([border.border_numbers(picture(np.array([8, 0, -8]) * LABELS[cell])) for cell in cells])
+    fair = np.stack([elsewhere.border_numbers(picture(0)) for _ in cells])
+    leaking = np.stack([elsewhere.border_numbers(picture(np.array([8, 0, -8]) * LABELS[cell])) for cell in cells])
     groups = np.arange(200)
-    chance = border.accuracy_of_border(fair, cells, groups)
+    chance = elsewhere.accuracy_of_border(fair, cells, groups)
     assert chance.low < 0.25 < chance.high
-    assert border.accuracy_of_border(leaking, cells, groups).low > 0.9
+    assert elsewhere.accuracy_of_border(leaking, cells, groups).low > 0.9
     # Copies of a picture, with one class each, tell nothing of others.
-    copies = border.accuracy_of_border(
+    copies = elsewhere.accuracy_of_border(
         np.repeat(fair[:20], 4, axis=0), np.repeat(cells[:20], 4), np.repeat(groups[:20], 4)
     )
     assert copies.estimate < 0.6
@@ -110,6 +110,6 @@ def test_the_middle_of_a_picture_does_not_count():
     picture = np.full((100, 100, 3), 180, np.uint8)
     painted = picture.copy()
     painted[4:-4, 4:-4] = (250, 0, 0)
-    assert np.array_equal(border.border_numbers(picture), border.border_numbers(painted))
+    assert np.array_equal(elsewhere.border_numbers(picture), elsewhere.border_numbers(painted))
     painted[:4] = (250, 0, 0)
-    assert not np.array_equal(border.border_numbers(picture), border.border_numbers(painted))
+    assert not np.array_equal(elsewhere.border_numbers(picture), elsewhere.border_numbers(painted))

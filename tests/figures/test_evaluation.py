@@ -95,7 +95,7 @@ def values(axis, label: str) -> np.ndarray:
 
 
 def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
-    mixes = {"a": np.full(4, 0.25), "b": counting.healthy_mix()}
+    mixes = {"a": np.full(4, 0.25), "b": counting.MIXES[counting.HEALTHY]}
     errors = counting.summarise_errors(counting.simulate([(PREDICTIONS, PREDICTIONS)], mixes, (100, 1000), 10))
     readers = counting.expected_errors(mixes, [100, 1000])
     figure = evaluation.draw_counting_errors(errors, readers, {counting.COUNTING: "counted"})

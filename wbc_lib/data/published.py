@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wbc_lib.data import dataset
 from wbc_lib.errors import BadDataError, UnknownNameError
 
-#: The table as it is shipped; `evaluation.reference` makes it from the recorded provenance.
+#: The table as it is shipped; `evaluation.submission_report` makes it from the recorded provenance.
 SPLITS_PATH = Path(__file__).with_name("splits.csv")
 #: Repeats of the cross-validation, each with a fold for every image.
 REPEATS = ("s0", "s1", "s2")

@@ -141,11 +141,6 @@ def tabulate_photos(holdout: HoldOut) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(holdout.photos, name="photo"))
 
 
-def most_influential(photos: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The rows of `tabulate_photos` without which the accuracy would change most, in either direction."""
-    return photos.loc[photos.influence.abs().sort_values(ascending=False, kind="stable").index[:n]]
-
-
 def leave_each_out(holdout: HoldOut) -> pd.DataFrame:
     """The range of each of `SCORES` that is defined when any one photo is left out.
 
