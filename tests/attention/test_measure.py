@@ -92,19 +92,11 @@ def test_randomising_is_judged_against_the_trained_map(run, attention):
     np.testing.assert_allclose(trained.share, first.loc[trained.photo], atol=1e-3)
 
 
-def test_cells_at_the_photos_edge_are_told(tiny_study):
-    boxes = pd.DataFrame(
-        [
-            [1, 0, 100, 80, 200],
-            [2, 100, 100, 200, 200],
-            [3, 500, 100, 640, 200],
-            [4, 100, 400, 200, 479],
-            [5, 9, 9, 630, 470],
-            [6, 90, 2, 99, 99],
-        ],
-        columns=["photo", "xmin", "ymin", "xmax", "ymax"],
-    )
-    assert sorted(measure._cut_by_edge(boxes)) == [1, 3, 4, 6]
+def test_cells_at_the_photos_edge_are_told():
+    edges = [(0, 100, 80, 200), (500, 100, 640, 200), (100, 400, 200, 479), (90, 2, 99, 99)]
+    inside = [(100, 100, 200, 200), (9, 9, 630, 470)]
+    boxes = pd.DataFrame(edges + inside, columns=["xmin", "ymin", "xmax", "ymax"]).assign(photo=range(6))
+    assert sorted(measure._cut_by_edge(boxes)) == [0, 1, 2, 3]
 
 
 def test_what_is_written_is_read_again_and_the_same_tables_give_the_same_bytes(run, attention, tmp_path):
@@ -120,14 +112,13 @@ def test_what_is_written_is_read_again_and_the_same_tables_give_the_same_bytes(r
     pd.testing.assert_frame_equal(measure.choose(again.images.query("part == 'test'")), chosen)
 
 
-@pytest.mark.parametrize("part", ["images", "randomised", "maps"])
 @pytest.mark.parametrize(
-    "change",
+    "part, change",
     [
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:300] + bytes([content[300] ^ 1]) + content[301:],
-        lambda content: b"",
-        lambda content: gzip.compress(b"no table at all"),
+        ("images", lambda content: content[: len(content) // 2]),
+        ("images", lambda content: content[:300] + bytes([content[300] ^ 1]) + content[301:]),
+        ("randomised", lambda content: b""),
+        ("maps", lambda content: gzip.compress(b"no table at all")),
     ],
 )
 def test_damage_is_told_with_the_files_name_and_the_remedy(run, damage, tmp_path, part, change):
@@ -156,14 +147,8 @@ def test_maps_are_kept_of_each_photo_and_of_what_is_chosen(run, attention):
 
 
 def test_the_median_of_each_kind_is_chosen():
-    images = pd.DataFrame(
-        {
-            "label": [1, 1, 1, 1, 2, 2],
-            "predicted": [1, 1, 1, 2, 1, 1],
-            "share": [0.9, 0.2, 0.5, 0.1, np.nan, 0.4],
-        }
-    )
-    chosen = measure.choose(images)
+    columns = {"label": [1, 1, 1, 1, 2, 2], "predicted": [1, 1, 1, 2, 1, 1], "share": [0.9, 0.2, 0.5, 0.1, np.nan, 0.4]}
+    chosen = measure.choose(pd.DataFrame(columns))
     assert chosen.to_numpy().tolist() == [[3, 1, False], [2, 1, True], [5, 2, False]]
 
 

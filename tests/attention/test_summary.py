@@ -20,12 +20,7 @@ def made_images(seed: int = 0, n_photos: int = 12, copies: int = 5) -> pd.DataFr
     n = n_photos * copies
     photo = np.repeat(np.arange(n_photos), copies)
     label = photo % 4 + 1
-    answers = {
-        f"{value}_{cover}_{fill}": rng.integers(0, 5, n) if value == "as" else rng.random(n)
-        for cover in saliency.COVERS
-        for fill in saliency.FILLS
-        for value in ("p", "as")
-    }
+    answers = {f"as_{c}_{f}": rng.integers(0, 5, n) for c in saliency.COVERS for f in saliency.FILLS}
     images = pd.DataFrame(
         {
             "part": "test",
@@ -33,18 +28,16 @@ def made_images(seed: int = 0, n_photos: int = 12, copies: int = 5) -> pd.DataFr
             "photo": photo,
             "label": label,
             "predicted": np.where(rng.random(n) < 0.7, label, rng.integers(0, 5, n)),
-            "is_cut": photo % 3 == 0,
             "area": 0.2,
             "even": rng.uniform(0.1, 0.2, n),
             "share": rng.random(n),
             "share_true": rng.random(n),
             "by_position": rng.random(n),
-            "p": rng.random(n),
             **answers,
         }
     )
-    images.loc[::7, [c for c in images if "elsewhere" in c]] = np.nan
-    return images.fillna({c: -1 for c in images if c.startswith("as_")})
+    images.loc[::7, [c for c in images if "elsewhere" in c]] = -1
+    return images
 
 
 def made(images: pd.DataFrame, run: str = "one", maps: pd.DataFrame | None = None) -> Attention:

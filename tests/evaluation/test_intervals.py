@@ -166,36 +166,6 @@ def test_groups_without_examples_do_not_count_and_nothing_at_all_is_unknown():
     found = intervals.clustered_interval([3, 0, 3, 0], [3, 0, 3, 0])
     np.testing.assert_allclose([found.low, found.high], [0.025 ** (1 / 2), 1])
     assert intervals.clustered_interval([0, 0], [0, 0]) is intervals.UNKNOWN
-    assert intervals.format_interval(intervals.UNKNOWN) == "–"
-
-
-PAIRED = st.lists(
-    st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=50
-).map(lambda rows: tuple(np.array(column) for column in zip(*rows, strict=True)))
-
-
-@given(PAIRED)
-def test_a_difference_is_taken_on_the_same_rows_drawn_one_by_one(examples):
-    labels, first, second, groups = examples
-    weights = intervals.group_weights(groups, 40)
-    counts, others = (intervals.group_counts(labels, predicted, groups) for predicted in (first, second))
-    found = intervals.bootstrap_difference(counts, others, weights, scores.accuracy)
-    values = []
-    for drawn in weights:
-        rows = rows_of(groups, drawn)
-        values.append((labels[rows] == first[rows]).mean() - (labels[rows] == second[rows]).mean())
-    assert found.estimate == pytest.approx((labels == first).mean() - (labels == second).mean())
-    np.testing.assert_allclose([found.low, found.high], np.quantile(values, [0.025, 0.975]), atol=1e-12)
-
-
-def test_a_model_does_not_differ_from_itself_and_unpaired_models_are_refused():
-    counts = binary(np.arange(9) < 5)
-    weights = intervals.group_weights(range(9), 50)
-    same = intervals.bootstrap_difference(counts, counts, weights, scores.accuracy)
-    assert same == intervals.Interval(0.0, 0.0, 0.0)
-    for others in (counts[:, ::-1], counts[:8]):
-        with pytest.raises(ValueError, match="same examples"):
-            intervals.bootstrap_difference(counts, others, weights, scores.accuracy)
 
 
 def test_images_drawn_one_by_one_vary_as_the_binomial_has_it_and_classes_keep_their_size():

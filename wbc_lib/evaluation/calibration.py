@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation.intervals import UNKNOWN, Interval, clustered_interval, student_interval, sum_by_group
+from wbc_lib.evaluation.intervals import UNKNOWN, Interval, clustered_interval, student_interval
 from wbc_lib.evaluation.scores import confidence_threshold
 
 if TYPE_CHECKING:
@@ -88,17 +88,18 @@ def pool(several: Sequence[Predictions]) -> Predictions:
 
 def interval_of_mean(values: ArrayLike, predictions: Predictions) -> Interval:
     """Mean of a value (images,), with Student's interval over photos."""
-    values = np.asarray(values, float)
-    sums, sizes = sum_by_group(np.column_stack([values, np.ones(len(values))]), predictions.photos).T
-    return student_interval(sums, sizes, _labels_of_photos(predictions))
+    return student_interval(*_sum_by_photo(predictions, values, np.ones(len(predictions))))
 
 
 def interval_of_share(part: ArrayLike, predictions: Predictions, whole: ArrayLike | None = None) -> Interval:
     """Share of the images of `whole` (images,), by default all, that are in `part` (images,), with its interval."""
-    part = np.asarray(part, float)
-    both = np.column_stack([part, np.ones(len(part)) if whole is None else np.asarray(whole, float)])
-    right, total = sum_by_group(both, predictions.photos).T
-    return clustered_interval(right, total, _labels_of_photos(predictions))
+    return clustered_interval(*_sum_by_photo(predictions, part, np.ones(len(predictions)) if whole is None else whole))
+
+
+def _sum_by_photo(predictions: Predictions, values: ArrayLike, sizes: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
+    # And the photos' labels.
+    _, first, member = np.unique(predictions.photos, return_index=True, return_inverse=True)
+    return np.bincount(member, values), np.bincount(member, sizes), predictions.labels[first]
 
 
 def accuracy(several: Sequence[Predictions]) -> Interval:
@@ -107,10 +108,6 @@ def accuracy(several: Sequence[Predictions]) -> Interval:
         return UNKNOWN
     pooled = pool(several)
     return interval_of_share(pooled.right, pooled)
-
-
-def _labels_of_photos(predictions: Predictions) -> NDArray[np.integer]:
-    return predictions.labels[np.unique(predictions.photos, return_index=True)[1]]
 
 
 def _bin(confidence: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -203,28 +203,15 @@ def simulate(
     *,
     halves: bool = True,
 ) -> pd.DataFrame:
-    """Simulate differential counts and estimate the mix of each in every way.
+    """Simulate differential counts and estimate each of the `mixes` in every way.
 
-    Parameters
-    ----------
-    runs : sequence of (test, validation)
-        Of each run the predictions that cells are drawn from, and those that it is calibrated by; the resamples are
-        divided among the runs.
-    mixes : mapping of str to ndarray of float, shape (4,)
-    sizes : sequence of int
-        Cells per count.
-    resamples : int
-        Counts of each mix and size, at least one per run.
-    halves : bool
-        Whether each count draws its cells from the copies of a random half of the photos of each class; otherwise from
-        all images, as if these were all the cells there are.
+    Of each run takes the predictions that cells are drawn from and those that it is calibrated by; the counts of each
+    mix and size, `resamples`, are divided among the runs. In `halves` each count draws its cells from the copies of a
+    random half of the photos of each class (`ValueError` if a class has but one); otherwise from all images, as if
+    these were all the cells there are.
 
-    Returns
-    -------
-    DataFrame
-        A row per mix, size, way and resample: ``mix``, ``n``, ``way``, the estimated share of each class under its
-        name, and ``error``, the `scores.mix_distance` from the mix.
-        Raises `ValueError` if photos are to be split and a class has but one.
+    A row per mix, size, way and resample: ``mix``, ``n``, ``way``, the estimated share of each class under its name,
+    and ``error``, the `scores.mix_distance` from the mix.
     """
     tables = []
     for i, (test, validation) in enumerate(runs):

@@ -148,8 +148,11 @@ def compare(
 ) -> Interval:
     """First network's score minus the second's on the same photos, both as the mean over their repeats; paired."""
     groups = group_of.loc[first[0].photos].to_numpy()
+    weights = intervals.group_weights(groups)
     counts, others = (
         np.mean([intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats], axis=0)
         for repeats in (first, second)
     )
-    return intervals.bootstrap_difference(counts, others, intervals.group_weights(groups), statistic)
+    estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
+    drawn = (statistic(intervals.resample(some, weights)) for some in (counts, others))
+    return intervals.percentiles(float(estimate), np.subtract(*drawn))

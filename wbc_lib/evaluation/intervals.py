@@ -50,27 +50,12 @@ def format_interval(interval: Interval, *, signed: bool = False) -> str:
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*numbers) if signed else "{:.1f}% ({:.1f} to {:.1f})".format(*numbers)
 
 
-def format_ranges(table: pd.DataFrame) -> pd.Series:
-    """The columns ``low`` and ``high`` for readers: ``84.6% to 87.3%``."""
-    return pd.Series([f"{i.low:.1%} to {i.high:.1%}" for i in table.itertuples()], table.index, dtype=str)
-
-
 def group_weights(groups: ArrayLike, resamples: int = 10_000, strata: ArrayLike | None = None) -> NDArray[np.int32]:
-    """Draw groups with replacement, many times, and count how often each is drawn.
+    """Draw groups with replacement, many times, and count how often each is drawn, shape (resamples, groups).
 
-    Parameters
-    ----------
-    groups : array_like, shape (examples,)
-        The group of each example, such as the photo of each image; a group may occur any number of times.
-    resamples : int
-    strata : array_like, shape (groups,), optional
-        The stratum of each distinct group, such as its class, in the order of ``np.unique(groups)``: then as many
-        groups are drawn from each stratum as it has. Or `ValueError` is raised.
-
-    Returns
-    -------
-    ndarray of int32, shape (resamples, groups)
-        Columns in the order of ``np.unique(groups)``; rows sum to the number of groups.
+    Takes the group of each example, such as the photo of each image. `strata` are those of the distinct groups, such as
+    their classes, in the order of ``np.unique(groups)``, as the columns are: then as many groups are drawn from each
+    stratum as it has. Raises `ValueError` if there are not as many strata as groups, or no group.
     """
     n_groups = len(np.unique(groups))
     strata = np.zeros(n_groups, int) if strata is None else np.asarray(strata)
@@ -134,31 +119,6 @@ def bootstrap(counts: NDArray[np.number], weights: NDArray[np.integer], statisti
     undefined are left out.
     """
     return percentiles(float(statistic(counts.sum(axis=0))), statistic(resample(counts, weights)))
-
-
-def bootstrap_difference(
-    counts: NDArray[np.number],
-    others: NDArray[np.number],
-    weights: NDArray[np.integer],
-    statistic: Statistic,
-) -> Interval:
-    """Percentile interval of the first model's score minus the second's, the same groups drawn for both.
-
-    Raises `ValueError` if the two do not have the same examples of each class in each group.
-    """
-    if counts.shape != others.shape or (counts.sum(axis=2) != others.sum(axis=2)).any():
-        raise ValueError("a paired difference needs both models on the same examples, group by group")
-    estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
-    values = statistic(resample(counts, weights)) - statistic(resample(others, weights))
-    return percentiles(float(estimate), values)
-
-
-def sum_by_group(values: NDArray, groups: ArrayLike) -> NDArray[np.float64]:
-    """Sum values (examples, ...) over each group, shape (groups, ...), in the order of ``np.unique(groups)``."""
-    names, member = np.unique(groups, return_inverse=True)
-    sums = np.zeros((len(names), *values.shape[1:]))
-    np.add.at(sums, member, values)
-    return sums
 
 
 def percentiles(estimate: float, values: NDArray[np.floating]) -> Interval:

@@ -24,6 +24,7 @@ from wbc_lib.figures.style import (
     WIDTH,
     draw_boxes,
     draw_missing,
+    new_chart,
     new_figure,
     new_grid,
 )
@@ -104,11 +105,11 @@ def draw_side_by_side(pictures: Mapping[str, NDArray[np.uint8]]) -> Figure:
 
 def draw_histogram(values: Mapping[str, NDArray], xlabel: str) -> Figure:
     """Show how values are distributed, an outline per name."""
-    figure, axes = new_figure(2.4)
+    figure, axis = new_chart(2.4)
     for (name, sample), colour in zip(values.items(), ("#D55E00", "#009E73", "#0072B2", GREY), strict=False):
-        axes[0, 0].hist(np.ravel(sample), bins=80, histtype="step", density=True, lw=1.5, color=colour, label=name)
-    axes[0, 0].set(xlabel=xlabel, ylabel="density")
-    axes[0, 0].legend()
+        axis.hist(np.ravel(sample), bins=80, histtype="step", density=True, lw=1.5, color=colour, label=name)
+    axis.set(xlabel=xlabel, ylabel="density")
+    axis.legend()
     return figure
 
 
@@ -194,8 +195,7 @@ def _draw_copies_of(axis: Axes, row: pd.Series, colour: str) -> None:
 
 def draw_unnoticed(chances: Mapping[int, float]) -> Figure:
     """Show the chance that wrongly placed images go unnoticed, by how many they are."""
-    figure, axes = new_figure(2.2)
-    axis = axes[0, 0]
+    figure, axis = new_chart(2.2)
     axis.axhline(0.05, ls=":", color=GREY)
     axis.text(max(chances), 0.05, "5% ", color=GREY, ha="right", va="bottom")
     axis.plot(list(chances), list(chances.values()), "o-", color=_FIRST, ms=4)
@@ -246,8 +246,7 @@ def draw_residuals(residuals: ArrayLike, rivals: pd.DataFrame) -> Figure:
 
 def draw_confidence(confidence: ArrayLike, hidden: ArrayLike) -> Figure:
     """Show how sure the tracing is (0 to 1) of all images, and of images whose photo was hidden from it."""
-    figure, axes = new_figure(2.4)
-    axis = axes[0, 0]
+    figure, axis = new_chart(2.4)
     values = {"all images": np.asarray(confidence, float), "images whose photo was hidden": np.asarray(hidden, float)}
     colours = [_FIRST, _SECOND]
     sns.histplot(values, bins=np.linspace(0, 1, 51), palette=colours, alpha=1, lw=0, ax=axis)
@@ -259,8 +258,7 @@ def draw_confidence(confidence: ArrayLike, hidden: ArrayLike) -> Figure:
 
 def draw_field_map(pairs: pd.DataFrame) -> Figure:
     """Show photos as a line, by number, and pairs of one field (`evidence.describe_pairs`) as arcs over it."""
-    figure, axes = new_figure(2.6)
-    axis = axes[0, 0]
+    figure, axis = new_chart(2.6)
     for pair in pairs.itertuples():
         span = pair.other - pair.photo
         turn = np.linspace(0, np.pi, 60)
