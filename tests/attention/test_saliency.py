@@ -99,10 +99,7 @@ def test_the_shape_of_a_map_is_that_of_the_last_convolution(shape, convolutions)
     assert saliency.map_shape(shape, convolutions) == outputs[-1]
 
 
-@given(
-    hnp.arrays(float, (2, 11, 16), elements=st.floats(0, 1)),
-    hnp.arrays(bool, (2, *INPUT_SHAPE)),
-)
+@given(hnp.arrays(float, (2, 11, 16), elements=st.floats(0, 1)), hnp.arrays(bool, (2, *INPUT_SHAPE)))
 def test_the_share_inside_is_that_of_the_placed(maps, masks):
     upsampled = saliency.upsample(maps, INPUT_SHAPE, 3)
     shares = saliency.share_inside(maps, saliency.downsample_masks(masks, 3))

@@ -91,10 +91,7 @@ def made_up(seed: int, share: float) -> Pooled:
 @pytest.mark.parametrize("seed, share", [(0, 0.3), (1, 0.8), (2, 1.0)])
 def test_a_score_is_the_mean_over_repeats_of_scikit_learns(seed, share):
     repeats = [made_up(seed, share), made_up(seed + 1, share)]
-    for ours, theirs in (
-        (scores.accuracy, accuracy_score),
-        (scores.balanced_accuracy, balanced_accuracy_score),
-    ):
+    for ours, theirs in ((scores.accuracy, accuracy_score), (scores.balanced_accuracy, balanced_accuracy_score)):
         found = crossvalidation.score(repeats, WAYS[0], GROUP, ours)
         assert found.estimate == pytest.approx(np.mean([theirs(r.labels, r.predicted(WAYS[0])) for r in repeats]))
         assert found.low <= found.estimate <= found.high

@@ -151,9 +151,7 @@ def adjusted_count(counted: NDArray[np.floating], rates: NDArray[np.floating]) -
 
 
 def expectation_maximisation(
-    cells: NDArray[np.integer],
-    posteriors: NDArray[np.floating],
-    prior: NDArray[np.floating],
+    cells: NDArray[np.integer], posteriors: NDArray[np.floating], prior: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """The likeliest mix by expectation-maximisation from the probabilities of each cell (Saerens et al. 2002).
 

@@ -16,9 +16,7 @@ from wbc_lib.figures.style import GREY, TEST, TRAINING, VALIDATION, WIDTH, new_c
 
 
 def draw_curves(
-    histories: Sequence[pd.DataFrame],
-    paper_training: float | None = None,
-    paper_validation: float | None = None,
+    histories: Sequence[pd.DataFrame], paper_training: float | None = None, paper_validation: float | None = None
 ) -> Figure:
     """Show accuracy and loss over the epochs, as the paper's Figure 2: mean over seeds, with their range.
 
