@@ -121,13 +121,6 @@ def test_correlations_are_scipys_on_the_pooled_part(first, seed):
         assert correlation == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_rebuilt_network_gives_the_recorded_predictions(run, phantom_set):
-    images = load_images(phantom_set)
-    rows = np.flatnonzero(images.index.image.isin(run.names("test")))
-    logits = np.asarray(saliency.rebuild(run)(images.pixels[rows].astype(np.float32)))
-    np.testing.assert_allclose(logits, run.logits("test"), atol=1e-3)
-
-
 def test_layers_are_drawn_anew_from_the_output_down(run):
     trained = run.weights()
     for layers in range(len(trained) // 2 + 1):

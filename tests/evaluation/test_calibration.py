@@ -14,14 +14,6 @@ from wbc_lib.evaluation.calibration import Predictions, Trial
 from wbc_lib.evaluation.scores import confidence_threshold
 
 
-def test_copies_that_stand_or_fall_together_make_a_wider_interval():
-    predictions = make(n_photos=40, copies=10)
-    alone = Predictions(predictions.labels, predictions.logits, np.arange(len(predictions)))
-    gaps = [calibration.summarise(p).gap.width for p in (predictions, alone)]
-    shares = [calibration.interval_of_share(p.right, p).width for p in (predictions, alone)]
-    assert gaps[0] > 1.8 * gaps[1] and shares[0] > 1.8 * shares[1]
-
-
 def test_intervals_are_those_of_the_sums_of_each_photo():
     predictions = make(n_photos=20)
     photos = np.unique(predictions.photos)
@@ -36,6 +28,8 @@ def test_intervals_are_those_of_the_sums_of_each_photo():
     found = calibration.interval_of_mean(predictions.losses, predictions)
     assert vars(found) == pytest.approx(vars(intervals.student_interval(losses, sizes, labels)))
     assert found.estimate == pytest.approx(predictions.losses.mean())
+    assert calibration.accuracy([predictions]) == calibration.interval_of_share(predictions.right, predictions)
+    assert calibration.accuracy([]) is intervals.UNKNOWN
 
 
 CONFIDENCES = st.lists(st.tuples(st.integers(30, 99), st.booleans()), min_size=1, max_size=80)
@@ -73,16 +67,6 @@ def test_losses_are_those_of_scikit_learn_and_the_fitted_temperature_has_the_lea
     assert calibration.fit_temperature(predictions) == pytest.approx(tried[np.argmin(of_tried)], rel=7e-3)
 
 
-def test_labels_drawn_from_the_stated_probabilities_ask_for_no_change():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, (20_000, 5))
-    chances = Predictions(np.zeros(len(logits), int), logits, np.arange(len(logits))).probabilities
-    labels = (rng.random((len(logits), 1)) < chances.cumsum(axis=1)).argmax(axis=1)
-    predictions = Predictions(labels, logits, np.arange(len(logits)))
-    assert calibration.fit_temperature(predictions) == pytest.approx(1, abs=0.03)
-    assert calibration.calibration_error(predictions) < 0.015
-
-
 def test_risk_coverage_counts_like_a_loop():
     predictions = make()
     table = calibration.risk_coverage(predictions)
@@ -115,14 +99,6 @@ def test_runs_are_read_with_the_photo_of_each_image():
     np.testing.assert_array_equal(found.photos, [9, 7])
     np.testing.assert_array_equal(found.labels, [2, 1])
     np.testing.assert_array_equal(found.right, [False, True])
-
-
-def test_the_accuracy_of_several_runs_is_of_all_their_images_and_of_no_run_unknown():
-    runs = [make(seed=0), make(seed=1)]
-    both = calibration.pool(runs)
-    assert calibration.accuracy(runs) == calibration.interval_of_share(both.right, both)
-    assert calibration.accuracy(runs).estimate == pytest.approx(np.mean([run.right.mean() for run in runs]))
-    assert calibration.accuracy([]) is intervals.UNKNOWN
 
 
 def exchangeable(n: int, seed: int) -> Predictions:

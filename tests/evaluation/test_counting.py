@@ -171,15 +171,6 @@ def test_counting_predictions_tends_to_the_confused_mix():
     assert adjusted.error.max() < 0.02
 
 
-def test_halves_spread_the_counts_as_other_photos_would():
-    test = make(n_photos=12, copies=20, alike=4)
-    spread = [
-        counting.simulate([(test, test)], {"m": EVEN}, (5000,), 60, halves=halves).query("way == @counting.COUNTING")
-        for halves in (True, False)
-    ]
-    assert spread[0].NEUTROPHIL.std() > 3 * spread[1].NEUTROPHIL.std()
-
-
 def test_resamples_are_shared_out_among_the_runs():
     runs = [(make(seed=s), make(seed=s + 10)) for s in (0, 1, 2)]
     counts = counting.simulate(runs, {"even": EVEN}, (50, 80), 10)

@@ -1,10 +1,9 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from tests.made_predictions import made_run
 from wbc_lib.errors import RunError
 from wbc_lib.evaluation import crossvalidation, scores
 from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
@@ -157,10 +156,7 @@ def test_images_and_photos_are_weighed_each_in_their_way():
     labels, photos = np.array([1, 1, 1, 3, 3, 3, 3, 1, 1]), [7, 7, 7, 8, 8, 8, 8, 9, 9]
     names = np.array([f"{i}.jpeg" for i in range(9)])
     answers = np.array([1, 1, 1, 1, 1, 1, 3, 0, 2]), np.array([1, 1, 2, 1, 1, 3, 3, 1, 2])
-    runs = [
-        SimpleNamespace(names=lambda part: names, labels=lambda part: labels, predicted=lambda part, a=a: a)
-        for a in answers
-    ]
+    runs = [made_run(names, labels, predicted) for predicted in answers]
     photo_of = pd.Series(photos, names)
     table = crossvalidation.recall_by_class(runs[:1], "test", photo_of)
     # Photo 7: 3 of 3 right; photo 9: 0 of 2; photo 8, a monocyte: 1 of 4.

@@ -38,11 +38,6 @@ def test_scores_are_means_over_seeds_of_the_pictures_of_our_classes(random):
     assert (found.sure, elsewhere.summarise(answers(["MONOCYTE"], [["MONOCYTE"]], 9)).sure) == (0, 1)
 
 
-def test_where_nothing_is_left_nothing_is_said(random):
-    nothing = elsewhere.summarise(random[:0])
-    assert nothing.pictures == 0 and np.isnan(nothing.accuracy.estimate)
-
-
 def test_what_is_refused_is_counted_and_the_rest_is_scored():
     table = answers(["MONOCYTE", "MONOCYTE", "", "LYMPHOCYTE"], [["MONOCYTE"] * 4])
     tables = {"some": table.assign(refused=["", elsewhere.COLOURS, "", ""]), "all": table.assign(refused="colours")}

@@ -1,7 +1,5 @@
 """Accuracy by image and by photo on TEST."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,37 +8,19 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from tests.made_predictions import made_run
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import holdout, intervals, scores
 from wbc_lib.evaluation.holdout import BY_IMAGE, FEW, SCORES, WITHIN, HoldOut
 from wbc_lib.training import paper
-
-
-@dataclass(frozen=True)
-class Scored:
-    """As much of a run as is scored: images, labels and predictions of TEST."""
-
-    images: np.ndarray
-    true: np.ndarray
-    guessed: np.ndarray
-
-    def names(self, part):
-        return self.images
-
-    def labels(self, part):
-        return self.true
-
-    def predicted(self, part):
-        return self.guessed
-
 
 #: Photos 7 and 9 are neutrophils with three and two copies, 8 a monocyte with four.
 PHOTO = np.array([7, 7, 7, 8, 8, 8, 8, 9, 9])
 LABELS = np.array([1, 1, 1, 3, 3, 3, 3, 1, 1])
 NAMES = np.array([f"TEST/X/{i}.jpeg" for i in range(9)])
 TABLE = pd.DataFrame({"image": NAMES[::-1], "photo": PHOTO[::-1]})
-FIRST = Scored(NAMES, LABELS, np.array([1, 1, 1, 1, 1, 1, 3, 0, 2]))
-SECOND = Scored(NAMES, LABELS, np.array([1, 1, 2, 1, 1, 3, 3, 1, 2]))
+FIRST = made_run(NAMES, LABELS, np.array([1, 1, 1, 1, 1, 1, 3, 0, 2]))
+SECOND = made_run(NAMES, LABELS, np.array([1, 1, 2, 1, 1, 3, 3, 1, 2]))
 FOUND = holdout.count_by_photo([FIRST, SECOND], TABLE)
 
 
@@ -49,7 +29,7 @@ def test_every_photo_has_its_own_matrix_in_every_run():
     for i, run in enumerate((FIRST, SECOND)):
         for j, photo in enumerate((7, 8, 9)):
             own = photo == PHOTO
-            np.testing.assert_array_equal(FOUND.counts[i, j], scores.confusion(LABELS[own], run.guessed[own]))
+            np.testing.assert_array_equal(FOUND.counts[i, j], scores.confusion(LABELS[own], run.predicted("test")[own]))
     assert FOUND.copies.tolist() == [3, 4, 2]
     assert FOUND.right.tolist() == [2.5, 1.5, 0.5]
     assert FOUND.cells.tolist() == ["NEUTROPHIL", "MONOCYTE", "NEUTROPHIL"]
@@ -69,7 +49,7 @@ def test_a_photo_is_described_by_what_it_costs():
     assert table.taken_for.tolist() == ["EOSINOPHIL", "NEUTROPHIL", "EOSINOPHIL"]
     np.testing.assert_allclose(table.share, [3 / 9, 4 / 9, 2 / 9])
     np.testing.assert_allclose(table.influence, [2 / 6 - 4.5 / 9, 3 / 5 - 4.5 / 9, 4 / 7 - 4.5 / 9])
-    perfect = holdout.count_by_photo([Scored(NAMES, LABELS, LABELS)], TABLE)
+    perfect = holdout.count_by_photo([made_run(NAMES, LABELS, LABELS)], TABLE)
     assert holdout.tabulate_photos(perfect).taken_for.tolist() == ["", "", ""]
 
 
@@ -93,7 +73,7 @@ def test_leaving_out_each_photo_is_scoring_the_rest(examples):
     photo, label, guess = examples
     label = label[np.unique(photo, return_index=True)[1]][np.unique(photo, return_inverse=True)[1]]  # one per photo
     names = np.array([str(i) for i in range(len(photo))])
-    found = holdout.count_by_photo([Scored(names, label, guess)], pd.DataFrame({"image": names, "photo": photo}))
+    found = holdout.count_by_photo([made_run(names, label, guess)], pd.DataFrame({"image": names, "photo": photo}))
     if len(found.photos) < 2:
         return
     table = holdout.leave_each_out(found)
@@ -123,7 +103,7 @@ def test_recall_without_the_only_photo_of_a_class_is_not_asked_for():
 
 
 def test_runs_on_other_images_or_untraced_ones_are_refused():
-    other = Scored(NAMES[::-1], LABELS, LABELS)
+    other = made_run(NAMES[::-1], LABELS, LABELS)
     with pytest.raises(ValueError, match="different images"):
         holdout.count_by_photo([FIRST, other], TABLE)
     with pytest.raises(ValueError, match="lacks images"):
