@@ -21,4 +21,4 @@ def make(n_photos: int = 24, copies: int = 6, seed: int = 0, *, alike: float = 2
 def made_run(names, labels, predicted=None, probabilities=None) -> SimpleNamespace:
     """As much of a run as is scored: the same images, labels and answers in every part."""
     answers = {"names": names, "labels": labels, "predicted": predicted, "probabilities": probabilities}
-    return SimpleNamespace(**{name: lambda part, of=np.asarray(of): of for name, of in answers.items()})
+    return SimpleNamespace(**{name: lambda part, of=of: np.asarray(of) for name, of in answers.items()})
