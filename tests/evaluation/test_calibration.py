@@ -62,9 +62,9 @@ def test_losses_are_those_of_scikit_learn_and_the_fitted_temperature_has_the_lea
     assert predictions.losses.mean() == pytest.approx(
         log_loss(predictions.labels, predictions.probabilities, labels=range(5))
     )
-    tried = np.geomspace(0.7, 2, 150)
+    tried = np.geomspace(0.5, 3, 200)
     of_tried = [log_loss(predictions.labels, predictions.at(t).probabilities, labels=range(5)) for t in tried]
-    assert calibration.fit_temperature(predictions) == pytest.approx(tried[np.argmin(of_tried)], rel=7e-3)
+    assert calibration.fit_temperature(predictions) == pytest.approx(tried[np.argmin(of_tried)], rel=1e-2)
 
 
 def test_risk_coverage_counts_like_a_loop():

@@ -118,16 +118,11 @@ def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int) -> pd.DataFra
         for title, predicted in _predictions(part, fill).items():
             is_right = (predicted == part.label).astype(float)
             accuracy, loss = _within_range(average(is_right, part)), average(part.is_right - is_right, part)
-            rows[cell, title] = {
-                "images": len(part) / n_runs,
-                "accuracy": accuracy.estimate,
-                "low": accuracy.low,
-                "high": accuracy.high,
-                "loss": loss.estimate,
-                "loss_low": loss.low,
-                "loss_high": loss.high,
-            }
-    return pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows, names=["cell", "cover"]))
+            rows[cell, title] = [len(part) / n_runs, *vars(accuracy).values(), *vars(loss).values()]
+    index = pd.MultiIndex.from_tuples(rows, names=["cell", "cover"])
+    return pd.DataFrame(
+        list(rows.values()), index, ["images", "accuracy", "low", "high", "loss", "loss_low", "loss_high"]
+    )
 
 
 def _have_room(images: pd.DataFrame) -> pd.Series:
