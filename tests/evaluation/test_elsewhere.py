@@ -81,16 +81,16 @@ def test_scores_are_compared_set_by_set(random):
 
 def test_the_border_tells_a_class_only_where_its_colour_does():
     rng = np.random.default_rng(0)
-    cells = [CLASSES[i % 4] for i in range(120)]
+    cells = [CLASSES[i % 4] for i in range(200)]
 
     def picture(tint):
-        out = rng.integers(100, 200, (50, 50, 3))
-        out[20:40, 20:40] = 255
+        out = rng.integers(100, 200, (60, 80, 3))
+        out[20:40, 30:50] = 255
         return np.clip(out + tint, 0, 255).astype(np.uint8)
 
     fair = np.stack([elsewhere.border_numbers(picture(0)) for _ in cells])
     leaking = np.stack([elsewhere.border_numbers(picture(np.array([8, 0, -8]) * LABELS[cell])) for cell in cells])
-    groups = np.arange(120)
+    groups = np.arange(200)
     chance = elsewhere.accuracy_of_border(fair, cells, groups)
     assert chance.low < 0.25 < chance.high
     assert elsewhere.accuracy_of_border(leaking, cells, groups).low > 0.9

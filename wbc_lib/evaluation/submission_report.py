@@ -231,10 +231,8 @@ def _write_comparison(table: pd.DataFrame) -> pd.DataFrame:
     columns = {"model": table.model, "epochs": table.epochs.astype(str), "trainings": table.trainings.astype(str)}
     for unit in ("image", "photo"):
         columns[f"its accuracy by {unit}"] = table[f"{unit}_accuracy"].map(_percent)
-        columns[f"difference by {unit}"] = [
-            f"{row[f'{unit}_difference']:+.1f} ({row[f'{unit}_low']:+.1f} to {row[f'{unit}_high']:+.1f})"
-            for _, row in table.iterrows()
-        ]
+        differences = table[[f"{unit}_difference", f"{unit}_low", f"{unit}_high"]].to_numpy()
+        columns[f"difference by {unit}"] = [f"{Interval(*row):+.1f}" for row in differences]
         columns[f"yours, by {unit}"] = table[f"{unit}_verdict"]
     return pd.DataFrame(columns)
 
