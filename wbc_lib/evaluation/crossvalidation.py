@@ -154,5 +154,5 @@ def compare(
         for repeats in (first, second)
     )
     estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
-    drawn = (statistic(intervals.resample(some, weights)) for some in (counts, others))
-    return intervals.percentiles(float(estimate), np.subtract(*drawn))
+    drawn = statistic(intervals.resample(counts, weights)) - statistic(intervals.resample(others, weights))
+    return intervals.percentiles(float(estimate), drawn)
