@@ -1,5 +1,7 @@
 """Predictions made up for tests: copies of photos, told right more or less often."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from wbc_lib.evaluation.calibration import Predictions
@@ -14,3 +16,9 @@ def make(n_photos: int = 24, copies: int = 6, seed: int = 0, *, alike: float = 2
     logits = shared + rng.normal(0, 1, (len(photos), 5)) + 2.5 * np.eye(5)[labels]
     order = rng.permutation(len(photos))
     return Predictions(labels[order], logits[order], photos[order])
+
+
+def made_run(names, labels, predicted=None, probabilities=None) -> SimpleNamespace:
+    """As much of a run as is scored: the same images, labels and answers in every part."""
+    answers = {"names": names, "labels": labels, "predicted": predicted, "probabilities": probabilities}
+    return SimpleNamespace(**{name: lambda part, of=of: np.asarray(of) for name, of in answers.items()})

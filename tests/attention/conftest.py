@@ -17,7 +17,7 @@ def tiny_study(phantom_set, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(experiments.EXPERIMENTS, "tiny", dataclasses.replace(TINY, network=network, epochs=2))
         patch.setattr(study, "_WITH_WEIGHTS", ("tiny",))
-        patch.setattr(measure, "DRAWS", 2)
+        patch.setattr(measure, "DRAWS", 1)
         yield Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs")))
 
 

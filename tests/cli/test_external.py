@@ -10,7 +10,7 @@ from wbc_lib.cli.main import app
 from wbc_lib.data import external
 from wbc_lib.data.hashes import combine, hash_files
 from wbc_lib.errors import UnknownNameError
-from wbc_lib.evaluation import border
+from wbc_lib.evaluation import elsewhere
 from wbc_lib.prediction import refusal, travel
 
 N = 24
@@ -59,7 +59,7 @@ def test_answers_are_recorded_and_those_held_back_only_when_they_are_asked_for(r
 
 
 def test_photos_are_changed_towards_the_set_and_its_border_is_scored(run, monkeypatch):
-    monkeypatch.setattr(border, "_FOLDS", 2)  # there are few of each class
+    monkeypatch.setattr(elsewhere, "_FOLDS", 2)  # there are few of each class
     assert run("changes").exit_code == 0
     changed = travel.read_recorded("final", "changes")
     assert set(changed.towards) == {"", "cellavision"}

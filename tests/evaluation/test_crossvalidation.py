@@ -1,12 +1,9 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from tests.made_predictions import made_run
 from wbc_lib.errors import RunError
 from wbc_lib.evaluation import crossvalidation, scores
 from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
@@ -90,13 +87,10 @@ def made_up(seed: int, share: float) -> Pooled:
     return Pooled(np.arange(N_PHOTOS), LABELS, dict.fromkeys(WAYS, probabilities), 0)
 
 
-@given(st.integers(0, 99), st.floats(0, 1))
+@pytest.mark.parametrize("seed, share", [(0, 0.3), (1, 0.8), (2, 1.0)])
 def test_a_score_is_the_mean_over_repeats_of_scikit_learns(seed, share):
     repeats = [made_up(seed, share), made_up(seed + 1, share)]
-    for ours, theirs in (
-        (scores.accuracy, accuracy_score),
-        (scores.balanced_accuracy, balanced_accuracy_score),
-    ):
+    for ours, theirs in ((scores.accuracy, accuracy_score), (scores.balanced_accuracy, balanced_accuracy_score)):
         found = crossvalidation.score(repeats, WAYS[0], GROUP, ours)
         assert found.estimate == pytest.approx(np.mean([theirs(r.labels, r.predicted(WAYS[0])) for r in repeats]))
         assert found.low <= found.estimate <= found.high
@@ -116,8 +110,8 @@ def test_a_label_is_doubtful_if_every_repeat_denies_it_and_their_mean_is_sure_of
     assert named.index.tolist() == [21]
     assert named.loc[21, ["label", "other"]].tolist() == [1, 2]
     assert named.loc[21, "probability"] == pytest.approx(0.96)
-    assert crossvalidation.find_doubtful(repeats, least=0.97).empty
-    assert crossvalidation.find_doubtful(repeats, least=0.5).index.tolist() == [21, 23]
+    assert crossvalidation.find_doubtful([answer(2, sure=0.89)]).empty
+    assert repeats[0].only(np.array([True, False, True, False])).photos.tolist() == [20, 22]
     changed = repeats[0].relabel(named.other)
     assert changed.labels.tolist() == [1, 2, 1, 1] and repeats[0].labels.tolist() == [1, 1, 1, 1]
     assert changed.right(WAYS[1]).tolist() == [True, True, False, False]
@@ -125,7 +119,6 @@ def test_a_label_is_doubtful_if_every_repeat_denies_it_and_their_mean_is_sure_of
 
 def test_photos_of_one_field_are_drawn_together():
     repeat = made_up(0, 0.7)
-    alone = crossvalidation.score([repeat], WAYS[0], GROUP, scores.accuracy)
     # Twenty fields of two photos that are right or wrong together are no more than twenty photos.
     twins = Pooled(
         repeat.photos,
@@ -135,8 +128,7 @@ def test_photos_of_one_field_are_drawn_together():
     )
     together = crossvalidation.score([twins], WAYS[0], GROUP // 2, scores.accuracy)
     as_if_alone = crossvalidation.score([twins], WAYS[0], GROUP, scores.accuracy)
-    assert together.width > 1.2 * as_if_alone.width
-    assert alone.width > 0
+    assert together.width > 1.2 * as_if_alone.width > 0
 
 
 def test_the_interval_of_several_repeats_covers_a_new_training():
@@ -148,13 +140,6 @@ def test_the_interval_of_several_repeats_covers_a_new_training():
     assert alike.estimate == unlike.estimate == 0.5
     assert alike.width < 0.4
     assert (unlike.low, unlike.high) == (0, 1)
-
-
-def test_some_photos_are_scored_as_they_would_be_alone():
-    some = made_up(0, 0.7).only(np.arange(N_PHOTOS) % 3 == 0)
-    assert some.photos.tolist() == list(range(0, N_PHOTOS, 3))
-    expected = some.right(WAYS[0]).mean()
-    assert crossvalidation.score([some], WAYS[0], GROUP, scores.accuracy).estimate == pytest.approx(expected)
 
 
 def test_a_network_against_itself_does_not_differ_and_against_a_better_one_it_does():
@@ -171,10 +156,7 @@ def test_images_and_photos_are_weighed_each_in_their_way():
     labels, photos = np.array([1, 1, 1, 3, 3, 3, 3, 1, 1]), [7, 7, 7, 8, 8, 8, 8, 9, 9]
     names = np.array([f"{i}.jpeg" for i in range(9)])
     answers = np.array([1, 1, 1, 1, 1, 1, 3, 0, 2]), np.array([1, 1, 2, 1, 1, 3, 3, 1, 2])
-    runs = [
-        SimpleNamespace(names=lambda part: names, labels=lambda part: labels, predicted=lambda part, a=a: a)
-        for a in answers
-    ]
+    runs = [made_run(names, labels, predicted) for predicted in answers]
     photo_of = pd.Series(photos, names)
     table = crossvalidation.recall_by_class(runs[:1], "test", photo_of)
     # Photo 7: 3 of 3 right; photo 9: 0 of 2; photo 8, a monocyte: 1 of 4.

@@ -22,10 +22,10 @@ def rows_of(groups: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-@given(EXAMPLES, st.integers(0, 5))
-def test_resampled_scores_are_those_of_the_rows_drawn_one_by_one(examples, seed):
+@given(EXAMPLES)
+def test_resampled_scores_are_those_of_the_rows_drawn_one_by_one(examples):
     labels, predicted, groups = examples
-    weights = intervals.group_weights(groups, 6, seed)
+    weights = intervals.group_weights(groups, 6)
     matrices = intervals.resample(intervals.group_counts(labels, predicted, groups), weights)
     for drawn, matrix in zip(weights, matrices, strict=True):
         rows = rows_of(groups, drawn)
@@ -33,16 +33,16 @@ def test_resampled_scores_are_those_of_the_rows_drawn_one_by_one(examples, seed)
         assert scores.accuracy(matrix) == pytest.approx((labels[rows] == predicted[rows]).mean())
 
 
-@given(st.lists(st.integers(-50, 50), min_size=1, max_size=30), st.integers(1, 20), st.integers(0, 9), st.booleans())
-def test_as_many_groups_are_drawn_as_there_are_in_every_stratum(groups, resamples, seed, stratified):
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=30), st.integers(1, 20), st.booleans())
+def test_as_many_groups_are_drawn_as_there_are_in_every_stratum(groups, resamples, stratified):
     distinct = np.unique(groups)
     strata = distinct % 3 if stratified else np.zeros(len(distinct), int)
-    weights = intervals.group_weights(groups, resamples, seed, strata if stratified else None)
+    weights = intervals.group_weights(groups, resamples, strata if stratified else None)
     assert weights.shape == (resamples, len(distinct)) and weights.dtype == np.int32
     assert (weights >= 0).all()
     for stratum in np.unique(strata):
         assert (weights[:, strata == stratum].sum(axis=1) == (strata == stratum).sum()).all()
-    np.testing.assert_array_equal(weights, intervals.group_weights(groups, resamples, seed, strata))
+    np.testing.assert_array_equal(weights, intervals.group_weights(groups, resamples, strata))
 
 
 @pytest.mark.parametrize("strata", [[0, 1], [0, 1, 2, 3], [[0, 0, 0]]])
@@ -61,13 +61,11 @@ def binary(right: np.ndarray) -> np.ndarray:
 def test_groups_of_one_give_the_binomial_interval():
     n, k = 400, 320
     counts = binary(np.arange(n) < k)
-    found = intervals.bootstrap(counts, intervals.group_weights(range(n)))
+    found = intervals.bootstrap(counts, intervals.group_weights(range(n)), scores.accuracy)
     assert found.estimate == 0.8
     # Drawing n of n with replacement, the number right is binomial: its quantiles are known exactly.
     low, high = stats.binom.ppf([0.025, 0.975], n, 0.8) / n
     assert found.low == pytest.approx(low, abs=0.004) and found.high == pytest.approx(high, abs=0.004)
-    wilson = intervals.binomial_interval(k, n)
-    assert found.width == pytest.approx(wilson.width, rel=0.05)
     right = np.arange(n) < k
     assert intervals.clustered_variance(right, np.ones(n)) == pytest.approx(0.8 * 0.2 / (n - 1))
     assert intervals.effective_sample_size(right, np.ones(n)) == pytest.approx(n - 1)
@@ -166,57 +164,26 @@ def test_groups_without_examples_do_not_count_and_nothing_at_all_is_unknown():
     found = intervals.clustered_interval([3, 0, 3, 0], [3, 0, 3, 0])
     np.testing.assert_allclose([found.low, found.high], [0.025 ** (1 / 2), 1])
     assert intervals.clustered_interval([0, 0], [0, 0]) is intervals.UNKNOWN
-    assert intervals.format_interval(intervals.UNKNOWN) == "–"
-
-
-PAIRED = st.lists(
-    st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=50
-).map(lambda rows: tuple(np.array(column) for column in zip(*rows, strict=True)))
-
-
-@given(PAIRED)
-def test_a_difference_is_taken_on_the_same_rows_drawn_one_by_one(examples):
-    labels, first, second, groups = examples
-    weights = intervals.group_weights(groups, 40)
-    counts, others = (intervals.group_counts(labels, predicted, groups) for predicted in (first, second))
-    found = intervals.bootstrap_difference(counts, others, weights)
-    values = []
-    for drawn in weights:
-        rows = rows_of(groups, drawn)
-        values.append((labels[rows] == first[rows]).mean() - (labels[rows] == second[rows]).mean())
-    assert found.estimate == pytest.approx((labels == first).mean() - (labels == second).mean())
-    np.testing.assert_allclose([found.low, found.high], np.quantile(values, [0.025, 0.975]), atol=1e-12)
-
-
-def test_a_model_does_not_differ_from_itself_and_unpaired_models_are_refused():
-    counts = binary(np.arange(9) < 5)
-    weights = intervals.group_weights(range(9), 50)
-    same = intervals.bootstrap_difference(counts, counts, weights)
-    assert same == intervals.Interval(0.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="same examples"):
-        intervals.bootstrap_difference(counts, counts[:, ::-1], weights)
-    with pytest.raises(ValueError, match="same examples"):
-        intervals.bootstrap_difference(counts, counts[:8], weights)
 
 
 def test_images_drawn_one_by_one_vary_as_the_binomial_has_it_and_classes_keep_their_size():
     matrix = np.array([[50, 10, 0, 0, 4], [0, 30, 0, 0, 0], [5, 5, 5, 5, 5], [0, 0, 0, 0, 0]])
-    drawn = intervals.draw_images(matrix, 20_000)
-    assert drawn.shape == (20_000, 4, 5)
+    drawn = intervals.draw_images(matrix)
+    assert drawn.shape == (10_000, 4, 5)
     assert (drawn.sum(axis=2) == matrix.sum(axis=1)).all()
-    np.testing.assert_allclose(drawn.mean(axis=0), matrix, atol=0.15)
+    np.testing.assert_allclose(drawn.mean(axis=0), matrix, atol=0.2)
     recalls = scores.recalls(drawn)[:, [0, 2]]
     shares = np.array([50 / 64, 5 / 25])
-    np.testing.assert_allclose(recalls.var(axis=0), shares * (1 - shares) / [64, 25], rtol=0.05)
+    np.testing.assert_allclose(recalls.var(axis=0), shares * (1 - shares) / [64, 25], rtol=0.07)
     # The paper's matrices have no fifth column, and means over runs are not whole.
-    np.testing.assert_array_equal(intervals.draw_images(np.full((4, 4), 2.5), 3).sum(axis=2), 10)
+    np.testing.assert_array_equal(intervals.draw_images(np.full((4, 4), 2.5)).sum(axis=2), 10)
 
 
 def test_with_few_photos_only_the_interval_that_allows_for_it_comes_near_its_promise():
     shares = {"common": np.r_[np.ones(40), np.linspace(0, 1, 31)], "rare": np.linspace(0, 1, 31)}
     strata = np.repeat(["common", "rare"], [48, 4])
-    coverage = intervals.simulate_coverage(shares, np.where(strata == "rare", 150, 13), strata, times=400)
+    coverage = intervals.simulate_coverage(shares, np.where(strata == "rare", 150, 13), strata)
     assert coverage.images < 0.5 < coverage.photos < 0.88 < coverage.few
     # Photos that do not differ: every way keeps its promise.
-    alike = intervals.simulate_coverage({"one": np.array([0.8])}, np.full(20, 35), np.repeat("one", 20), times=400)
+    alike = intervals.simulate_coverage({"one": np.array([0.8])}, np.full(20, 35), np.repeat("one", 20))
     assert 0.9 < alike.images <= 1 and 0.88 < alike.photos <= 1 and 0.9 < alike.few <= 1

@@ -25,27 +25,18 @@ def test_confusion_counts_like_a_loop(pair):
 def test_scores_agree_with_scikit_learn_where_they_are_defined(pair):
     labels, predicted = pair
     matrix = scores.confusion(labels, predicted)
-    columns = ["precision", "recall", "f1", "support"]
-    reference = dict(
-        zip(
-            columns,
-            precision_recall_fscore_support(labels, predicted, labels=[1, 2, 3, 4], zero_division=0),
-            strict=True,
-        )
-    )
+    reference = precision_recall_fscore_support(labels, predicted, labels=[1, 2, 3, 4], zero_division=0)
     report = scores.report(matrix)
-    for column in columns:
-        np.testing.assert_allclose(report[column], reference[column])
-    absent, never = reference["support"] == 0, ~np.isin([1, 2, 3, 4], predicted)
-    np.testing.assert_allclose(scores.precisions(matrix), np.where(never, np.nan, reference["precision"]))
-    np.testing.assert_allclose(scores.recalls(matrix), np.where(absent, np.nan, reference["recall"]))
-    np.testing.assert_allclose(scores.f1_scores(matrix), np.where(absent, np.nan, reference["f1"]))
+    for column, expected in zip(("precision", "recall", "f1", "support"), reference, strict=True):
+        np.testing.assert_allclose(report[column], expected)
+    _, recall, _, support = reference
+    np.testing.assert_allclose(scores.recalls(matrix), np.where(support == 0, np.nan, recall))
     assert scores.accuracy(matrix) == pytest.approx(accuracy_score(labels, predicted))
 
 
 def test_scores_of_many_matrices_are_those_of_each():
     matrices = np.random.default_rng(0).integers(0, 9, (3, 2, 4, 5))
-    for score in (scores.accuracy, scores.of_class(scores.precisions, "NEUTROPHIL")):
+    for score in (scores.accuracy, scores.of_class(scores.recalls, "NEUTROPHIL")):
         each = [[float(score(matrix)) for matrix in row] for row in matrices]
         np.testing.assert_allclose(score(matrices), each)
 
@@ -90,13 +81,13 @@ def test_peaks_are_the_best_epochs_and_the_gap_is_that_of_the_last_fifth(pairs):
     assert best.gap == pytest.approx(sum(gaps) / n, abs=1e-12)
 
 
-@given(CURVES, st.sampled_from([0.0, 0.015, 0.25]), st.sampled_from([1, 3, 5]))
-def test_a_plateau_begins_where_the_smoothed_curve_comes_within_reach_of_its_best(curve, within, window):
-    smooth = [np.mean(curve[max(0, i - window // 2) : i + window // 2 + 1]) for i in range(len(curve))]
-    epoch = scores.plateau_epoch(curve, within, window)
+@given(CURVES)
+def test_a_plateau_begins_where_the_smoothed_curve_comes_within_reach_of_its_best(curve):
+    smooth = [np.mean(curve[max(0, i - 1) : i + 2]) for i in range(len(curve))]
+    epoch = scores.plateau_epoch(curve)
     # A running sum and a mean of a slice may differ in the last bits.
-    assert smooth[epoch - 1] >= max(smooth) - within - 1e-9
-    assert all(value < max(smooth) - within + 1e-9 for value in smooth[: epoch - 1])
+    assert smooth[epoch - 1] >= max(smooth) - 0.01 - 1e-9
+    assert all(value < max(smooth) - 0.01 + 1e-9 for value in smooth[: epoch - 1])
 
 
 def test_volatility_is_zero_on_a_line_and_counts_only_the_second_half():
@@ -105,7 +96,6 @@ def test_volatility_is_zero_on_a_line_and_counts_only_the_second_half():
     assert scores.volatility([0, 0, 0, 0, 1, 0, 1, 0, 1]) == pytest.approx(1)
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99]))
-def test_collapse_is_nearly_one_answer_for_all(predicted, share):
-    commonest = max(predicted.count(label) for label in set(predicted))
-    assert scores.is_collapsed(np.array(predicted), share) is (commonest >= share * len(predicted))
+@pytest.mark.parametrize("others, is_collapsed", [(0, True), (2, True), (3, False)])
+def test_collapse_is_nearly_one_answer_for_all(others, is_collapsed):
+    assert scores.is_collapsed(np.repeat([2, 4], [200 - others, others])) is is_collapsed

@@ -1,13 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from tests.made_predictions import make
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.evaluation import conformal, counting
+from wbc_lib.evaluation import calibration, counting
 from wbc_lib.figures import evaluation
 
 INTERVALS = pd.DataFrame(
@@ -22,12 +20,7 @@ PHOTOS = pd.DataFrame(
     },
     index=pd.Index([3, 5, 8, 110, 120], name="photo"),
 )
-VARIATION = pd.DataFrame(
-    {"seeds": [0.4, 1.0], "images": [0.7, 1.3], "photos": [5.5, 3.1]}, index=["accuracy", "recall, monocyte"]
-)
 PICTURE = np.full((48, 64, 3), 200, np.uint8)
-
-
 PREDICTIONS = make()
 
 
@@ -62,21 +55,10 @@ def test_every_photo_is_a_dot_in_its_classs_row_with_its_share_as_area():
         own = PHOTOS[PHOTOS.cell == cell]
         assert sorted(dots.get_offsets()[:, 0]) == pytest.approx(sorted(own.right))
         assert (np.abs(dots.get_offsets()[:, 1] - row) < 0.5).all()
+        assert len(np.unique(dots.get_offsets(), axis=0)) == len(own)  # equal ones lie apart
     areas = {cell: dots.get_sizes() for cell, dots in zip(CLASSES, axis.collections, strict=True)}
     assert areas["MONOCYTE"][0] == pytest.approx(5 * areas["NEUTROPHIL"][0])
     assert sorted(texts(axis.figure)) == ["110", "5"]
-
-
-@given(st.lists(st.integers(0, 50), max_size=60), st.floats(0.02, 0.3))
-def test_dots_of_a_row_stay_in_it_and_equal_ones_lie_apart(hundredths, width):
-    values = np.sort(np.array(hundredths, float)) / 50
-    offsets = evaluation._fan(values, np.full(len(values), width))
-    assert (np.abs(offsets) <= 0.44 + 1e-9).all()
-    for value in np.unique(values):
-        own = offsets[values == value]
-        assert len(np.unique(own)) == len(own)
-        if len(own) == len(values):
-            assert own.mean() == pytest.approx(0, abs=1e-9)
 
 
 def test_the_cell_beside_a_photo_is_what_its_box_holds():
@@ -95,7 +77,7 @@ def values(axis, label: str) -> np.ndarray:
 
 
 def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
-    mixes = {"a": np.full(4, 0.25), "b": counting.healthy_mix()}
+    mixes = {"a": np.full(4, 0.25), "b": counting.MIXES[counting.HEALTHY]}
     errors = counting.summarise_errors(counting.simulate([(PREDICTIONS, PREDICTIONS)], mixes, (100, 1000), 10))
     readers = counting.expected_errors(mixes, [100, 1000])
     figure = evaluation.draw_counting_errors(errors, readers, {counting.COUNTING: "counted"})
@@ -109,7 +91,7 @@ def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
 
 def test_every_photo_is_a_dot_in_its_class():
     some = PREDICTIONS.take(PREDICTIONS.labels != 2)
-    table = conformal.mean_by_photo(some.right, some)
+    table = calibration.mean_by_photo(some.right, some)
     figure = evaluation.draw_coverage_of_photos({"one": table, "other": table.iloc[:1]}, 0.9)
     dots = [[len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes]
     assert dots == [[6, 0, 6, 6], [1, 0, 0, 0]]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.train_tiny import SMALL
 from wbc_lib import paths
-from wbc_lib.attention import gradcam
+from wbc_lib.attention import saliency
 from wbc_lib.data import dataset, images
 from wbc_lib.errors import BadDataError, UnknownNameError
 from wbc_lib.evaluation import scores
@@ -196,7 +196,7 @@ def test_the_command_answers_writes_maps_and_goes_on_after_a_bad_file(wbc, study
     assert [i["image"] for i in said["images"]] == [str(tmp_path / f"in/{i}.jpg") for i in range(2)]
     assert (said["run"], said["accuracy"]) == (run.name, 0.9)
     assert said["threshold"] == prediction.choose_threshold(run, 0.9)
-    logits = fit.predict(gradcam.rebuild(run), images.read_small(picture)[None])[0].astype(float)
+    logits = fit.predict(saliency.rebuild(run), images.read_small(picture)[None])[0].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum()
     assert list(said["images"][0]["probabilities"]) == ["NONE", *dataset.CLASSES]
     assert list(said["images"][0]["probabilities"].values()) == pytest.approx(expected, abs=1e-6)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from wbc_lib import paths, progress
-from wbc_lib.attention import gradcam, occlusion
-from wbc_lib.attention.occlusion import COVERS, FILLS
+from wbc_lib.attention import saliency
+from wbc_lib.attention.saliency import COVERS, FILLS
 from wbc_lib.data import dataset
 from wbc_lib.data.dataset import PHOTO_SIZE, DataSet
 from wbc_lib.data.hashes import read_checksums
@@ -50,32 +50,22 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Attention:
-    """What one run looks at.
+    """What one run looks at."""
 
-    Attributes
-    ----------
-    run : str
-        Its name.
-    images : DataFrame
-        A row per image in which some of the white cell's box is to be seen: ``part`` ("test" or "validation"),
-        ``image``, ``photo``, ``label`` and ``predicted`` (1 to 4, and 0 for none); ``is_cut``, whether the edge of the
-        photo cuts the box; shares of the image, 0 to 1: ``area`` of the box, and how much of the attention lies inside
-        it: ``even`` (of an even map), ``share`` (of Grad-CAM for the predicted class), ``share_true`` (for the true
-        one) and ``by_position`` (of HiResCAM for the predicted one), NaN where a map is empty; ``p``, the probability
-        of the true class. Then, for each of `occlusion.COVERS` and `occlusion.FILLS`, that probability
-        (``p_cell_grey``) and the predicted label (``as_cell_grey``) with a part painted over; NaN and -1 where there
-        was no room for it.
-    randomised : DataFrame
-        A row per number of topmost ``layers`` drawn anew, ``draw`` and ``photo`` of TEST (its first image): the rank
-        ``correlation`` of the map for the true class with the trained network's, and the map's ``share`` in the box.
-    maps : DataFrame
-        Indexed by ``image`` and ``of`` ("predicted" or "true"): Grad-CAM maps of the images above and of those that
-        `choose` chooses, row by row, the highest value of each 1.
-    """
-
-    run: str
+    run: str  # its name
+    # A row per image in which some of the white cell's box is to be seen: ``part`` ("test" or "validation"), ``image``,
+    # ``photo``, ``label`` and ``predicted`` (1 to 4, and 0 for none); ``is_cut``, whether the photo's edge cuts the
+    # box; shares of the image, 0 to 1: ``area`` of the box, and how much of the attention lies inside it: ``even`` (of
+    # an even map), ``share`` (of Grad-CAM for the predicted class), ``share_true`` (for the true one), ``by_position``
+    # (of HiResCAM for the predicted one), NaN where a map is empty; ``p``, the probability of the true class. For each
+    # of `COVERS` and `FILLS` that probability (``p_cell_grey``) and the predicted label (``as_cell_grey``) with a part
+    # painted over; NaN and -1 where there was no room for it.
     images: pd.DataFrame
+    # A row per number of topmost ``layers`` drawn anew, ``draw`` and ``photo`` of TEST (its first image): the rank
+    # ``correlation`` of the map for the true class with the trained network's, and the map's ``share`` in the box.
     randomised: pd.DataFrame
+    # By ``image`` and ``of`` ("predicted" or "true"): Grad-CAM maps of the images above and of those that `choose`
+    # chooses, row by row, the highest value of each 1.
     maps: pd.DataFrame
 
 
@@ -87,7 +77,7 @@ def measure(run: Run, data: DataSet, on_progress: OnProgress | None = None) -> A
     """
     n_layers = len(run.weights()) // 2
     tick = _count_steps(len(_PARTS) * (3 + len(COVERS) * len(FILLS)) + n_layers * DRAWS, on_progress)
-    model = gradcam.rebuild(run)
+    model = saliency.rebuild(run)
     tables = []
     for part in _PARTS:
         inputs = _load(run, part, data)
@@ -139,7 +129,7 @@ def _load(run: Run, part: str, data: DataSet) -> _Inputs:
         masks,
         origin,
         origin.photo.isin(_cut_by_edge(boxes)).to_numpy(),
-        len(gradcam.read_network(run).convolutions),
+        len(saliency.read_network(run).convolutions),
     )
 
 
@@ -159,10 +149,10 @@ def _measure_maps(
     if np.abs(logits - inputs.logits).max() > LOGIT_TOLERANCE:
         raise RunError(f"The predictions recorded of {run.name} do not come out here; see `wbc runs verify`.")
     tick()
-    predicted, inside = logits.argmax(axis=1), gradcam.downsample_masks(inputs.masks, inputs.convolutions)
-    maps, by_position = gradcam.compute_maps(model, inputs.pixels, predicted)
+    predicted, inside = logits.argmax(axis=1), saliency.downsample_masks(inputs.masks, inputs.convolutions)
+    maps, by_position = saliency.compute_maps(model, inputs.pixels, predicted)
     tick()
-    maps_true, _ = gradcam.compute_maps(model, inputs.pixels, inputs.labels)
+    maps_true, _ = saliency.compute_maps(model, inputs.pixels, inputs.labels)
     tick()
     images = {
         "part": inputs.part,
@@ -172,10 +162,10 @@ def _measure_maps(
         "predicted": predicted,
         "is_cut": inputs.is_cut,
         "area": inputs.masks.mean(axis=(1, 2)),
-        "even": inside[:, gradcam.is_pooled(maps.shape[1:])].mean(axis=1),
-        "share": gradcam.share_inside(maps, inside),
-        "share_true": gradcam.share_inside(maps_true, inside),
-        "by_position": gradcam.share_inside(by_position, inside),
+        "even": inside[:, saliency.is_pooled(maps.shape[1:])].mean(axis=1),
+        "share": saliency.share_inside(maps, inside),
+        "share_true": saliency.share_inside(maps_true, inside),
+        "by_position": saliency.share_inside(by_position, inside),
         "p": _probability(logits, inputs.labels),
     }
     return pd.DataFrame(images), maps, maps_true
@@ -185,14 +175,14 @@ def _measure_covers(model: "keras.Model", inputs: _Inputs, tick: Callable[[], No
     from wbc_lib.training.fit import predict
 
     height, width = inputs.masks.shape[1:]
-    photo = occlusion.photo_masks(inputs.origin, (height, width))
-    used = gradcam.used_pixels((height, width), inputs.convolutions)
-    masks, colours = occlusion.cover(inputs.pixels, inputs.masks, photo, used)
+    photo = saliency.photo_masks(inputs.origin, (height, width))
+    used = saliency.used_pixels((height, width), inputs.convolutions)
+    masks, colours = saliency.cover(inputs.pixels, inputs.masks, photo, used)
     columns = {}
     for cover, mask in masks.items():
         has_room = mask.any(axis=(1, 2))
         for fill, colour in colours.items():
-            logits = predict(model, occlusion.paint(inputs.pixels, mask, colour))
+            logits = predict(model, saliency.paint(inputs.pixels, mask, colour))
             columns[f"p_{cover}_{fill}"] = np.where(has_room, _probability(logits, inputs.labels), np.nan)
             columns[f"as_{cover}_{fill}"] = np.where(has_room, logits.argmax(axis=1), -1)
             tick()
@@ -206,18 +196,18 @@ def _probability(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> N
 def _measure_randomised(
     run: Run, inputs: _Inputs, sample: NDArray[np.integer], maps: NDArray[np.float32], tick: Callable[[], None]
 ) -> pd.DataFrame:
-    inside = gradcam.downsample_masks(inputs.masks[sample], inputs.convolutions)
+    inside = saliency.downsample_masks(inputs.masks[sample], inputs.convolutions)
     photo = inputs.origin.photo.to_numpy()[sample]
 
     def compare(layers: int, draw: int, others: NDArray[np.float32]) -> pd.DataFrame:
-        columns = {"correlation": gradcam.correlate(maps, others), "share": gradcam.share_inside(others, inside)}
+        columns = {"correlation": saliency.correlate(maps, others), "share": saliency.share_inside(others, inside)}
         return pd.DataFrame({"layers": layers, "draw": draw, "photo": photo, **columns})
 
     tables = [compare(0, 0, maps)]
     for layers in range(1, len(run.weights()) // 2 + 1):
         for draw in range(DRAWS):
-            model = gradcam.randomise(run, layers, draw)
-            others, _ = gradcam.compute_maps(model, inputs.pixels[sample], inputs.labels[sample])
+            model = saliency.randomise(run, layers, draw)
+            others, _ = saliency.compute_maps(model, inputs.pixels[sample], inputs.labels[sample])
             tables.append(compare(layers, draw, others))
             tick()
     return pd.concat(tables, ignore_index=True)

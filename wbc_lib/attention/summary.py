@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from wbc_lib.attention import gradcam, occlusion
+from wbc_lib.attention import saliency
 from wbc_lib.attention.measure import Attention, choose, unflatten
-from wbc_lib.attention.occlusion import COVERS
+from wbc_lib.attention.saliency import COVERS
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import INPUT_SHAPE, read_image
 from wbc_lib.evaluation.comparison import average_classes
-from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.evaluation.intervals import UNKNOWN, Interval
 from wbc_lib.provenance import trace
 from wbc_lib.provenance.boxes import carry_boxes, cell_masks, white_cells
 from wbc_lib.training.plan import Network
@@ -28,18 +28,12 @@ ALL = "all classes"
 def average(values: ArrayLike, images: pd.DataFrame, *, equally: bool = False) -> Interval:
     """Average over images, classes counting alike, with its interval over photos (see `average_classes`).
 
-    Parameters
-    ----------
-    values : array_like, shape (images,)
-        NaN are left out; of nothing else the average is NaN.
-    images : DataFrame
-        With ``photo`` and ``label`` of each.
-    equally : bool
-        Whether each photo counts once, by the mean of its images, rather than each image.
+    `images` have ``photo`` and ``label``. NaN are left out; of nothing else the average is unknown. If `equally`, each
+    photo counts once, by the mean of its images, rather than each image.
     """
     known = images[["photo", "label"]].assign(value=np.asarray(values, float)).dropna()
     if known.empty:
-        return Interval(np.nan, np.nan, np.nan)
+        return UNKNOWN
     photos = known.groupby("photo").agg(total=("value", "sum"), n=("value", "size"), label=("label", "first"))
     if equally:
         photos = photos.assign(total=photos.total / photos.n, n=1)
@@ -59,20 +53,10 @@ def combine_images(runs: Sequence[Attention], part: str) -> pd.DataFrame:
 def tabulate_shares(images: pd.DataFrame, n_runs: int) -> pd.DataFrame:
     """How much of the attention lies inside the cells' boxes, by class, for right and wrong predictions.
 
-    Parameters
-    ----------
-    images : DataFrame
-        As `combine_images` gives it.
-    n_runs : int
-        How many runs they are of.
-
-    Returns
-    -------
-    DataFrame
-        A row per class and kind ("right", "wrong") that there is: ``images`` (mean over runs), ``photos``; averages in
-        which each photo counts once, 0 to 1: ``area`` of the box, ``even`` (an even map's share inside it), ``share``
-        with its interval ``low`` to ``high`` (NaN for a single photo), ``share_true`` and ``by_position``; and
-        ``times``, ``share`` over ``even``.
+    Takes what `combine_images` gives of so many runs. A row per class and kind ("right", "wrong") that there is:
+    ``images`` (mean over runs), ``photos``; averages in which each photo counts once, 0 to 1: ``area`` of the box,
+    ``even`` (an even map's share inside it), ``share`` with its interval ``low`` to ``high`` (NaN for a single photo),
+    ``share_true`` and ``by_position``; and ``times``, ``share`` over ``even``.
     """
     rows = {}
     for (label, is_right), kind in images.groupby(["label", "is_right"]):
@@ -120,24 +104,12 @@ def mean_by_photo(images: pd.DataFrame) -> pd.DataFrame:
     return table.assign(cell=np.array(CLASSES)[table.label - 1])
 
 
-def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int = 1) -> pd.DataFrame:
-    """Accuracy with parts painted over, on the images that have room for all of them.
+def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int) -> pd.DataFrame:
+    """Accuracy with parts painted over in one of `FILLS`, on the images that have room for all of them.
 
-    Parameters
-    ----------
-    images : DataFrame
-        As `combine_images` gives it.
-    fill : str
-        One of `occlusion.FILLS`.
-    n_runs : int
-        How many runs they are of.
-
-    Returns
-    -------
-    DataFrame
-        A row per class (and `ALL`) and cover (`UNCHANGED`, then the values of `occlusion.COVERS`): ``images`` (mean
-        over runs), ``accuracy`` with ``low`` and ``high``, and ``loss`` against the unchanged images with ``loss_low``
-        and ``loss_high``; 0 to 1. In `ALL` the classes count alike.
+    Takes what `combine_images` gives of so many runs. A row per class (and `ALL`) and cover (`UNCHANGED`, then the
+    values of `COVERS`): ``images`` (mean over runs), ``accuracy`` with ``low`` and ``high``, and ``loss`` against the
+    unchanged images with ``loss_low`` and ``loss_high``; 0 to 1. In `ALL` the classes count alike.
     """
     images = images[_have_room(images)]
     rows = {}
@@ -146,16 +118,11 @@ def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int = 1) -> pd.Dat
         for title, predicted in _predictions(part, fill).items():
             is_right = (predicted == part.label).astype(float)
             accuracy, loss = _within_range(average(is_right, part)), average(part.is_right - is_right, part)
-            rows[cell, title] = {
-                "images": len(part) / n_runs,
-                "accuracy": accuracy.estimate,
-                "low": accuracy.low,
-                "high": accuracy.high,
-                "loss": loss.estimate,
-                "loss_low": loss.low,
-                "loss_high": loss.high,
-            }
-    return pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows, names=["cell", "cover"]))
+            rows[cell, title] = [len(part) / n_runs, *vars(accuracy).values(), *vars(loss).values()]
+    index = pd.MultiIndex.from_tuples(rows, names=["cell", "cover"])
+    return pd.DataFrame(
+        list(rows.values()), index, ["images", "accuracy", "low", "high", "loss", "loss_low", "loss_high"]
+    )
 
 
 def _have_room(images: pd.DataFrame) -> pd.Series:
@@ -181,7 +148,7 @@ def format_covered(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def tabulate_predicted(images: pd.DataFrame, fill: str) -> pd.DataFrame:
     """Share of the images predicted as each class with parts painted over, on the same images; classes count alike.
 
-    A row per cover (`UNCHANGED`, then the values of `occlusion.COVERS`), a column per class (and ``none``, if it
+    A row per cover (`UNCHANGED`, then the values of `COVERS`), a column per class (and ``none``, if it
     occurs).
     """
     images = images[_have_room(images)]
@@ -222,28 +189,18 @@ def correlate_runs(runs: Sequence[Attention]) -> NDArray[np.float64]:
     correlations = [np.zeros(0)]
     for first, second in combinations(maps, 2):
         same = first.index.intersection(second.index)
-        correlations.append(gradcam.correlate(unflatten(first.loc[same]), unflatten(second.loc[same])))
+        correlations.append(saliency.correlate(unflatten(first.loc[same]), unflatten(second.loc[same])))
     return np.concatenate(correlations)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a figure.
-
-    Attributes
-    ----------
-    title : str
-    picture : ndarray of uint8, shape (height, width, RGB)
-    corners : ndarray, shape (boxes, 4, xy), optional
-        Of the cells' boxes, in pixels of the picture.
-    attention : ndarray of float, shape (any height, any width), optional
-        0 to 1, laid over the whole picture.
-    """
+    """One picture of a figure."""
 
     title: str
-    picture: NDArray[np.uint8]
-    corners: NDArray[np.float64] | None = None
-    attention: NDArray[np.float64] | None = None
+    picture: NDArray[np.uint8]  # (height, width, RGB)
+    corners: NDArray[np.float64] | None = None  # (boxes, 4, xy), of the cells' boxes, in pixels of the picture
+    attention: NDArray[np.float64] | None = None  # 0 to 1, of any shape, laid over the whole picture
 
 
 def collect_maps(study: Study, run: Attention, network: Network, *, is_right: bool) -> list[Panel]:
@@ -266,7 +223,7 @@ def collect_maps(study: Study, run: Attention, network: Network, *, is_right: bo
         panels.append(Panel(true if is_right else f"{true}, taken for {predicted.lower()}", picture, corners))
         for of, cell in (("predicted", predicted), ("true", true))[: 1 if is_right else 2]:
             small = unflatten(run.maps.loc[[(image.image, of)]])
-            attention = gradcam.upsample(small, INPUT_SHAPE, len(network.convolutions))[0]
+            attention = saliency.upsample(small, INPUT_SHAPE, len(network.convolutions))[0]
             title = "where it looks" if is_right else f"for {cell.lower()}"
             panels.append(Panel(title, picture, corners, attention / max(attention.max(), 1e-9)))
     return panels
@@ -278,11 +235,11 @@ def collect_covers(study: Study, network: Network) -> list[Panel | None]:
     In the second row the unchanged image is left out (``None``). Where no image has room, there is no panel.
     """
     traced, boxes = trace.read(study.data), white_cells(study.data)
-    used = gradcam.used_pixels(INPUT_SHAPE, len(network.convolutions))
+    used = saliency.used_pixels(INPUT_SHAPE, len(network.convolutions))
     for row in np.flatnonzero((study.images.index.split == "TEST") & traced.photo.isin(boxes.photo)):
         pixels, origin = np.array(study.images.pixels[[row]]), traced.iloc[[row]]
-        cell, photo = cell_masks(origin, boxes, INPUT_SHAPE), occlusion.photo_masks(origin, INPUT_SHAPE)
-        masks, colours = occlusion.cover(pixels, cell, photo, used)
+        cell, photo = cell_masks(origin, boxes, INPUT_SHAPE), saliency.photo_masks(origin, INPUT_SHAPE)
+        masks, colours = saliency.cover(pixels, cell, photo, used)
         if all(mask.any() for mask in masks.values()):
             break
     else:
@@ -291,5 +248,5 @@ def collect_covers(study: Study, network: Network) -> list[Panel | None]:
     for fill in ("own", "grey"):
         panels.append(None if panels else Panel(UNCHANGED, pixels[0]))
         for cover, title in COVERS.items():
-            panels.append(Panel(title, occlusion.paint(pixels, masks[cover], colours[fill])[0]))
+            panels.append(Panel(title, saliency.paint(pixels, masks[cover], colours[fill])[0]))
     return panels

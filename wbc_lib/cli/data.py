@@ -79,10 +79,11 @@ def data_splits(
     Copies of one photo, and photos of one field of view, are in one fold.
     """
     if record:
-        from wbc_lib.evaluation import reference
+        from wbc_lib.evaluation.submission_report import make_files
 
         paths.require_project("`wbc data splits --record`")
-        for path in reference.write_files():
+        for path, text in make_files().items():
+            paths.write_text(path, text)
             progress.write_out(str(path))
         return
     from wbc_lib.data.splits import SPLITS_PATH

@@ -114,7 +114,7 @@ def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
 
     from wbc_lib.data import dataset, external
     from wbc_lib.data.picture_sets import TEST_PHOTOS, TRAIN_PHOTOS, open_set
-    from wbc_lib.evaluation import border
+    from wbc_lib.evaluation.elsewhere import accuracy_of_border
     from wbc_lib.prediction import travel
     from wbc_lib.provenance import overlaps
 
@@ -133,7 +133,7 @@ def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
             photos = table.picture.map(dataset.photo_number)
             groups = overlaps.group(photos.tolist(), overlaps.read_pairs(found)).loc[photos].to_numpy()
         kept = ((table.cell != external.NO_CLASS) & ~table.held_back).to_numpy()
-        told = border.accuracy_of_border(numbers[kept], table.cell[kept].tolist(), groups[kept])
+        told = accuracy_of_border(numbers[kept], table.cell[kept].tolist(), groups[kept])
         name = "photos" if len(parts) > 1 else parts[0].name
         rows.append(
             {"set": name, "pictures": int(kept.sum()), "balanced": told.estimate, "low": told.low, "high": told.high}

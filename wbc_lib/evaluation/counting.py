@@ -5,7 +5,7 @@ class is known; since copies of one photo show one cell, it is photos that stand
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import scores
 from wbc_lib.evaluation.calibration import Predictions, fit_temperature
-from wbc_lib.evaluation.scores import mix_distance
 
 #: Shares of white cells in a healthy adult, from and to (Pagana and Pagana 2018); basophils, below 1 %, are left out.
 REFERENCE = {
@@ -23,30 +23,27 @@ REFERENCE = {
     "MONOCYTE": (0.02, 0.08),
     "LYMPHOCYTE": (0.20, 0.40),
 }
+#: `expectation_maximisation` ends once no share changes by as much, or after so many rounds.
+TOLERANCE, ROUNDS = 1e-4, 1000
 #: Ways to estimate a mix, and the blood that is told of at length.
 COUNTING, ADJUSTED, EM = "predictions counted", "adjusted", "EM"
 HEALTHY = "healthy adult"
+_MIDDLES = np.array([sum(REFERENCE[cell]) / 2 for cell in CLASSES])
+_HEALTHY = _MIDDLES / _MIDDLES.sum()
 
 
-def healthy_mix() -> NDArray[np.float64]:
-    """The middle of each of the `REFERENCE` ranges, shape (4,), summing to one."""
-    middles = np.array([sum(REFERENCE[cell]) / 2 for cell in CLASSES])
-    return middles / middles.sum()
-
-
-def mix_with(cell: str, share: float) -> NDArray[np.float64]:
-    """The healthy mix with one class at another share, the rest keeping their proportions, shape (4,)."""
-    mix = healthy_mix()
+def _mix_with(cell: str, share: float) -> NDArray[np.float64]:
+    # The healthy mix with one class at another share, the rest keeping their proportions.
     is_cell = np.array(CLASSES) == cell
-    return np.where(is_cell, share, mix * (1 - share) / mix[~is_cell].sum())
+    return np.where(is_cell, share, _HEALTHY * (1 - share) / _HEALTHY[~is_cell].sum())
 
 
 #: Mixes by name. The shares that make the disease-like ones are ours, each well outside the reference range.
 MIXES = {
-    HEALTHY: healthy_mix(),
-    "lymphocytosis": mix_with("LYMPHOCYTE", 0.60),
-    "eosinophilia": mix_with("EOSINOPHIL", 0.25),
-    "neutropenia": mix_with("NEUTROPHIL", 0.15),
+    HEALTHY: _HEALTHY,
+    "lymphocytosis": _mix_with("LYMPHOCYTE", 0.60),
+    "eosinophilia": _mix_with("EOSINOPHIL", 0.25),
+    "neutropenia": _mix_with("NEUTROPHIL", 0.15),
     "as in the data set": np.full(len(CLASSES), 1 / len(CLASSES)),
 }
 
@@ -81,13 +78,10 @@ def expected_errors(mixes: Mapping[str, NDArray[np.floating]], sizes: Sequence[i
 
 def count_photos(predictions: Predictions) -> dict[str, int]:
     """How many photos of each class there are."""
-    return {
-        cell: len(np.unique(predictions.photos[predictions.labels == label]))
-        for label, cell in enumerate(CLASSES, start=1)
-    }
+    return {c: len(np.unique(predictions.photos[predictions.labels == k])) for k, c in enumerate(CLASSES, start=1)}
 
 
-def split_halves(predictions: Predictions, resamples: int, seed: int = 0) -> NDArray[np.bool_]:
+def split_halves(predictions: Predictions, resamples: int, seed: int) -> NDArray[np.bool_]:
     """Split the photos of each class into two halves at random, many times: bool (resamples, photos).
 
     The odd photo falls to either half. Columns are in the order of ``np.unique(predictions.photos)``. Raises
@@ -123,7 +117,7 @@ def sampling_probabilities(
     return weight * scale[:, predictions.labels - 1]
 
 
-def draw_cells(probabilities: NDArray[np.floating], n: int, seed: int = 0) -> NDArray[np.int64]:
+def draw_cells(probabilities: NDArray[np.floating], n: int, seed: int) -> NDArray[np.int64]:
     """Draw `n` cells with these probabilities (resamples, images): how often each image came, of the same shape."""
     return np.random.default_rng(seed).multinomial(n, probabilities / probabilities.sum(axis=1, keepdims=True))
 
@@ -139,8 +133,7 @@ def confusion_rates(predictions: Predictions) -> NDArray[np.float64]:
 
     A class that is absent is taken to be recognised without fault.
     """
-    counts = np.zeros((len(CLASSES), len(CLASSES)))
-    np.add.at(counts, (predictions.labels - 1, predictions.logits[:, 1:].argmax(axis=1)), 1)
+    counts = scores.confusion(predictions.labels, predictions.logits[:, 1:].argmax(axis=1) + 1)[:, : len(CLASSES)]
     total = counts.sum(axis=1, keepdims=True)
     return np.where(total > 0, counts / np.maximum(total, 1), np.eye(len(CLASSES)))
 
@@ -158,35 +151,23 @@ def adjusted_count(counted: NDArray[np.floating], rates: NDArray[np.floating]) -
 
 
 def expectation_maximisation(
-    cells: NDArray[np.integer],
-    posteriors: NDArray[np.floating],
-    prior: NDArray[np.floating],
-    tolerance: float = 1e-4,
-    max_rounds: int = 1000,
+    cells: NDArray[np.integer], posteriors: NDArray[np.floating], prior: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """The likeliest mix by expectation-maximisation from the probabilities of each cell (Saerens et al. 2002).
 
-    A count ends when none of its shares changes by more than `tolerance`, or after `max_rounds`.
-
-    Parameters
-    ----------
-    cells : ndarray of int, shape (resamples, images)
-        How often each image was drawn.
-    posteriors : ndarray of float, shape (images, 4)
-        Probabilities of the classes.
-    prior : ndarray of float, shape (4,)
-        Mix of the images that the network learned from, none zero.
+    Takes how often each image was drawn (resamples, images), its probabilities (images, 4), and the mix (4,) of the
+    images that the network learned from, none zero.
     """
     seen = cells.any(axis=0)
     share = cells[:, seen] / cells.sum(axis=1, keepdims=True)
     likelihood = posteriors[seen] / prior
     mix = np.broadcast_to(prior / prior.sum(), (len(cells), len(prior))).copy()
     left = np.arange(len(cells))
-    for _ in range(max_rounds):
+    for _ in range(ROUNDS):
         before = mix[left]
         updated = before * (share[left] / np.maximum(before @ likelihood.T, 1e-300) @ likelihood)
         mix[left] = updated / updated.sum(axis=1, keepdims=True)
-        left = left[np.abs(mix[left] - before).max(axis=1) >= tolerance]
+        left = left[np.abs(mix[left] - before).max(axis=1) >= TOLERANCE]
         if not len(left):
             break
     return mix
@@ -203,7 +184,8 @@ def make_estimators(test: Predictions, validation: Predictions) -> dict[str, Est
     """
     prior = np.bincount(validation.labels, minlength=len(CLASSES) + 1)[1:] + 1.0  # one more, lest a class have none
     rates = confusion_rates(validation)
-    stated = _posteriors(test.at(fit_temperature(validation)))
+    of_class = test.at(fit_temperature(validation)).probabilities[:, 1:]  # without the output that belongs to no class
+    stated = of_class / np.maximum(of_class.sum(axis=1, keepdims=True), 1e-300)
     return {
         COUNTING: lambda cells: count_predictions(cells, test),
         ADJUSTED: lambda cells: adjusted_count(count_predictions(cells, test), rates),
@@ -211,46 +193,23 @@ def make_estimators(test: Predictions, validation: Predictions) -> dict[str, Est
     }
 
 
-def _posteriors(predictions: Predictions) -> NDArray[np.float64]:
-    # Without the output that belongs to no class.
-    of_class = predictions.probabilities[:, 1:]
-    return of_class / np.maximum(of_class.sum(axis=1, keepdims=True), 1e-300)
-
-
 def simulate(
     runs: Sequence[tuple[Predictions, Predictions]],
-    mixes: Mapping[str, NDArray[np.floating]] = MIXES,
-    sizes: Iterable[int] = (100, 1000, 10_000),
-    resamples: int = 200,
+    mixes: Mapping[str, NDArray[np.floating]],
+    sizes: Sequence[int],
+    resamples: int,
     *,
     halves: bool = True,
 ) -> pd.DataFrame:
-    """Simulate differential counts and estimate the mix of each in every way.
+    """Simulate differential counts and estimate each of the `mixes` in every way.
 
-    Parameters
-    ----------
-    runs : sequence of (test, validation)
-        Of each run the predictions that cells are drawn from, and those that it is calibrated by; the resamples are
-        divided among the runs.
-    mixes : mapping of str to ndarray of float, shape (4,)
-    sizes : iterable of int
-        Cells per count.
-    resamples : int
-        Counts of each mix and size, at least one per run.
-    halves : bool
-        Whether each count draws its cells from the copies of a random half of the photos of each class; otherwise from
-        all images, as if these were all the cells there are.
+    Of each run takes the predictions that cells are drawn from and those that it is calibrated by; the counts of each
+    mix and size, `resamples`, are divided among the runs. In `halves` each count draws its cells from the copies of a
+    random half of the photos of each class (`ValueError` if a class has but one); otherwise from all images, as if
+    these were all the cells there are.
 
-    Returns
-    -------
-    DataFrame
-        A row per mix, size, way and resample: ``mix``, ``n``, ``way``, the estimated share of each class under its
-        name, and ``error``, the `scores.mix_distance` from the mix.
-
-    Raises
-    ------
-    ValueError
-        If photos are to be split and a class has but one.
+    A row per mix, size, way and resample: ``mix``, ``n``, ``way``, the estimated share of each class under its name,
+    and ``error``, the `scores.mix_distance` from the mix.
     """
     tables = []
     for i, (test, validation) in enumerate(runs):
@@ -263,7 +222,7 @@ def simulate(
                 cells = draw_cells(probabilities, n, i)
                 for way, estimate in estimators.items():
                     shares = estimate(cells)
-                    table = pd.DataFrame(shares, columns=list(CLASSES)).assign(error=mix_distance(shares, mix))
+                    table = pd.DataFrame(shares, columns=list(CLASSES)).assign(error=scores.mix_distance(shares, mix))
                     tables.append(table.assign(mix=name, n=n, way=way))
     return pd.concat(tables, ignore_index=True)
 
@@ -282,15 +241,13 @@ def format_errors(errors: pd.DataFrame, n: int) -> pd.DataFrame:
     return text.unstack("mix").loc[ways, mixes]
 
 
-def compare_with_reader(
-    errors: pd.DataFrame, n: int, mixes: Mapping[str, NDArray[np.floating]] = MIXES
-) -> pd.DataFrame:
+def compare_with_reader(errors: pd.DataFrame, n: int) -> pd.DataFrame:
     """What counts of `n` cells are worth: `equivalent_cells` of their mean error, a row per mix, a column per way.
 
-    Takes what `summarise_errors` gives.
+    Takes what `summarise_errors` gives, for all `MIXES`.
     """
     mean = errors.error.xs(n, level="n").unstack("way", sort=False)
-    worth = {name: {way: equivalent_cells(mix, mean.loc[name, way]) for way in mean} for name, mix in mixes.items()}
+    worth = {name: {way: equivalent_cells(mix, mean.loc[name, way]) for way in mean} for name, mix in MIXES.items()}
     return pd.DataFrame(worth).T
 
 

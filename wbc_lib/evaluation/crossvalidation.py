@@ -117,15 +117,15 @@ def pool_repeats(runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame) ->
     return pooled
 
 
-def find_doubtful(repeats: Sequence[Pooled], way: str = WAYS[1], least: float = 0.9) -> pd.DataFrame:
-    """Photos that every repeat gives another class than their label, one class with a mean probability above `least`.
+def find_doubtful(repeats: Sequence[Pooled], way: str = WAYS[1]) -> pd.DataFrame:
+    """Photos that every repeat gives another class than their label, one class with a mean probability above 0.9.
 
     By photo: ``label`` and ``other`` (its number and that of the other class), and the mean ``probability``.
     """
     mean = np.mean([r.probabilities[way] for r in repeats], axis=0)
     other, labels = mean.argmax(axis=1), repeats[0].labels
     always_other = np.all([~r.right(way) for r in repeats], axis=0)
-    named = always_other & (other != labels) & (mean.max(axis=1) > least)
+    named = always_other & (other != labels) & (mean.max(axis=1) > 0.9)
     columns = {"label": labels[named], "other": other[named], "probability": mean.max(axis=1)[named]}
     return pd.DataFrame(columns, index=pd.Index(repeats[0].photos[named], name="photo"))
 
@@ -148,8 +148,11 @@ def compare(
 ) -> Interval:
     """First network's score minus the second's on the same photos, both as the mean over their repeats; paired."""
     groups = group_of.loc[first[0].photos].to_numpy()
+    weights = intervals.group_weights(groups)
     counts, others = (
         np.mean([intervals.group_counts(r.labels, r.predicted(way), groups) for r in repeats], axis=0)
         for repeats in (first, second)
     )
-    return intervals.bootstrap_difference(counts, others, intervals.group_weights(groups), statistic)
+    estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
+    drawn = statistic(intervals.resample(counts, weights)) - statistic(intervals.resample(others, weights))
+    return intervals.percentiles(float(estimate), drawn)

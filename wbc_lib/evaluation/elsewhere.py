@@ -1,12 +1,12 @@
-"""How far a model's answers and its doubts carry to pictures from elsewhere. Pure functions of recorded tables.
+"""How far a model's answers and its doubts carry to pictures from elsewhere, and what their borders give away.
 
-A table has a row per picture: ``cell`` (its class, "" for none of ours), ``unlike`` (above 1 is refused), ``refused``
-(why, or ""), and ``s0_logit_0`` to ``s0_logit_4`` for each seed. Pictures of other microscopes count as independent:
-whose blood they show is not published.
+A table of answers has a row per picture: ``cell`` (its class, "" for none of ours), ``unlike`` (above 1 is refused),
+``refused`` (why, or ""), and ``s0_logit_0`` to ``s0_logit_4`` for each seed. Pictures of other microscopes count as
+independent: whose blood they show is not published.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import rankdata
 
 from wbc_lib.data.dataset import CLASSES, LABELS, N_OUTPUTS
+from wbc_lib.data.images import to_lab
+from wbc_lib.data.splits import split_by_group
 from wbc_lib.evaluation import scores
 from wbc_lib.evaluation.calibration import Predictions, accuracy, calibration_error, pool
 from wbc_lib.evaluation.intervals import (
@@ -29,18 +31,11 @@ from wbc_lib.evaluation.intervals import (
 
 #: Why a picture is refused: it shows none, its colours are others, its nucleus is too small or too large.
 NO_CELL, COLOURS, NUCLEUS = "no white cell", "colours", "nucleus"
+#: Width of a picture's border, as a share of its shorter side.
+_BORDER = 0.04
+_FOLDS = 5
 _RESAMPLES = 2000
 _LOGIT = re.compile(r"s(\d+)_logit_0")
-
-
-def seeds(table: pd.DataFrame) -> list[int]:
-    """Seeds of the runs that answered."""
-    return [int(match[1]) for column in table.columns if (match := _LOGIT.fullmatch(column))]
-
-
-def probabilities(table: pd.DataFrame) -> NDArray[np.float64]:
-    """What each run thinks, shape (seeds, pictures, 5)."""
-    return softmax(np.stack(_logits(table)), axis=2)
 
 
 def of_classes(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +98,7 @@ def tabulate_refusals(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def doubt(table: pd.DataFrame) -> NDArray[np.float64]:
     """How unsure the runs are: one minus the probability of the likeliest class, the mean over seeds."""
-    return 1 - probabilities(table).max(axis=2).mean(axis=0)
+    return 1 - softmax(np.stack(_logits(table)), axis=2).max(axis=2).mean(axis=0)
 
 
 def energy(table: pd.DataFrame) -> NDArray[np.float64]:
@@ -111,21 +106,20 @@ def energy(table: pd.DataFrame) -> NDArray[np.float64]:
     return -logsumexp(np.stack(_logits(table)), axis=2).mean(axis=0)
 
 
-def auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> float:
-    """Chance that a picture from elsewhere scores higher than one of ours; ties count half."""
-    ranks = rankdata(np.concatenate([unlike, usual]))[: len(unlike)]
-    n, m = len(unlike), len(usual)
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
-
-
-def auroc_interval(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> Interval:
-    """`auroc` with its interval: pictures from elsewhere, and photos of ours, drawn anew."""
+def auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> Interval:
+    """Chance that a picture from elsewhere scores higher than one of ours, ties counting half; both are drawn anew."""
     rng = np.random.default_rng(0)
     values = []
     for _ in range(500):
         drawn = usual[rng.integers(0, len(usual), len(usual))]
-        values.append(auroc(unlike[rng.integers(0, len(unlike), len(unlike))], drawn))
-    return percentiles(auroc(unlike, usual), np.array(values))
+        values.append(_auroc(unlike[rng.integers(0, len(unlike), len(unlike))], drawn))
+    return percentiles(_auroc(unlike, usual), np.array(values))
+
+
+def _auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> float:
+    ranks = rankdata(np.concatenate([unlike, usual]))[: len(unlike)]
+    n, m = len(unlike), len(usual)
+    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
 
 
 def compare_scores(
@@ -134,7 +128,7 @@ def compare_scores(
     """How well each of some scores tells each set from the usual one: a row per score, a column per set, `Interval`."""
     others = [name for name in tables if name != usual]
     rows = {
-        title: {name: auroc_interval(score(tables[name]), score(tables[usual])) for name in others}
+        title: {name: auroc(score(tables[name]), score(tables[usual])) for name in others}
         for title, score in ways.items()
     }
     return pd.DataFrame(rows).T[others]
@@ -148,4 +142,39 @@ def score_changes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _logits(table: pd.DataFrame) -> list[NDArray[np.float64]]:
-    return [table[[f"s{seed}_logit_{i}" for i in range(N_OUTPUTS)]].to_numpy(float) for seed in seeds(table)]
+    # One of each seed, in the order of their columns.
+    seeds = [match[1] for column in table.columns if (match := _LOGIT.fullmatch(column))]
+    return [table[[f"s{seed}_logit_{i}" for i in range(N_OUTPUTS)]].to_numpy(float) for seed in seeds]
+
+
+def border_numbers(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean, standard deviation, and 10th and 90th percentile of L, a and b along the border, shape (12,)."""
+    width = max(1, round(_BORDER * min(picture.shape[:2])))
+    middle = picture[width:-width]
+    parts = (picture[:width], picture[-width:], middle[:, :width], middle[:, -width:])
+    lab = to_lab(np.concatenate([part.reshape(-1, 3) for part in parts])[None])[0].astype(float)
+    return np.column_stack([lab.mean(axis=0), lab.std(axis=0), *np.percentile(lab, [10, 90], axis=0)]).ravel()
+
+
+def accuracy_of_border(numbers: NDArray[np.floating], cells: Sequence[str], groups: NDArray[np.integer]) -> Interval:
+    """Balanced accuracy of a classifier that knows the border's colour alone, out of five folds.
+
+    In a set that is fair to classifiers it tells nothing: where pictures of a class were taken together, their light
+    gives the class away. A logistic regression on the standardised numbers (pictures, 12), classes weighted alike;
+    pictures of one group are held out together. The interval draws groups anew.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    labels = np.array([LABELS[cell] for cell in cells])
+    predicted = np.zeros(len(labels), int)
+    for fold in range(1, _FOLDS + 1):
+        split = split_by_group(labels, groups, fold, _FOLDS, 0)
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
+        predicted[split.validation] = model.fit(numbers[split.training], labels[split.training]).predict(
+            numbers[split.validation]
+        )
+    _, first = np.unique(groups, return_index=True)
+    weights = group_weights(groups, _RESAMPLES, strata=labels[first])
+    return bootstrap(group_counts(labels, predicted, groups), weights, scores.balanced_accuracy)

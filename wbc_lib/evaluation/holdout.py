@@ -78,10 +78,6 @@ class HoldOut:
         """The photos that are chosen, shape (photos,)."""
         return HoldOut(self.photos[chosen], self.counts[:, chosen])
 
-    def of_run(self, run: int) -> "HoldOut":
-        """One of the runs, by its place."""
-        return HoldOut(self.photos, self.counts[run : run + 1])
-
     def weights(self, resamples: int = 10_000) -> NDArray[np.int32]:
         """Draw as many photos of each class as it has (see `intervals.group_weights`)."""
         return intervals.group_weights(self.photos, resamples, strata=self.cells)
@@ -141,11 +137,6 @@ def tabulate_photos(holdout: HoldOut) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(holdout.photos, name="photo"))
 
 
-def most_influential(photos: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The rows of `tabulate_photos` without which the accuracy would change most, in either direction."""
-    return photos.loc[photos.influence.abs().sort_values(ascending=False, kind="stable").index[:n]]
-
-
 def leave_each_out(holdout: HoldOut) -> pd.DataFrame:
     """The range of each of `SCORES` that is defined when any one photo is left out.
 
@@ -157,14 +148,10 @@ def leave_each_out(holdout: HoldOut) -> pd.DataFrame:
         if np.isnan(values).all():
             continue
         low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
-        rows[score] = {
-            "all": float(statistic(holdout.matrix)),
-            "lowest": values[low],
-            "without_lowest": holdout.photos[low],
-            "highest": values[high],
-            "without_highest": holdout.photos[high],
-        }
-    return pd.DataFrame(rows.values(), index=list(rows))
+        ends = (values[low], holdout.photos[low], values[high], holdout.photos[high])
+        rows[score] = [float(statistic(holdout.matrix)), *ends]
+    columns = ["all", "lowest", "without_lowest", "highest", "without_highest"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def compare_parts(holdout: HoldOut, apart: Sequence[int]) -> pd.DataFrame:
@@ -243,12 +230,9 @@ def compare_variation(holdout: HoldOut) -> pd.DataFrame:
     rows = {}
     for score, statistic in SCORES.items():
         by_run = statistic(holdout.counts.sum(axis=1))
-        rows[score] = {
-            "seeds": by_run.std(ddof=1) if len(by_run) > 1 else np.nan,
-            "images": np.nanstd(statistic(images)),
-            "photos": np.nanstd(statistic(photos)),
-        }
-    return 100 * pd.DataFrame(rows.values(), index=list(rows))
+        between = by_run.std(ddof=1) if len(by_run) > 1 else np.nan
+        rows[score] = [between, np.nanstd(statistic(images)), np.nanstd(statistic(photos))]
+    return 100 * pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", "images", "photos"])
 
 
 def pack_errors(matrix: NDArray[np.integer], holdout: HoldOut) -> HoldOut | None:

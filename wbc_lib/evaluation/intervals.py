@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from wbc_lib.data.dataset import CLASSES, N_OUTPUTS
-from wbc_lib.evaluation import scores
 from wbc_lib.evaluation.scores import Statistic
 
 CONFIDENCE = 0.95
@@ -51,42 +50,24 @@ def format_interval(interval: Interval, *, signed: bool = False) -> str:
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*numbers) if signed else "{:.1f}% ({:.1f} to {:.1f})".format(*numbers)
 
 
-def format_ranges(table: pd.DataFrame) -> pd.Series:
-    """The columns ``low`` and ``high`` for readers: ``84.6% to 87.3%``."""
-    return pd.Series([f"{i.low:.1%} to {i.high:.1%}" for i in table.itertuples()], table.index, dtype=str)
+def group_weights(groups: ArrayLike, resamples: int = 10_000, strata: ArrayLike | None = None) -> NDArray[np.int32]:
+    """Draw groups with replacement, many times, and count how often each is drawn, shape (resamples, groups).
 
-
-def group_weights(
-    groups: ArrayLike, resamples: int = 10_000, seed: int = 0, strata: ArrayLike | None = None
-) -> NDArray[np.int32]:
-    """Draw groups with replacement, many times, and count how often each is drawn.
-
-    Parameters
-    ----------
-    groups : array_like, shape (examples,)
-        The group of each example, such as the photo of each image; a group may occur any number of times.
-    resamples, seed : int
-        Same seed, same draws.
-    strata : array_like, shape (groups,), optional
-        The stratum of each distinct group, such as its class, in the order of ``np.unique(groups)``: then as many
-        groups are drawn from each stratum as it has. Or `ValueError` is raised.
-
-    Returns
-    -------
-    ndarray of int32, shape (resamples, groups)
-        Columns in the order of ``np.unique(groups)``; rows sum to the number of groups.
+    Takes the group of each example, such as the photo of each image. `strata` are those of the distinct groups, such as
+    their classes, in the order of ``np.unique(groups)``, as the columns are: then as many groups are drawn from each
+    stratum as it has. Raises `ValueError` if there are not as many strata as groups, or no group.
     """
     n_groups = len(np.unique(groups))
     strata = np.zeros(n_groups, int) if strata is None else np.asarray(strata)
     if not n_groups or strata.shape != (n_groups,):
         raise ValueError(f"need a stratum for each of {n_groups} groups, at least one; got {strata.shape}")
-    return _draw_weights(tuple(np.unique(strata, return_inverse=True)[1].tolist()), resamples, seed)
+    return _draw_weights(tuple(np.unique(strata, return_inverse=True)[1].tolist()), resamples)
 
 
-@lru_cache(maxsize=2)  # a page asks for many scores of the same groups
-def _draw_weights(strata: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.int32]:
+@lru_cache(maxsize=4)  # a page asks for many scores of the same groups
+def _draw_weights(strata: tuple[int, ...], resamples: int) -> NDArray[np.int32]:
     n_groups, members_of = len(strata), np.array(strata)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights = np.empty((resamples, n_groups), np.int32)
     for stratum in range(max(strata) + 1):
         members = np.flatnonzero(members_of == stratum)
@@ -118,55 +99,26 @@ def resample(counts: NDArray[np.number], weights: NDArray[np.integer]) -> NDArra
     return (weights.astype(float) @ flat).reshape(len(weights), *counts.shape[1:])
 
 
-def draw_images(matrix: NDArray[np.number], resamples: int = 10_000) -> NDArray[np.float64]:
-    """Confusion matrices (resamples, 4, 5), images drawn one by one within each class as if independent.
+def draw_images(matrix: NDArray[np.number]) -> NDArray[np.float64]:
+    """Confusion matrices (10,000, 4, 5), images drawn one by one within each class as if independent.
 
     The rows of `matrix`, (4, 4) or (4, 5), sum to whole numbers; its entries, if means over runs, need not be whole.
     """
     rng = np.random.default_rng(0)
-    drawn = np.zeros((resamples, len(CLASSES), N_OUTPUTS))
+    drawn = np.zeros((10_000, len(CLASSES), N_OUTPUTS))
     for row, counts in enumerate(np.asarray(matrix, float)):
         if counts.any():
-            drawn[:, row, : len(counts)] = rng.multinomial(round(counts.sum()), counts / counts.sum(), resamples)
+            drawn[:, row, : len(counts)] = rng.multinomial(round(counts.sum()), counts / counts.sum(), len(drawn))
     return drawn
 
 
-def bootstrap(
-    counts: NDArray[np.number],
-    weights: NDArray[np.integer],
-    statistic: Statistic = scores.accuracy,
-) -> Interval:
+def bootstrap(counts: NDArray[np.number], weights: NDArray[np.integer], statistic: Statistic) -> Interval:
     """Percentile interval of a score, groups drawn anew (Efron and Tibshirani 1993, chapter 13).
 
     Takes what `resample` does. Resamples in which the score, such as ``scores.of_class(scores.recalls, cell)``, is
     undefined are left out.
     """
     return percentiles(float(statistic(counts.sum(axis=0))), statistic(resample(counts, weights)))
-
-
-def bootstrap_difference(
-    counts: NDArray[np.number],
-    others: NDArray[np.number],
-    weights: NDArray[np.integer],
-    statistic: Statistic = scores.accuracy,
-) -> Interval:
-    """Percentile interval of the first model's score minus the second's, the same groups drawn for both.
-
-    Raises `ValueError` if the two do not have the same examples of each class in each group.
-    """
-    if counts.shape != others.shape or (counts.sum(axis=2) != others.sum(axis=2)).any():
-        raise ValueError("a paired difference needs both models on the same examples, group by group")
-    estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
-    values = statistic(resample(counts, weights)) - statistic(resample(others, weights))
-    return percentiles(float(estimate), values)
-
-
-def sum_by_group(values: NDArray, groups: ArrayLike) -> NDArray[np.float64]:
-    """Sum values (examples, ...) over each group, shape (groups, ...), in the order of ``np.unique(groups)``."""
-    names, member = np.unique(groups, return_inverse=True)
-    sums = np.zeros((len(names), *values.shape[1:]))
-    np.add.at(sums, member, values)
-    return sums
 
 
 def percentiles(estimate: float, values: NDArray[np.floating]) -> Interval:
@@ -310,7 +262,7 @@ def student_interval(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> 
 
 
 def simulate_coverage(
-    shares: Mapping[str, NDArray[np.floating]], copies: NDArray[np.integer], strata: NDArray, times: int = 1000
+    shares: Mapping[str, NDArray[np.floating]], copies: NDArray[np.integer], strata: NDArray
 ) -> pd.Series:
     """How often intervals of a share hold the truth if photos are drawn from populations in which it is known.
 
@@ -319,7 +271,7 @@ def simulate_coverage(
     that hold it: ``few`` (`clustered_interval`), ``photos`` (drawn anew within strata, percentiles) and ``images``
     (Wilson's).
     """
-    rng = np.random.default_rng(0)
+    rng, times = np.random.default_rng(0), 1000
     truth = sum(shares[s].mean() * n for s, n in zip(strata, copies, strict=True)) / copies.sum()
     right = rng.binomial(copies, np.column_stack([rng.choice(shares[s], times) for s in strata]))
     weights = group_weights(np.arange(len(copies)), 1000, strata=strata).astype(float)

@@ -11,7 +11,7 @@ import pandas as pd
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import comparison, scores
 from wbc_lib.evaluation.claims import BY_CONSTRUCTION, FIGURE_3, NEARLY_IDENTICAL, Claim
-from wbc_lib.evaluation.comparison import Comparison, PhotoScores
+from wbc_lib.evaluation.comparison import DOUBTFUL_PHOTO, Comparison, PhotoScores
 from wbc_lib.provenance import overlaps
 from wbc_lib.training import paper
 from wbc_lib.training.experiments import EXPERIMENTS
@@ -26,8 +26,6 @@ _VARIATIONS = (
 )  # fmt: skip
 #: Validation accuracy changes more than this many times as much from epoch to epoch as training accuracy.
 _VOLATILE = 2
-#: The photo of a monocyte whose label is doubtful, and which has more copies in TEST than any other.
-DOUBTFUL_PHOTO = 110
 #: Points between training and validation accuracy that make "a large gap".
 _LARGE_GAP = 0.05
 _SINGLE_REMEDIES = ("dropout-0.2", "dropout-0.4", "reduced", "l2-activity", "l1l2-kernel")
@@ -123,10 +121,13 @@ def _courses(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
     def state(name: str, text: str, is_true: Callable[[Run], bool], **others: Any) -> Claim:
         return _about(name, text, "statement", measured=[is_true(run) for run in runs.get(name, ())], **others)
 
+    def collapsed(name: str) -> list[bool]:
+        return [scores.is_collapsed(run.predicted("test")) for run in runs.get(name, ())]
+
     def collapses(name: str) -> Claim:
         cut = any(run.epochs < EXPERIMENTS[name].epochs for run in runs.get(name, ()))
         text = "one class is given to all photos"
-        return state(name, text, lambda run: scores.is_collapsed(run.predicted("test")), needs_all_epochs=cut)
+        return _about(name, text, "statement", measured=collapsed(name), needs_all_epochs=cut)
 
     def is_nearly_identical(run: Run) -> bool:
         return abs(scores.peaks(run.history).gap) < NEARLY_IDENTICAL
@@ -143,10 +144,11 @@ def _courses(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
     return [
         collapses("raw-imbalanced"),
         collapses("raw-undersampled"),
-        *(_still_collapses(runs, *what) for what in (
-            ("raw-imbalanced+weighted", "raw-imbalanced", "class weights do not help"),
-            ("raw-imbalanced+longer", "raw-imbalanced", "ten times the epochs do not help"),
-            ("raw-cropped+weighted", "raw-cropped", "with class weights the cropped cells are not learnt either"),
+        *(_about(name.partition("+")[0], text, "statement", needs_all_epochs=False, measured=collapsed(name))
+          for name, text in (
+            ("raw-imbalanced+weighted", "class weights do not help"),
+            ("raw-imbalanced+longer", "ten times the epochs do not help"),
+            ("raw-cropped+weighted", "with class weights the cropped cells are not learnt either"),
         )),
         levels_off("overfitting", "val_accuracy", "validation", 17),
         levels_off("reduced", "val_accuracy", "validation", 15),
@@ -165,11 +167,6 @@ def _courses(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
         state("final", "validation loss volatile, training loss smooth (twice as much)",
               lambda run: is_volatile(run, "loss", "val_loss"), is_late=True),
     ]  # fmt: skip
-
-
-def _still_collapses(runs: Mapping[str, Sequence[Run]], name: str, base: str, text: str) -> Claim:
-    is_collapsed = [scores.is_collapsed(run.predicted("test")) for run in runs.get(name, ())]
-    return _about(base, text, "statement", measured=is_collapsed, needs_all_epochs=False)
 
 
 def _orders(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
@@ -233,9 +230,9 @@ def _conclusions(evidence: Evidence) -> list[Claim]:
                is_late=True),
         better("final", "overfitting", "regularisation helps: the combination is better than the overfitting network",
                is_late=True),
-        _remedy(evidence, "final+no-dropout", "dropout helped: better than without it"),
-        _remedy(evidence, "final+no-penalty", "weight penalties helped: better than without them"),
-        _remedy(evidence, "final+30-epochs", "50 epochs are needed: better than after 30"),
+        better("final", "final+no-dropout", "dropout helped: better than without it"),
+        better("final", "final+no-penalty", "weight penalties helped: better than without them"),
+        better("final", "final+30-epochs", "50 epochs are needed: better than after 30"),
         better("final+4-convolutions", "final", "one convolution more is no better", "no better"),
         better("final+120x160", "final", "larger images are no better", "no better"),
         better("efficientnet-lite0", "final", "a frozen ImageNet base is no better than the final model", "no better"),
@@ -247,10 +244,6 @@ def _conclusions(evidence: Evidence) -> list[Claim]:
         _about("final", "neutrophils are recognised worst (the paper's own recalls say eosinophils)", "statement",
                is_late=True, group=FIGURE_3, measured=[r.recall.idxmin() == "NEUTROPHIL" for r in recalls]),
     ]  # fmt: skip
-
-
-def _remedy(evidence: Evidence, without: str, text: str) -> Claim:
-    return _about("final", text, "better", compared=evidence.compare("final", without))
 
 
 def _peak_gap(peaks: scores.Peaks) -> float:

@@ -31,9 +31,13 @@ def report(matrix: NDArray[np.integer]) -> pd.DataFrame:
 
     ``precision``, ``recall``, ``f1`` (0 to 1; 0 where they are undefined) and ``support``.
     """
-    columns = {"precision": precisions(matrix), "recall": recalls(matrix), "f1": f1_scores(matrix)}
-    table = pd.DataFrame(columns, index=pd.Index(CLASSES, name="cell")).fillna(0.0)
-    return table.assign(support=matrix.sum(axis=1))
+    right, true, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)[: len(CLASSES)]
+    columns = {
+        "precision": _share(right, predicted),
+        "recall": recalls(matrix),
+        "f1": _share(2 * right, true + predicted),
+    }
+    return pd.DataFrame(columns, index=pd.Index(CLASSES, name="cell")).fillna(0.0).assign(support=true)
 
 
 def accuracy(matrices: NDArray) -> NDArray[np.float64]:
@@ -43,7 +47,7 @@ def accuracy(matrices: NDArray) -> NDArray[np.float64]:
 
 def recalls(matrices: NDArray) -> NDArray[np.float64]:
     """Recall of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
-    return _share(_diagonal(matrices), matrices.sum(axis=-1))
+    return _share(np.diagonal(matrices, axis1=-2, axis2=-1), matrices.sum(axis=-1))
 
 
 def balanced_accuracy(matrices: NDArray) -> NDArray[np.float64]:
@@ -51,26 +55,10 @@ def balanced_accuracy(matrices: NDArray) -> NDArray[np.float64]:
     return np.nanmean(recalls(matrices), axis=-1)
 
 
-def precisions(matrices: NDArray) -> NDArray[np.float64]:
-    """Precision of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN where it is never predicted."""
-    return _share(_diagonal(matrices), matrices.sum(axis=-2)[..., : len(CLASSES)])
-
-
-def f1_scores(matrices: NDArray) -> NDArray[np.float64]:
-    """F1 of each class from confusion matrices (..., 4, 5), shape (..., 4); NaN for a class that is absent."""
-    present = matrices.sum(axis=-1)
-    both = present + matrices.sum(axis=-2)[..., : len(CLASSES)]
-    return np.where(present > 0, _share(2 * _diagonal(matrices), both), np.nan)
-
-
 def of_class(statistic: Statistic, cell: str) -> Statistic:
     """Narrow a statistic that has a value per class, such as `recalls`, to one class."""
     column = CLASSES.index(cell)
     return lambda matrices: statistic(matrices)[..., column]
-
-
-def _diagonal(matrices: NDArray) -> NDArray:
-    return np.diagonal(matrices, axis1=-2, axis2=-1)
 
 
 def _share(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
@@ -89,9 +77,9 @@ def total_variation(labels: NDArray[np.integer], predicted: NDArray[np.integer])
     return float(mix_distance(*mixes))
 
 
-def is_collapsed(predicted: NDArray[np.integer], share: float = 0.99) -> bool:
-    """Whether nearly all examples are given one and the same class."""
-    return bool(np.bincount(predicted).max() >= share * len(predicted))
+def is_collapsed(predicted: NDArray[np.integer]) -> bool:
+    """Whether nearly all examples, 99 % or more, are given one and the same class."""
+    return bool(np.bincount(predicted).max() >= 0.99 * len(predicted))
 
 
 def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.bool_], accuracy: float) -> float:
@@ -123,10 +111,10 @@ def peaks(history: pd.DataFrame) -> Peaks:
     return Peaks(float(history.accuracy.max()), float(history.val_accuracy.max()), gap)
 
 
-def plateau_epoch(values: NDArray[np.floating] | pd.Series, within: float = 0.01, window: int = 3) -> int:
-    """First epoch (from 1) whose centred mean over `window` epochs is within reach of the highest such mean."""
-    smooth = pd.Series(np.asarray(values, float)).rolling(window, center=True, min_periods=1).mean()
-    return int(np.argmax(smooth.to_numpy() >= smooth.max() - within)) + 1
+def plateau_epoch(values: NDArray[np.floating] | pd.Series) -> int:
+    """First epoch (from 1) whose centred mean over three epochs is within 0.01 of the highest such mean."""
+    smooth = pd.Series(np.asarray(values, float)).rolling(3, center=True, min_periods=1).mean()
+    return int(np.argmax(smooth.to_numpy() >= smooth.max() - 0.01)) + 1
 
 
 def volatility(values: NDArray[np.floating] | pd.Series) -> float:

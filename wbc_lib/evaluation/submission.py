@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,27 +37,15 @@ _SHOWN = 60  # characters of what is quoted
 
 @dataclass(frozen=True)
 class Submission:
-    """Predictions for every picture of a protocol.
+    """Predictions for every picture of a protocol."""
 
-    Attributes
-    ----------
-    protocol, repeat : str
-        One of `PROTOCOLS`; of "folds", one of `published.REPEATS`, else "".
-    pictures : DataFrame
-        A row per picture: ``image``, ``photo``, ``field``, ``label`` (1 to 4) and ``fold``.
-    answers : ndarray of float, shape (pictures, 5)
-        Probabilities, rows summing to one; or 1 for the class that is named and 0 elsewhere. Column 0 is no class.
-    has_probabilities : bool
-    is_published : bool
-        Whether the pictures are those of the shipped ``splits.csv``.
-    """
-
-    protocol: str
-    repeat: str
-    pictures: pd.DataFrame
+    protocol: str  # one of `PROTOCOLS`
+    repeat: str  # of "folds", one of `published.REPEATS`, else ""
+    pictures: pd.DataFrame  # a row per picture: ``image``, ``photo``, ``field``, ``label`` (1 to 4) and ``fold``
+    # (pictures, 5), rows summing to one; or 1 for the class that is named and 0 elsewhere; column 0 is no class
     answers: NDArray[np.float64]
     has_probabilities: bool
-    is_published: bool
+    is_published: bool  # whether the pictures are those of the shipped ``splits.csv``
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -76,26 +64,10 @@ class Table:
 def read(path: Path, protocol: str = "test", repeat: str = "s0", splits: pd.DataFrame | None = None) -> Submission:
     """Read predictions, and make sure that there is one for each picture.
 
-    Parameters
-    ----------
-    path : Path
-        A CSV with ``image`` and either ``predicted`` or a column of probabilities per class, or an ``.npz`` of arrays
-        of these names.
-    protocol : str
-        One of `PROTOCOLS`.
-    repeat : str
-        One of `published.REPEATS`, for "folds".
-    splits : DataFrame, optional
-        Of another data set in this layout, as `reference.tabulate_splits` gives it.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such protocol or repeat.
-    SubmissionError
-        If anything is wrong with the file; a sentence for each row that is.
-    PlaceError
-        If it cannot be read.
+    The file is a CSV with ``image`` and either ``predicted`` or a column of probabilities per class, or an ``.npz`` of
+    arrays of these names. `splits` are those of another data set in this layout, as `submission_report.tabulate_splits`
+    gives them. Raises `UnknownNameError` if there is no such protocol or repeat, `PlaceError` if the file cannot be
+    read, and `SubmissionError` if anything is wrong with it: a sentence for each row that is.
     """
     if protocol not in PROTOCOLS:
         raise UnknownNameError(f"There is no protocol {protocol!r}; choose one of: {', '.join(PROTOCOLS)}.")
@@ -283,7 +255,8 @@ def _read_answers(table: Table, problems: list[str]) -> tuple[NDArray[np.float64
         return np.eye(N_OUTPUTS)[named], False
     answers = np.zeros((len(table.rows), N_OUTPUTS))
     for label in present:
-        answers[:, label] = list(_read_numbers(table, label, problems))
+        values = table.columns[_COLUMNS[label]]
+        answers[:, label] = [_read_number(*of, label, problems) for of in zip(table.rows, values, strict=True)]
     totals = answers.sum(axis=1)
     for row, total in zip(table.rows, totals, strict=True):
         if abs(total - 1) > TOLERANCE:
@@ -311,20 +284,17 @@ def _read_names(table: Table, problems: list[str]) -> NDArray[np.int64]:
     return np.array(read_labels)
 
 
-def _read_numbers(table: Table, label: int, problems: list[str]) -> Iterator[float]:
+def _read_number(row: int, value: object, label: int, problems: list[str]) -> float:
     # What cannot be read is NaN, so that the sum of its row is not complained of, too.
-    name = _COLUMNS[label]
-    for row, value in zip(table.rows, table.columns[name], strict=True):
-        text = str(value).strip()
-        try:
-            number = float(text or "nan")
-        except ValueError:
-            problems.append(f"Row {row}: {_quote(text)} for {name.upper()} is no number; write it like 0.25.")
-            number = float("nan")
-        else:
-            if np.isnan(number):
-                problems.append(f"Row {row}: the probability of {name.upper()} is missing (NaN); fill it in.")
-            elif not 0 <= number <= 1:
-                problems.append(f"Row {row}: {text} for {name.upper()} is no probability; it lies from 0 to 1.")
-                number = float("nan")
-        yield number
+    text, name = str(value).strip(), _COLUMNS[label].upper()
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        problems.append(f"Row {row}: {_quote(text)} for {name} is no number; write it like 0.25.")
+        return float("nan")
+    if np.isnan(number):
+        problems.append(f"Row {row}: the probability of {name} is missing (NaN); fill it in.")
+    elif not 0 <= number <= 1:
+        problems.append(f"Row {row}: {text} for {name} is no probability; it lies from 0 to 1.")
+        return float("nan")
+    return number

@@ -1,20 +1,31 @@
-"""The score of a submission: accuracies with their intervals, classes, calibration, and recorded models to compare."""
+"""The score of a submission: accuracies with their intervals, classes, calibration, and recorded models to compare.
 
+The splits and the recorded models are shipped as tables, small enough to travel with the library. They are made from
+``results/``, by ``wbc data splits --record``; a test says whether they are current.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from wbc_lib.data.dataset import CLASSES
-from wbc_lib.data.splits import read_splits
+from wbc_lib import paths
+from wbc_lib.data.dataset import CLASSES, LABELS
+from wbc_lib.data.splits import COLUMNS, REPEATS, SPLITS_PATH, read_splits, split_by_group
 from wbc_lib.evaluation import calibration, comparison, intervals, scores
-from wbc_lib.evaluation.comparison import PhotoScores
+from wbc_lib.evaluation.comparison import DOUBTFUL_PHOTO, PhotoScores
 from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.evaluation.reference import Model, read_models
 from wbc_lib.evaluation.submission import NONE, PROTOCOLS, Submission
 
-#: The photo of the published set whose doubtful label weighs most; what hangs on it is given with it and without it.
-DOUBTFUL_PHOTO = 110
+if TYPE_CHECKING:
+    from wbc_lib.training.runs import Run
+
+#: The table of recorded models as it is shipped.
+MODELS_PATH = Path(__file__).with_name("models.csv")
 STUDENT, BOOTSTRAP, EXACT = "Student's t", "bootstrap", "Clopper-Pearson"
 #: Least probability of the true class that the loss counts: a zero would make it infinite.
 _LEAST = 1e-12
@@ -22,42 +33,22 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True)
 class Report:
-    """What `wbc score` says; shares are from 0 to 1, differences in points, intervals at 95 %.
-
-    Attributes
-    ----------
-    protocol, repeat, note : str
-        As declared, and what must be true of the predictions.
-    pictures, photos : int
-        Pictures scored, and photos that they are copies of.
-    accuracy : DataFrame
-        By image and by photo (copies averaged), of all photos and without `DOUBTFUL_PHOTO`: ``accuracy``, ``low`` and
-        ``high`` of the wider interval, its ``method``, and the other's ``other_low`` and ``other_high``.
-    classes : DataFrame
-        Of each class ``images``, ``photos``, ``recall`` with ``low`` and ``high``, ``precision`` and ``f1``.
-    matrix : DataFrame
-        Images by true class (rows) and predicted class (columns).
-    folds : DataFrame or None
-        Accuracies of each fold.
-    calibration, reliability : DataFrame or None
-        Where probabilities are given: mean confidence, its gap to the accuracy, expected calibration error and loss;
-        and confidence against accuracy, in bins.
-    comparison : DataFrame or None
-        Of the published TEST: the submission minus every recorded model, paired by photo.
-    """
+    """What `wbc score` says; shares are from 0 to 1, differences in points, intervals at 95 %."""
 
     protocol: str
     repeat: str
-    note: str
+    note: str  # what must be true of the predictions
     pictures: int
-    photos: int
+    photos: int  # that the pictures are copies of
+    # By image and by photo (copies averaged), of all photos and without `DOUBTFUL_PHOTO`; the wider interval first.
     accuracy: pd.DataFrame
     classes: pd.DataFrame
-    matrix: pd.DataFrame
-    folds: pd.DataFrame | None
+    matrix: pd.DataFrame  # images by true class (rows) and predicted class (columns)
+    folds: pd.DataFrame | None  # accuracies of each
+    # Where probabilities are given: mean confidence, its gap to the accuracy, calibration error and loss; and bins.
     calibration: pd.DataFrame | None
     reliability: pd.DataFrame | None
-    comparison: pd.DataFrame | None
+    comparison: pd.DataFrame | None  # of the published TEST: the submission minus every recorded model, paired by photo
 
     def as_plain(self) -> dict[str, object]:
         """All of it as JSON can hold it: a table is a list of rows, an undefined number ``None``."""
@@ -75,7 +66,6 @@ def report(submission: Submission) -> Report:
     pictures = submission.pictures
     scored = score(submission)
     matrix = scores.confusion(pictures.label.to_numpy(), submission.predicted)
-    is_known = submission.is_published
     columns = [*CLASSES, NONE] if matrix[:, -1].any() else list(CLASSES)
     counts = pd.DataFrame(matrix[:, : len(columns)], columns=columns)
     counts.insert(0, "true class", CLASSES)
@@ -86,13 +76,15 @@ def report(submission: Submission) -> Report:
         PROTOCOLS[submission.protocol],
         len(pictures),
         len(scored.photos),
-        _tabulate_accuracy(scored, is_known),
+        _tabulate_accuracy(scored, submission.is_published),
         _tabulate_classes(scored, matrix),
         counts,
         _tabulate_folds(scored, pictures) if submission.protocol == "folds" else None,
         summary,
         reliability,
-        compare(scored, read_models(read_splits())) if is_known and submission.protocol == "test" else None,
+        compare(scored, read_models(read_splits()))
+        if submission.is_published and submission.protocol == "test"
+        else None,
     )
 
 
@@ -105,16 +97,14 @@ def score(submission: Submission) -> PhotoScores:
     )
 
 
-def compare(scored: PhotoScores, models: list[Model]) -> pd.DataFrame:
+def compare(scored: PhotoScores, models: "list[Model]") -> pd.DataFrame:
     """Set scores against those of recorded models on the same photos, in points."""
     rows = []
     for model in models:
         found = comparison.compare(scored, model.scores)
-        row: dict[str, object] = {"model": model.name, "title": model.title, "epochs": model.epochs}
-        row |= {"trainings": model.trainings}
-        for unit, interval, verdict in zip(("image", "photo"), (found.by_image, found.by_photo), found.verdicts,
-                                           strict=True):  # fmt: skip
-            accuracy = model.scores.by_image if unit == "image" else model.scores.by_photo
+        row = {name: getattr(model, name) for name in ("model", "title", "epochs", "trainings")}
+        for unit, verdict in zip(("image", "photo"), found.verdicts, strict=True):
+            accuracy, interval = getattr(model.scores, f"by_{unit}"), getattr(found, f"by_{unit}")
             row |= {f"{unit}_accuracy": accuracy, f"{unit}_difference": interval.estimate}
             row |= {f"{unit}_low": interval.low, f"{unit}_high": interval.high, f"{unit}_verdict": verdict}
         rows.append(row)
@@ -146,7 +136,7 @@ def _tabulate_accuracy(scored: PhotoScores, is_published: bool) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _tabulate_classes(scored: PhotoScores, matrix: np.ndarray) -> pd.DataFrame:
+def _tabulate_classes(scored: PhotoScores, matrix: NDArray[np.integer]) -> pd.DataFrame:
     table = scores.report(matrix)
     rows = []
     for label, cell in enumerate(CLASSES, start=1):
@@ -240,10 +230,8 @@ def _write_comparison(table: pd.DataFrame) -> pd.DataFrame:
     columns = {"model": table.model, "epochs": table.epochs.astype(str), "trainings": table.trainings.astype(str)}
     for unit in ("image", "photo"):
         columns[f"its accuracy by {unit}"] = table[f"{unit}_accuracy"].map(_percent)
-        columns[f"difference by {unit}"] = [
-            f"{row[f'{unit}_difference']:+.1f} ({row[f'{unit}_low']:+.1f} to {row[f'{unit}_high']:+.1f})"
-            for _, row in table.iterrows()
-        ]
+        differences = table[[f"{unit}_difference", f"{unit}_low", f"{unit}_high"]].to_numpy()
+        columns[f"difference by {unit}"] = [f"{Interval(*row):+.1f}" for row in differences]
         columns[f"yours, by {unit}"] = table[f"{unit}_verdict"]
     return pd.DataFrame(columns)
 
@@ -254,3 +242,96 @@ def _percent(share: float) -> str:
 
 def _ranges(low: pd.Series, high: pd.Series) -> list[str]:
     return [f"{100 * a:.1f} to {100 * b:.1f}" for a, b in zip(low, high, strict=True)]
+
+
+# What is shipped --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Model:
+    """A recorded model's scores on TEST."""
+
+    model: str  # its name
+    title: str
+    epochs: int  # of a training
+    trainings: int  # that the scores are the mean of
+    scores: PhotoScores
+
+
+def tabulate_splits(images: pd.DataFrame, provenance: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Put together what `published.read_splits` gives, for any data set of this layout.
+
+    Takes what `dataset.list_images`, `trace.trace` and `overlaps.find_pairs` give.
+    """
+    from wbc_lib.provenance import overlaps
+    from wbc_lib.training.experiments import N_FOLDS
+
+    photo = provenance.set_index("image").photo.loc[images.image].to_numpy()
+    copies = np.flatnonzero(images.split != "TEST_SIMPLE")  # those that cross-validation divides
+    field = overlaps.group(np.unique(photo).tolist(), pairs)
+    table = pd.DataFrame({"image": images.image, "photo": photo, "class": images.cell, "split": images.split})
+    table["field"] = field.loc[photo].to_numpy()
+    labels, groups = images.label.to_numpy()[copies], table.field.to_numpy()[copies]
+    for seed, repeat in enumerate(REPEATS):
+        folds: dict[int, int] = {}
+        for fold in range(1, N_FOLDS + 1):
+            held_back = copies[split_by_group(labels, groups, fold, N_FOLDS, seed).validation]
+            folds |= dict.fromkeys(photo[held_back], fold)
+        table[f"fold_{repeat}"] = [folds.get(number, 0) for number in photo]
+    return table[list(COLUMNS)]
+
+
+def tabulate_models(runs: Iterable["Run"], splits: pd.DataFrame) -> pd.DataFrame:
+    """Count what each recorded model gets right on TEST, photo by photo.
+
+    A row per model and photo: ``model``, ``title``, ``epochs``, ``trainings``, ``photo``, and, summed over the
+    trainings, ``right_copies`` and ``right`` (of the mean over the copies). Of each experiment its longest length;
+    experiments that were not scored on the images of TEST are left out.
+    """
+    from wbc_lib.training.experiments import find_experiment
+
+    test = splits[splits.split == "TEST"]
+    by_length: dict[str, dict[int, list[Run]]] = {}
+    for run in runs:
+        if run.record["config"]["material"] == "augmented" and np.array_equal(run.names("test"), test.image):
+            by_length.setdefault(run.record["experiment"], {}).setdefault(run.epochs, []).append(run)
+    tables = []
+    for name, lengths in sorted(by_length.items()):
+        epochs, found = max(lengths.items())
+        scored = comparison.score_photos(found, test[["image", "photo"]])
+        table = pd.DataFrame({"photo": scored.photos})
+        for column in ("right_copies", "right"):
+            table[column] = np.rint(getattr(scored, column) * len(found)).astype(int)
+        tables.append(table.assign(model=name, epochs=epochs, trainings=len(found), title=find_experiment(name).title))
+    columns = ["model", "title", "epochs", "trainings", "photo", "right_copies", "right"]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def read_models(splits: pd.DataFrame) -> list[Model]:
+    """The shipped models, the best on TEST's images first; `splits` as `published.read_splits` gives it."""
+    test = splits[splits.split == "TEST"].groupby("photo")
+    copies, fields = test.size(), test.field.first()
+    labels = test["class"].first().map(LABELS)
+    models = []
+    for (name, title, epochs, trainings), table in pd.read_csv(MODELS_PATH).groupby(
+        ["model", "title", "epochs", "trainings"]
+    ):
+        photos = table.photo.to_numpy()
+        right_copies, right = (table[column].to_numpy(float) / trainings for column in ("right_copies", "right"))
+        described = (labels.loc[photos].to_numpy(), fields.loc[photos].to_numpy(), copies.loc[photos].to_numpy())
+        models.append(Model(name, title, epochs, trainings, PhotoScores(photos, *described, right_copies, right)))
+    return sorted(models, key=lambda model: -model.scores.by_image)
+
+
+def make_files() -> dict[Path, str]:
+    """Both shipped tables, as CSV by their paths, from the recorded results of the published images."""
+    from wbc_lib.provenance import overlaps, trace
+    from wbc_lib.training.runs import Store
+
+    provenance = trace.read_recorded()
+    parts = provenance.image.str.split("/", expand=True)
+    images = provenance[["image"]].assign(split=parts[0], cell=parts[1], label=parts[1].map(LABELS))
+    splits = tabulate_splits(images, provenance, overlaps.read_recorded())
+    models = tabulate_models(Store(paths.results()).read_all(), splits)
+    tables = {SPLITS_PATH: splits, MODELS_PATH: models}
+    return {path: table.to_csv(index=False, lineterminator="\n") for path, table in tables.items()}

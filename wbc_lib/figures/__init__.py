@@ -4,11 +4,18 @@ from wbc_lib.figures.attention import draw_covered, draw_panels, draw_randomised
 from wbc_lib.figures.data import (
     draw_balance,
     draw_cells,
+    draw_confidence,
+    draw_copies,
+    draw_field_map,
     draw_histogram,
+    draw_moves,
     draw_parts,
     draw_photos,
+    draw_places,
     draw_reproductions,
+    draw_residuals,
     draw_side_by_side,
+    draw_unnoticed,
 )
 from wbc_lib.figures.evaluation import (
     draw_changes,
@@ -22,15 +29,6 @@ from wbc_lib.figures.evaluation import (
     draw_strip,
     draw_variation,
 )
-from wbc_lib.figures.provenance import (
-    draw_confidence,
-    draw_copies,
-    draw_field_map,
-    draw_moves,
-    draw_places,
-    draw_residuals,
-    draw_unnoticed,
-)
 from wbc_lib.figures.style import (
     BOX_COLOURS,
     CLASS_COLOURS,
@@ -41,7 +39,6 @@ from wbc_lib.figures.style import (
     VALIDATION,
     WIDTH,
     draw_missing,
-    encode_png,
     new_figure,
     nice,
     show_as_jpeg,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
-from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, WIDTH, draw_missing, new_figure, new_grid
+from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, WIDTH, draw_missing, new_chart, new_figure, new_grid
 
 #: What is left of the brightness of a picture where a network pays no attention.
 _DIM = 0.35
@@ -60,8 +60,7 @@ def draw_shares(photos: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """
     kinds = [(cell, kind) for cell in CLASSES for kind in ("right", "wrong")]
     names = [f"{cell.capitalize()}, {kind}" for cell, kind in kinds]
-    figure, axes = new_figure(0.48 * len(kinds) + 1.1)
-    axis = axes[0, 0]
+    figure, axis = new_chart(0.48 * len(kinds) + 1.1)
     for row, (cell, kind) in enumerate(kinds):
         if (cell, kind) not in table.index:
             axis.text(0.01, row, "none", color=GREY, va="center")

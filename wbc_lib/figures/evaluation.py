@@ -17,6 +17,7 @@ from wbc_lib.figures.style import (
     VALIDATION,
     draw_boxes,
     draw_missing,
+    new_chart,
     new_figure,
     new_grid,
     nice,
@@ -50,8 +51,7 @@ def draw_intervals(
     Differences may be of any size: a line marks where there is none.
     """
     scores = list(dict.fromkeys(score for table in series.values() for score in table.index))
-    figure, axes = new_figure((0.16 * len(series) + 0.24) * len(scores) + 0.9)
-    axis = axes[0, 0]
+    figure, axis = new_chart((0.16 * len(series) + 0.24) * len(scores) + 0.9)
     step = 0.7 / len(series)
     for i, ((name, table), colour) in enumerate(zip(series.items(), _INTERVALS, strict=False)):
         at = np.array([scores.index(score) for score in table.index]) + (i - (len(series) - 1) / 2) * step
@@ -79,8 +79,7 @@ def draw_strip(photos: pd.DataFrame, named: Collection[int] = ()) -> Figure:
 
     `photos` is as `holdout.tabulate_photos` gives it; beside those that are `named` stands their number.
     """
-    figure, axes = new_figure(4.6)
-    axis = axes[0, 0]
+    figure, axis = new_chart(4.6)
     for row, cell in enumerate(CLASSES):
         of_class = photos[photos.cell == cell].sort_values("right")
         areas = _AREA * of_class.share
@@ -113,8 +112,7 @@ def _fan(values: NDArray[np.floating], widths: NDArray[np.floating]) -> NDArray[
 def draw_variation(table: pd.DataFrame) -> Figure:
     """Show standard deviations of scores (rows), in points, by what is varied (columns); NaN where there is none."""
     shown = table.dropna(axis="columns", how="all")
-    figure, axes = new_figure(0.17 * table.size + 0.9)
-    axis = axes[0, 0]
+    figure, axis = new_chart(0.17 * table.size + 0.9)
     step = 0.8 / shown.shape[1]
     colours = dict(zip(table.columns, ("#E69F00", "#999999", "#0072B2"), strict=True))
     for i, (name, column) in enumerate(shown.items()):
@@ -176,8 +174,7 @@ def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Fig
 
     The accuracy that is `wanted` is a line.
     """
-    figure, axes = new_figure(2.9)
-    axis = axes[0, 0]
+    figure, axis = new_chart(2.9)
     for (name, table), colour in zip(tables.items(), _PARTS, strict=False):
         axis.plot(table.share, table.accuracy, color=colour, label=name)
     axis.axhline(wanted, ls=":", color=GREY, label="wanted")
@@ -191,7 +188,7 @@ def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Fig
 
 
 def draw_coverage_of_photos(tables: Mapping[str, pd.DataFrame], promised: float) -> Figure:
-    """Show, for each photo (`conformal.mean_by_photo`), how many of its copies have a set that holds the true class.
+    """Show, for each photo (`calibration.mean_by_photo`), how many of its copies have a set that holds the true class.
 
     A panel per calibration; `promised` is a line.
     """

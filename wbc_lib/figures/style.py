@@ -98,6 +98,12 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def new_chart(height: float) -> tuple[Figure, Axes]:
+    """Make an empty figure as wide as the text, of a single chart."""
+    figure, axes = new_figure(height)
+    return figure, axes[0, 0]
+
+
 def new_grid(height: float, rows: int, columns: int, **options: Any) -> tuple[Figure, NDArray]:
     """Make a figure for pictures: as `new_figure`, with no axis to be seen; its height is that of a row."""
     figure, axes = new_figure(height * rows, rows, columns, **options)
@@ -116,9 +122,9 @@ def draw_boxes(axis: Axes, boxes: pd.DataFrame) -> None:
 
 def draw_missing(sentence: str) -> Figure:
     """Hold the place of a figure whose runs are not recorded, and say so."""
-    figure, axes = new_figure(0.8)
-    axes[0, 0].set_axis_off()
-    axes[0, 0].text(0.5, 0.5, sentence, ha="center", va="center", color=GREY)
+    figure, axis = new_chart(0.8)
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, sentence, ha="center", va="center", color=GREY)
     return figure
 
 

@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.figures.style import GREY, TEST, TRAINING, VALIDATION, WIDTH, new_figure
+from wbc_lib.figures.style import GREY, TEST, TRAINING, VALIDATION, WIDTH, new_chart, new_figure
 
 
 def draw_curves(
-    histories: Sequence[pd.DataFrame],
-    paper_training: float | None = None,
-    paper_validation: float | None = None,
+    histories: Sequence[pd.DataFrame], paper_training: float | None = None, paper_validation: float | None = None
 ) -> Figure:
     """Show accuracy and loss over the epochs, as the paper's Figure 2: mean over seeds, with their range.
 
@@ -97,8 +95,7 @@ def draw_summary(table: pd.DataFrame) -> Figure:
 
     The table is as `paper_claims.summarise` gives it. Rows without figures of ours are marked "not run".
     """
-    figure, axes = new_figure(0.36 * len(table) + 1.1)
-    axis = axes[0, 0]
+    figure, axis = new_chart(0.36 * len(table) + 1.1)
     rows = np.arange(len(table))
     series = (("training", TRAINING, "o"), ("validation", VALIDATION, "o"), ("test", TEST, "D"))
     for name, colour, marker in series:
@@ -121,8 +118,7 @@ def draw_estimates(
     estimates: Mapping[str, Interval], colours: Mapping[str, str], reported: Mapping[str, float]
 ) -> Figure:
     """Show accuracies with their intervals (NaN where there is none), a row each, and the paper's where it has one."""
-    figure, axes = new_figure(0.42 * len(estimates) + 0.9)
-    axis = axes[0, 0]
+    figure, axis = new_chart(0.42 * len(estimates) + 0.9)
     for row, (title, interval) in enumerate(estimates.items()):
         axis.hlines(row, interval.low, interval.high, color=colours[title], lw=5, alpha=0.35)
         axis.plot(interval.estimate, row, "o", color=colours[title], ms=7)

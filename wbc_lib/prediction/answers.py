@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.attention import gradcam
+from wbc_lib.attention import saliency
 from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.data.pictures import read_full, read_picture
@@ -107,7 +107,7 @@ def answer(
         whole = classify(run, pictures, threshold, with_attention=with_attention, on_progress=on_progress)
         yield from (w if isinstance(w, BadDataError) else Answer(w.path, (w,)) for w in whole)
         return
-    model, shape = gradcam.rebuild(run), input_shape(run)
+    model, shape = saliency.rebuild(run), input_shape(run)
     for start in range(0, len(pictures), _BATCH):
         batch = pictures[start : start + _BATCH]
         seen = [_look(path, red_cell, shape) for path in batch]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from wbc_lib import paths
-from wbc_lib.attention import gradcam
+from wbc_lib.attention import saliency
 from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.data.pictures import ENDINGS, read_picture
 from wbc_lib.errors import BadDataError, UnknownNameError
-from wbc_lib.evaluation.calibration import Predictions, find_threshold
+from wbc_lib.evaluation.scores import confidence_threshold
 from wbc_lib.figures.attention import draw_panels
 from wbc_lib.figures.style import nice
 from wbc_lib.training.experiments import PROFILES, find_experiment
@@ -102,7 +102,7 @@ def choose_threshold(run: Run, accuracy: float = ACCURACY) -> float:
     threshold gives that. They are copies of photos that it was trained on: on new photos expect fewer to be right.
     """
     labels, logits = run.labels("validation"), run.logits("validation").astype(float)
-    return find_threshold(Predictions(labels, logits, np.zeros(len(labels), int)), accuracy)
+    return confidence_threshold(softmax(logits, axis=1).max(axis=1), logits.argmax(axis=1) == labels, accuracy)
 
 
 def describe_basis(run: Run, threshold: float, accuracy: float) -> str:
@@ -139,7 +139,7 @@ def classify(
     Prediction or BadDataError
         For each picture, in order: what the network says, or why it cannot be read.
     """
-    model = gradcam.rebuild(run)
+    model = saliency.rebuild(run)
     shape = input_shape(run)
     for start in range(0, len(pictures), _BATCH):
         batch = pictures[start : start + _BATCH]
@@ -181,8 +181,8 @@ def ask(
     if not with_attention:
         yield from (Prediction(Path(), *both, 0.0) for both in zip(pixels, probabilities, strict=True))
         return
-    coarse, _ = gradcam.compute_maps(model, pixels, logits.argmax(axis=1))
-    maps = gradcam.upsample(coarse, pixels.shape[1:3], len(gradcam.read_network(run).convolutions))
+    coarse, _ = saliency.compute_maps(model, pixels, logits.argmax(axis=1))
+    maps = saliency.upsample(coarse, pixels.shape[1:3], len(saliency.read_network(run).convolutions))
     maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
     for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
         yield Prediction(Path(), picture, each, 0.0, attention)

@@ -25,8 +25,7 @@ from wbc_lib.data.images import OnProgress, match_lab, one_thread, to_lab
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Cell, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
-from wbc_lib.evaluation.border import border_numbers
-from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
+from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS, border_numbers
 from wbc_lib.prediction import refusal
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
 from wbc_lib.prediction.sightings import sight
@@ -124,7 +123,7 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     Gives the table of `seen` with ``unlike`` (see `Guard.scores`), ``refused`` (why, as `elsewhere` names it, or "")
     and, for each seed, ``s0_logit_0`` to ``s0_logit_4``.
     """
-    from wbc_lib.attention.gradcam import rebuild
+    from wbc_lib.attention.saliency import rebuild
     from wbc_lib.training.fit import predict
 
     numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
@@ -141,7 +140,7 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
 
 
 def read_borders(pictures: PictureSet, on_progress: OnProgress | None = None) -> NDArray[np.float64]:
-    """The numbers of each picture's border (see `border.border_numbers`), shape (pictures, 12)."""
+    """The numbers of each picture's border (see `elsewhere.border_numbers`), shape (pictures, 12)."""
     parts = [_kept("borders", pictures, part, _measure_borders) for part in _parts(pictures.table, on_progress)]
     return np.concatenate([part["numbers"] for part in parts])
 

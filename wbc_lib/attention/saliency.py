@@ -1,15 +1,19 @@
-"""Where a recorded network looks: Grad-CAM on its last convolution, and the same with its weights drawn anew.
+"""Where a recorded network looks: Grad-CAM on its last convolution, and images with a part painted over.
 
 TensorFlow is loaded by the functions that need it.
 """
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from wbc_lib.data.images import Scale
+from wbc_lib.data.images import Scale, affine_maps
 from wbc_lib.errors import RunError
+from wbc_lib.provenance.boxes import COVER_COLOUR
+from wbc_lib.provenance.registration import footprint
 from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.plan import Network
 from wbc_lib.training.runs import Run
@@ -17,6 +21,10 @@ from wbc_lib.training.runs import Run
 if TYPE_CHECKING:
     import keras
 
+#: What is painted over, and what a reader sees it called.
+COVERS = {"elsewhere": "background covered", "cell": "cell covered", "rest": "only the cell left"}
+#: What it is painted with: one grey for all, or the image's own mean background colour.
+FILLS = {"grey": "grey", "own": "the image's own background colour"}
 #: Images in one pass backwards.
 _BATCH = 256
 
@@ -72,15 +80,10 @@ def compute_maps(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Map what on the last convolution speaks for an output, 0 to 4, of each image; float32 (images, rows, columns).
 
-    Returns
-    -------
-    grad_cam : ndarray
-        Grad-CAM (Selvaraju et al. 2017, equations 1 and 2): the convolution's feature maps, each weighted by the mean
-        of its gradient, summed and cut off below zero. Rows and columns that the pooling behind it drops are set to
-        zero: what is there does not reach the output.
-    hires_cam : ndarray
-        HiResCAM (Draelos and Carin 2020): the same with the gradient of each position in place of its mean, for
-        networks such as these, whose dense layers treat positions differently.
+    By Grad-CAM (Selvaraju et al. 2017, equations 1 and 2): the convolution's feature maps, each weighted by the mean of
+    its gradient, summed and cut off below zero. Rows and columns that the pooling behind it drops are set to zero: what
+    is there does not reach the output. And by HiResCAM (Draelos and Carin 2020): the same with the gradient of each
+    position in place of its mean, for networks such as these, whose dense layers treat positions differently.
     """
     import keras
     import tensorflow as tf
@@ -185,3 +188,69 @@ def correlate(maps: NDArray[np.floating], others: NDArray[np.floating]) -> NDArr
     first, second = (r - r.mean(axis=1, keepdims=True) for r in ranks)
     power = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
     return np.divide((first * second).sum(axis=1), power, out=np.zeros(len(maps)), where=power > 0)
+
+
+# Painted over -----------------------------------------------------------------------------------------------------
+
+
+def photo_masks(table: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the pixels that the photo covers, (images, height, width); the others are the black from outside.
+
+    Pixels that are partly black are not marked. The table is as `provenance.trace` gives it; `shape` is that of a
+    320x240 image shrunk.
+    """
+    affines = affine_maps(table)
+    whole = (footprint(affine).astype(np.float32) for affine in affines)
+    return np.stack([cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_AREA) > 0.999 for mask in whole])
+
+
+def move_away(mask: NDArray[np.bool_], free: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Shift a mask to where all of it lies on free pixels, as near to the middle of the image as can be.
+
+    Both are (height, width), and the result has as many pixels; all False if there is no room, or no mask.
+    """
+    moved = np.zeros_like(mask)
+    ys, xs = np.nonzero(mask)
+    if not len(ys):
+        return moved
+    shape = mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].astype(np.float32)
+    height, width = shape.shape
+    # For every place of the shape's upper left pixel, how many pixels would not be free.
+    taken = cv2.filter2D((~free).astype(np.float32), -1, shape, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    places = np.argwhere(taken[: len(mask) - height + 1, : mask.shape[1] - width + 1] < 0.5)
+    if not len(places):
+        return moved
+    middle = (np.array(mask.shape) - (height, width)) / 2
+    y, x = places[np.argmin(((places - middle) ** 2).sum(axis=1))]
+    moved[y : y + height, x : x + width] = shape > 0
+    return moved
+
+
+def background_colours(pixels: NDArray[np.uint8], background: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Mean colour (images, RGB) of each image's background; `boxes.COVER_COLOUR`, a grey, where there is none."""
+    total = background.sum(axis=(1, 2))
+    sums = np.einsum("nyxc,nyx->nc", pixels.astype(np.float32), background.astype(np.float32), optimize=True)
+    means = np.rint(sums / np.maximum(total, 1)[:, None]).astype(np.uint8)
+    return np.where(total[:, None] > 0, means, np.array(COVER_COLOUR, np.uint8))
+
+
+def paint(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy of images with masks (images, height, width) painted over in colours, (images, RGB) or (RGB,)."""
+    colours = np.broadcast_to(colours, (len(pixels), pixels.shape[-1]))[:, None, None]
+    return np.where(masks[..., None], colours, pixels)
+
+
+def cover(
+    pixels: NDArray[np.uint8], cell: NDArray[np.bool_], photo: NDArray[np.bool_], used: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray[np.bool_]], dict[str, NDArray[np.uint8]]]:
+    """Find what to paint over, masks for each of `COVERS`, and with what, colours (images, RGB) for each of `FILLS`.
+
+    The cover "elsewhere" is the cell's own mask moved onto background, empty where it has no room. Takes images, the
+    masks (images, height, width) of their `cell` and `photo`, as `boxes.cell_masks` and `photo_masks` give them, and
+    the pixels (height, width) that are `used` by the network: only these are background worth covering.
+    """
+    background = photo & ~cell
+    elsewhere = np.stack([move_away(*pair) for pair in zip(cell, background & used, strict=True)])
+    grey = np.broadcast_to(np.array(COVER_COLOUR, np.uint8), (len(pixels), 3))
+    masks = {"elsewhere": elsewhere, "cell": cell, "rest": ~cell}
+    return masks, {"grey": grey, "own": background_colours(pixels, background)}
