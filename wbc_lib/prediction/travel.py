@@ -1,7 +1,7 @@
-"""What recorded runs say of pictures from elsewhere: each picture is looked at once, and answered by any run.
+"""What recorded runs say of pictures from elsewhere, and of our own photos made like those, one property at a time.
 
-To look at a picture is slow, to answer is quick. What was seen is kept in the cache, some pictures at a time, so that a
-stopped command goes on where it was.
+Each picture is looked at once, and answered by any run. To look at a picture is slow, to answer is quick: what was seen
+is kept in the cache, some pictures at a time, so that a stopped command goes on where it was.
 """
 
 import gzip
@@ -18,19 +18,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data import external
-from wbc_lib.data.colours import match, to_lab
-from wbc_lib.data.dataset import N_OUTPUTS
+from wbc_lib.attention import gradcam
+from wbc_lib.data import dataset, external
+from wbc_lib.data.colours import from_lab, match, to_lab
+from wbc_lib.data.dataset import N_OUTPUTS, DataSet
 from wbc_lib.data.external import External
 from wbc_lib.data.images import OnProgress, one_thread
-from wbc_lib.data.picture_sets import PictureSet
-from wbc_lib.data.windows import Cell, find_cells, measure_red_cell
+from wbc_lib.data.picture_sets import OURS, PictureSet
+from wbc_lib.data.windows import Cell, background_colour, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
-from wbc_lib.evaluation.border import border_numbers
+from wbc_lib.evaluation import border
 from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
 from wbc_lib.prediction import refusal
+from wbc_lib.prediction.picture import Sighting, sight
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
-from wbc_lib.prediction.sightings import sight
+from wbc_lib.provenance import overlaps
 from wbc_lib.training.runs import Run
 
 #: Raise it whenever the same picture may be seen otherwise than before, so that pictures are looked at anew.
@@ -41,6 +43,15 @@ BY_SET, BY_PICTURE, WHOLE = ("set", "picture", "whole")
 MATCHED = "matched"
 #: Pictures that are looked at before what was seen is kept.
 _CHUNK = 50
+
+STAIN, BACKGROUND, FIELD, SCALE, BLUR = KINDS = ("stain", "background", "field", "scale", "blur")
+#: How far colours are moved: from those of the photo to those of the other set.
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+#: How much larger cells are made to look, and standard deviations of a blur in red cells.
+_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 1.75, 2.0)
+_BLURS = (0.02, 0.04, 0.08, 0.12, 0.16)
+#: As far as this from the background's colour, in Lab, a pixel is half background.
+_NEAR = 8.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ def look_at(pictures: PictureSet, measured: pd.DataFrame, scale: float, on_progr
     look = partial(_look_at_part, scale=scale)
     parts = [_kept(f"seen-{scale:.3f}", pictures, p, look) for p in _parts(measured, on_progress)]
     whole: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    rows = pictures.table.loc[np.repeat(pictures.table.index, [len(ways(pictures, m)) for m in measured.measured])]
+    rows = pictures.table.loc[np.repeat(pictures.table.index, [len(_ways(pictures, m)) for m in measured.measured])]
     columns = {name: whole[name] for name in ("scaled", "red_cell", "cells", "nucleus")}
     return Seen(rows.reset_index(drop=True).assign(**columns), whole["windows"], whole["colours"])
 
@@ -114,9 +125,69 @@ def join(*several: Seen) -> Seen:
     return Seen(tables, np.concatenate([s.windows for s in several]), np.concatenate([s.colours for s in several]))
 
 
-def ways(pictures: PictureSet, measured: float) -> list[str]:
+def _ways(pictures: PictureSet, measured: float) -> list[str]:
     """In which ways a picture of a set is looked at, whose red cells measure so many pixels."""
     return [BY_SET] + [BY_PICTURE] * (not np.isnan(measured)) + [WHOLE] * (pictures.read_whole is not None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What pictures of a set are like: medians over them."""
+
+    name: str
+    mean: NDArray[np.float64]  # of L, a and b around the nucleus
+    sd: NDArray[np.float64]
+    background: NDArray[np.float64]  # L, a and b
+    field: float  # how many red cells a picture shows, along its shorter side
+
+
+@dataclass(frozen=True)
+class Change:
+    """One property, changed to some amount; towards a set, if it is one of theirs."""
+
+    kind: str
+    towards: str
+    amount: float
+
+
+def read_target(pictures: PictureSet, seen: Seen, rows: NDArray[np.bool_]) -> Target:
+    """What pictures of a set are like, from some rows of what was seen of it; thirty of them tell the background."""
+    numbers = np.median([refusal.colour_numbers(window) for window in seen.colours[rows]], axis=0)
+    mean, sd = (numbers[[NUMBERS.index(f"{c} {s}") for c in "Lab"]] for s in ("mean", "sd"))
+    chosen = seen.table[rows].drop_duplicates("picture").iloc[:: max(1, rows.sum() // 30)]
+    read = [pictures.read(picture) for picture in chosen.picture]
+    grounds = [to_lab(background_colour(picture)[None, None])[0, 0] for picture in read]
+    fields = [min(p.shape[:2]) / red_cell for p, red_cell in zip(read, chosen.red_cell, strict=True)]
+    return Target(pictures.name, mean, sd, np.median(grounds, axis=0), float(np.median(fields)))
+
+
+def list_changes(targets: list[Target]) -> list[Change]:
+    """All changes; the first changes nothing."""
+    of_sets = [Change(kind, t.name, share) for t in targets for kind in (STAIN, BACKGROUND) for share in _SHARES]
+    fields = [Change(FIELD, t.name, round(t.field, 2)) for t in targets]
+    others = [Change(SCALE, "", factor) for factor in _FACTORS] + [Change(BLUR, "", sd) for sd in _BLURS]
+    return [Change(SCALE, "", 1.0), *of_sets, *fields, *others]
+
+
+def look_changed(photos: PictureSet, targets: list[Target], on_progress: OnProgress | None = None) -> Seen:
+    """Look at photos of ours under each change, around the largest nucleus of the photo as it is.
+
+    The table is that of `look_at` with ``change``, ``towards`` and ``amount``.
+    """
+    changes, rows, seen = list_changes(targets), [], []
+    for done, photo in enumerate(photos.table.itertuples(index=False), start=1):
+        picture = photos.read(photo.picture)
+        cells = find_cells(picture, photos.red_cell)
+        for change, sighting in zip(
+            changes, _look_at_each(picture, cells[0], photos.red_cell, changes, targets), strict=True
+        ):
+            seen.append(sighting)
+            rows.append((*photo, len(cells), sighting.nucleus, change.kind, change.towards, change.amount))
+        if on_progress:
+            on_progress(done, len(photos.table))
+    columns = [*photos.table.columns, "cells", "nucleus", "change", "towards", "amount"]
+    table = pd.DataFrame(rows, columns=columns).assign(red_cell=photos.red_cell)
+    return Seen(table, np.stack([s.window for s in seen]), np.stack([s.colours for s in seen]))
 
 
 def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
@@ -125,7 +196,6 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     Gives the table of `seen` with ``unlike`` (see `Guard.scores`), ``refused`` (why, as `elsewhere` names it, or "")
     and, for each seed, ``s0_logit_0`` to ``s0_logit_4``.
     """
-    from wbc_lib.attention.gradcam import rebuild
     from wbc_lib.training.fit import predict
 
     numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
@@ -135,16 +205,38 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     refused = np.select(list(reasons.values()), list(reasons), "")
     table = seen.table.assign(unlike=unlike.round(4), refused=refused)
     for run in runs:
-        logits = predict(rebuild(run), seen.windows)
+        logits = predict(gradcam.rebuild(run), seen.windows)
         names = [f"s{run.seed}_logit_{i}" for i in range(N_OUTPUTS)]
         table = table.join(pd.DataFrame(logits.astype(float).round(3), columns=names))
     return table
 
 
-def read_borders(pictures: PictureSet, on_progress: OnProgress | None = None) -> NDArray[np.float64]:
-    """The numbers of each picture's border (see `border.border_numbers`), shape (pictures, 12)."""
-    parts = [_kept("borders", pictures, part, _measure_borders) for part in _parts(pictures.table, on_progress)]
-    return np.concatenate([part["numbers"] for part in parts])
+def fit_guard(seen: Seen, data: DataSet) -> Guard:
+    """Fit what is refused to the photos of TRAIN, each seen at its own scale."""
+    own = seen.take(((seen.table.scaled == BY_PICTURE) & (seen.table.cells > 0)).to_numpy())
+    fields = _find_fields(own.table.picture, data)
+    return refusal.fit_guard("TRAIN", own.colours, own.table.nucleus.to_numpy(), fields)
+
+
+def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProgress | None = None) -> dict[str, Any]:
+    """How well the border's colour alone tells the class, in pictures from elsewhere or in all parts of our photos.
+
+    Gives a row of what `read_border` reads.
+    """
+    kept = [_kept("borders", p, part, _measure_borders) for p in parts for part in _parts(p.table, on_progress)]
+    numbers = np.concatenate([part["numbers"] for part in kept])
+    table = pd.concat([p.table for p in parts], ignore_index=True)
+    is_ours = parts[0].name in OURS
+    groups = _find_fields(table.picture, data) if is_ours else np.arange(len(table))
+    chosen = ((table.cell != external.NO_CLASS) & ~table.held_back).to_numpy()
+    told = border.accuracy_of_border(numbers[chosen], table.cell[chosen].tolist(), groups[chosen])
+    row = {"set": "photos" if is_ours else parts[0].name, "pictures": int(chosen.sum())}
+    return row | {"balanced": told.estimate, "low": told.low, "high": told.high}
+
+
+def _find_fields(pictures: pd.Series, data: DataSet) -> NDArray[np.integer]:
+    photos = pictures.map(dataset.photo_number)
+    return overlaps.group(photos.tolist(), overlaps.read_pairs(data)).loc[photos].to_numpy()
 
 
 def border_path() -> Path:
@@ -167,6 +259,11 @@ def write_recorded(table: pd.DataFrame, target: Path) -> None:
 def read_recorded(model: str, name: str, *, held_back: bool = False) -> pd.DataFrame:
     """Read a recorded table; raises `BadDataError` if it is missing or damaged."""
     return _read(recorded_path(model, name, held_back=held_back), "wbc external predict")
+
+
+def write_border(rows: Sequence[dict[str, Any]]) -> None:
+    """Record rows as `score_border` gives them."""
+    paths.write_text(border_path(), pd.DataFrame(rows).round(4).to_csv(index=False, lineterminator="\n"))
 
 
 def read_border() -> pd.DataFrame:
@@ -219,7 +316,7 @@ def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray
 
 
 def _measure_borders(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
-    return {"numbers": np.stack([border_numbers(pictures.read(picture)) for picture in part.picture])}
+    return {"numbers": np.stack([border.border_numbers(pictures.read(picture)) for picture in part.picture])}
 
 
 def _look_at_part(pictures: PictureSet, part: pd.DataFrame, scale: float) -> dict[str, NDArray]:
@@ -227,7 +324,7 @@ def _look_at_part(pictures: PictureSet, part: pd.DataFrame, scale: float) -> dic
     for picture, measured in zip(part.picture, part.measured, strict=True):
         pixels = pictures.read(picture)
         at_scale = _look_once(pixels, scale)
-        for way in ways(pictures, measured):
+        for way in _ways(pictures, measured):
             row = _look_once(pixels, measured) if way == BY_PICTURE else dict(at_scale)
             if way == WHOLE and pictures.read_whole:
                 row["windows"] = pictures.read_whole(picture)
@@ -242,3 +339,42 @@ def _look_once(pixels: NDArray[np.uint8], red_cell: float) -> dict[str, Any]:
     seen = sight(pixels, cells[0] if cells else middle, red_cell)
     found = {"red_cell": red_cell, "cells": len(cells), "nucleus": seen.nucleus}
     return found | {"windows": seen.window, "colours": seen.colours}
+
+
+def _look_at_each(
+    picture: NDArray[np.uint8], cell: Cell, red_cell: float, changes: list[Change], targets: list[Target]
+) -> Iterator[Sighting]:
+    by_name = {target.name: target for target in targets}
+    around = to_lab(refusal.cut_colours(picture, cell, red_cell)).reshape(-1, 3)
+    for change in changes:
+        target = by_name.get(change.towards)
+        changed, scale = picture, red_cell
+        if change.kind == STAIN and target:
+            mean, sd = around.mean(axis=0), around.std(axis=0)
+            to_mean, to_sd = (a + change.amount * (b - a) for a, b in ((mean, target.mean), (sd, target.sd)))
+            changed = match(picture, mean, sd, to_mean, to_sd)
+        elif change.kind == BACKGROUND and target:
+            changed = _move_background(picture, change.amount, target.background)
+        elif change.kind == FIELD:
+            changed = _show_less(picture, cell, change.amount * red_cell)
+        elif change.kind == SCALE:
+            scale = red_cell / change.amount
+        elif change.kind == BLUR:
+            changed = np.asarray(cv2.GaussianBlur(picture, (0, 0), change.amount * red_cell), np.uint8)
+        yield sight(changed, cell, scale)
+
+
+def _move_background(picture: NDArray[np.uint8], share: float, to: NDArray[np.float64]) -> NDArray[np.uint8]:
+    lab = to_lab(picture)
+    ground = to_lab(background_colour(picture)[None, None])[0, 0]
+    weight = np.exp2(-(((lab - ground) ** 2).sum(axis=2, keepdims=True) / _NEAR**2))
+    return from_lab(lab + share * weight * (to - ground))
+
+
+def _show_less(picture: NDArray[np.uint8], cell: Cell, side: float) -> NDArray[np.uint8]:
+    # A square around the cell; outside is the background's colour.
+    shown = np.empty_like(picture)
+    shown[:] = background_colour(picture)
+    rows, columns = (slice(max(round(m - side / 2), 0), round(m + side / 2)) for m in (cell.y, cell.x))
+    shown[rows, columns] = picture[rows, columns]
+    return shown
