@@ -28,7 +28,7 @@ def guard():
     """Lets through what is drawn as smears are in these tests."""
     colours, nuclei = [], []
     for seed in range(24):
-        (cell,) = picture.look(draw_field(60, [(200 + 5 * seed, 240)], seed=seed))
+        (cell,) = picture.look(draw_field(60, [(200 + 5 * seed, 240)], seed=seed), 60)
         colours.append(cell.colours)
         nuclei.append(cell.nucleus)
     return refusal.fit_guard("drawn", np.stack(colours), np.array(nuclei), np.arange(24))
@@ -131,6 +131,7 @@ def png_header(width, height):
         (None, "is missing"),
         (cv2.imencode(".png", np.zeros((59, 200, 3), np.uint8))[1].tobytes(), "too small"),
     ],
+    ids=["huge", "all promise", "empty", "missing", "small"],
 )
 def test_what_cannot_be_read_is_a_sentence(small_run, tmp_path, content, complaint):
     path = tmp_path / "picture.png"

@@ -150,4 +150,4 @@ def _look(pictures: "PictureSet", scale: float) -> "Seen":
     with progress.bar(f"{pictures.name}: red cells") as on_progress:
         measured = travel.measure(pictures, on_progress)
     with progress.bar(f"{pictures.name}: white cells") as on_progress:
-        return travel.look_at(pictures, measured, scale or travel.set_scale(measured), on_progress)
+        return travel.look_at(pictures, measured, scale, on_progress)

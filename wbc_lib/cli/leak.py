@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wbc_lib import paths, progress
+from wbc_lib.cli.runs import AsJson
 from wbc_lib.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ Sources = Annotated[
 Scheduler = Annotated[
     str, typer.Option(help="Address of a running dask scheduler whose workers share this machine's folders.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Pairs that a page shows, more would make one that no browser opens gladly, and how high they are, in pixels.
 _MOST, _HEIGHT = 200, 180
 _TEMPLATE = Path(__file__).with_name("leak.html.jinja")

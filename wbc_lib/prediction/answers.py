@@ -106,22 +106,19 @@ def answer(
     step = _WHOLE_BATCH if as_is else _BATCH
     for start in range(0, len(pictures), step):
         batch = pictures[start : start + step]
-        if as_is:
-            seen = [_read_whole(path, (height, width)) for path in batch]
-        else:
-            seen = [_look(path, guard, red_cell, (height, width)) for path in batch]
+        seen = [_look(path, guard, red_cell, (height, width), as_is=as_is) for path in batch]
         windows = [q.window for asked in seen if isinstance(asked, list) for q in asked if q.window is not None]
         said = ask(model, run, windows, with_attention)
         for done, (path, asked) in enumerate(zip(batch, seen, strict=True), start + 1):
             if isinstance(asked, BadDataError):
                 yield asked
             else:
-                cells = [
+                cells = (
                     Refused(q.objection, q.box)
                     if q.window is None
                     else replace(next(said), threshold=threshold, box=q.box)
                     for q in asked
-                ]
+                )
                 yield Answer(path, tuple(cells), asked[0].red_cell)
             if on_progress:
                 on_progress(done, len(pictures))
@@ -135,15 +132,12 @@ class _Question:
     red_cell: float = 0.0
 
 
-def _read_whole(path: Path, shape: tuple[int, int]) -> list[_Question] | BadDataError:
+def _look(
+    path: Path, guard: Guard | None, red_cell: float, shape: tuple[int, int], *, as_is: bool
+) -> list[_Question] | BadDataError:
     try:
-        return [_Question(read_picture(path, shape))]
-    except BadDataError as error:
-        return error
-
-
-def _look(path: Path, guard: Guard | None, red_cell: float, shape: tuple[int, int]) -> list[_Question] | BadDataError:
-    try:
+        if as_is:
+            return [_Question(read_picture(path, shape))]
         pixels = read_full(path)
         if pixels.shape[1::-1] != IMAGE_SIZE or red_cell:
             cells = look(pixels, red_cell, shape)

@@ -6,7 +6,7 @@ is kept in the cache, some pictures at a time, so that a stopped command goes on
 
 import gzip
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,12 @@ from wbc_lib.errors import BadDataError
 from wbc_lib.evaluation import border
 from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
 from wbc_lib.prediction import refusal
-from wbc_lib.prediction.picture import Sighting, sight
+from wbc_lib.prediction.picture import sight
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
 from wbc_lib.provenance import overlaps
 from wbc_lib.training.runs import Run
+
+Make = Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
 
 #: Raise it whenever the same picture may be seen otherwise than before, so that pictures are looked at anew.
 METHOD = 1
@@ -77,13 +79,7 @@ def measure(pictures: PictureSet, on_progress: OnProgress | None = None) -> pd.D
 
     Gives the set's table with ``measured``, their diameter in pixels (NaN where there are too few), and ``circles``.
     """
-    parts = [_kept("red-cells", pictures, part, _measure_part) for part in _parts(pictures.table, on_progress)]
-    return pictures.table.assign(**{k: np.concatenate([p[k] for p in parts]) for k in ("measured", "circles")})
-
-
-def set_scale(measured: pd.DataFrame) -> float:
-    """Diameter of the red cells of a set: the median over those pictures that are not held back."""
-    return float(measured.measured[~measured.held_back].median())
+    return pictures.table.assign(**_gather("red-cells", pictures, pictures.table, _measure_part, on_progress))
 
 
 def scale_by_nuclei(elsewhere: External, table: pd.DataFrame, nucleus: float) -> float:
@@ -97,12 +93,14 @@ def scale_by_nuclei(elsewhere: External, table: pd.DataFrame, nucleus: float) ->
 
 
 def look_at(pictures: PictureSet, measured: pd.DataFrame, scale: float, on_progress: OnProgress | None = None) -> Seen:
-    """Look at all pictures of a set, `measured` as `measure` does; `scale` is a red cell's diameter for all of them."""
-    look = partial(_look_at_part, scale=scale)
-    parts = [_kept(f"seen-{scale:.3f}", pictures, p, look) for p in _parts(measured, on_progress)]
-    whole: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    """Look at all pictures of a set, `measured` as `measure` does.
+
+    `scale` is a red cell's diameter for all of them in pixels; 0 for the median over those that are not held back.
+    """
+    scale = scale or float(measured.measured[~measured.held_back].median())
+    whole = _gather(f"seen-{scale:.3f}", pictures, measured, partial(_look_at_part, scale=scale), on_progress)
     rows = pictures.table.loc[np.repeat(pictures.table.index, [len(_ways(pictures, m)) for m in measured.measured])]
-    columns = {name: whole[name] for name in ("scaled", "red_cell", "cells", "nucleus")}
+    columns: dict[str, Any] = {name: whole[name] for name in ("scaled", "red_cell", "cells", "nucleus")}
     return Seen(rows.reset_index(drop=True).assign(**columns), whole["windows"], whole["colours"])
 
 
@@ -141,15 +139,6 @@ class Target:
     field: float  # how many red cells a picture shows, along its shorter side
 
 
-@dataclass(frozen=True)
-class Change:
-    """One property, changed to some amount; towards a set, if it is one of theirs."""
-
-    kind: str
-    towards: str
-    amount: float
-
-
 def read_target(pictures: PictureSet, seen: Seen, rows: NDArray[np.bool_]) -> Target:
     """What pictures of a set are like, from some rows of what was seen of it; thirty of them tell the background."""
     numbers = np.median([refusal.colour_numbers(window) for window in seen.colours[rows]], axis=0)
@@ -161,12 +150,12 @@ def read_target(pictures: PictureSet, seen: Seen, rows: NDArray[np.bool_]) -> Ta
     return Target(pictures.name, mean, sd, np.median(grounds, axis=0), float(np.median(fields)))
 
 
-def list_changes(targets: list[Target]) -> list[Change]:
-    """All changes; the first changes nothing."""
-    of_sets = [Change(kind, t.name, share) for t in targets for kind in (STAIN, BACKGROUND) for share in _SHARES]
-    fields = [Change(FIELD, t.name, round(t.field, 2)) for t in targets]
-    others = [Change(SCALE, "", factor) for factor in _FACTORS] + [Change(BLUR, "", sd) for sd in _BLURS]
-    return [Change(SCALE, "", 1.0), *of_sets, *fields, *others]
+def list_changes(targets: list[Target]) -> list[tuple[str, str, float]]:
+    """All changes: the property, the set that it is changed towards, and by how much; the first changes nothing."""
+    of_sets = [(kind, t.name, share) for t in targets for kind in (STAIN, BACKGROUND) for share in _SHARES]
+    fields = [(FIELD, t.name, round(t.field, 2)) for t in targets]
+    others = [(SCALE, "", factor) for factor in _FACTORS] + [(BLUR, "", sd) for sd in _BLURS]
+    return [(SCALE, "", 1.0), *of_sets, *fields, *others]
 
 
 def look_changed(photos: PictureSet, targets: list[Target], on_progress: OnProgress | None = None) -> Seen:
@@ -174,15 +163,15 @@ def look_changed(photos: PictureSet, targets: list[Target], on_progress: OnProgr
 
     The table is that of `look_at` with ``change``, ``towards`` and ``amount``.
     """
-    changes, rows, seen = list_changes(targets), [], []
+    by_name = {target.name: target for target in targets}
+    rows, seen = [], []
     for done, photo in enumerate(photos.table.itertuples(index=False), start=1):
         picture = photos.read(photo.picture)
         cells = find_cells(picture, photos.red_cell)
-        for change, sighting in zip(
-            changes, _look_at_each(picture, cells[0], photos.red_cell, changes, targets), strict=True
-        ):
-            seen.append(sighting)
-            rows.append((*photo, len(cells), sighting.nucleus, change.kind, change.towards, change.amount))
+        for kind, towards, amount in list_changes(targets):
+            changed, scale = _change(picture, cells[0], photos.red_cell, kind, amount, by_name.get(towards))
+            seen.append(sight(changed, cells[0], scale))
+            rows.append((*photo, len(cells), seen[-1].nucleus, kind, towards, amount))
         if on_progress:
             on_progress(done, len(photos.table))
     columns = [*photos.table.columns, "cells", "nucleus", "change", "towards", "amount"]
@@ -223,8 +212,8 @@ def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProg
 
     Gives a row of what `read_border` reads.
     """
-    kept = [_kept("borders", p, part, _measure_borders) for p in parts for part in _parts(p.table, on_progress)]
-    numbers = np.concatenate([part["numbers"] for part in kept])
+    measured = [_gather("borders", part, part.table, _measure_borders, on_progress) for part in parts]
+    numbers = np.concatenate([part["numbers"] for part in measured])
     table = pd.concat([p.table for p in parts], ignore_index=True)
     is_ours = parts[0].name in OURS
     groups = _find_fields(table.picture, data) if is_ours else np.arange(len(table))
@@ -286,25 +275,25 @@ def _read(path: Path, command: str) -> pd.DataFrame:
         raise BadDataError(f"{found} is no such table; restore it from the repository.") from error
 
 
-def _parts(table: pd.DataFrame, on_progress: OnProgress | None) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(table), _CHUNK):
-        yield table.iloc[start : start + _CHUNK]
-        if on_progress:
-            on_progress(min(start + _CHUNK, len(table)), len(table))
-
-
-def _kept(
-    what: str, pictures: PictureSet, part: pd.DataFrame, make: Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
+def _gather(
+    what: str, pictures: PictureSet, table: pd.DataFrame, make: Make, on_progress: OnProgress | None
 ) -> dict[str, NDArray]:
-    # What was made of some pictures: from the cache, else made and kept there.
-    basis = "\n".join([pictures.sha256, f"opencv{cv2.__version__}", str(METHOD), *part.picture])
-    name = f"{pictures.name}-{what}-{hashlib.sha256(basis.encode()).hexdigest()[:16]}.npz"
+    # What is made of the pictures of a table, some at a time: from the cache, else made and kept there.
+    parts = []
+    for start in range(0, len(table), _CHUNK):
+        part = table.iloc[start : start + _CHUNK]
+        basis = "\n".join([pictures.sha256, f"opencv{cv2.__version__}", str(METHOD), *part.picture])
+        name = f"{pictures.name}-{what}-{hashlib.sha256(basis.encode()).hexdigest()[:16]}.npz"
+        make_it = partial(_make_alone, make, pictures, part)
+        parts.append(paths.keep_arrays(paths.cache() / "elsewhere" / name, make_it))
+        if on_progress:
+            on_progress(start + len(part), len(table))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def make_alone() -> dict[str, NDArray]:
-        with one_thread():
-            return make(pictures, part)
 
-    return paths.keep_arrays(paths.cache() / "elsewhere" / name, make_alone)
+def _make_alone(make: Make, pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
+    with one_thread():
+        return make(pictures, part)
 
 
 def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
@@ -341,27 +330,22 @@ def _look_once(pixels: NDArray[np.uint8], red_cell: float) -> dict[str, Any]:
     return found | {"windows": seen.window, "colours": seen.colours}
 
 
-def _look_at_each(
-    picture: NDArray[np.uint8], cell: Cell, red_cell: float, changes: list[Change], targets: list[Target]
-) -> Iterator[Sighting]:
-    by_name = {target.name: target for target in targets}
-    around = to_lab(refusal.cut_colours(picture, cell, red_cell)).reshape(-1, 3)
-    for change in changes:
-        target = by_name.get(change.towards)
-        changed, scale = picture, red_cell
-        if change.kind == STAIN and target:
-            mean, sd = around.mean(axis=0), around.std(axis=0)
-            to_mean, to_sd = (a + change.amount * (b - a) for a, b in ((mean, target.mean), (sd, target.sd)))
-            changed = match(picture, mean, sd, to_mean, to_sd)
-        elif change.kind == BACKGROUND and target:
-            changed = _move_background(picture, change.amount, target.background)
-        elif change.kind == FIELD:
-            changed = _show_less(picture, cell, change.amount * red_cell)
-        elif change.kind == SCALE:
-            scale = red_cell / change.amount
-        elif change.kind == BLUR:
-            changed = np.asarray(cv2.GaussianBlur(picture, (0, 0), change.amount * red_cell), np.uint8)
-        yield sight(changed, cell, scale)
+def _change(
+    picture: NDArray[np.uint8], cell: Cell, red_cell: float, kind: str, amount: float, target: Target | None
+) -> tuple[NDArray[np.uint8], float]:
+    # The picture with one property changed, and the diameter that its red cells are to have.
+    if kind == SCALE:
+        return picture, red_cell / amount
+    if kind == STAIN and target:
+        around = to_lab(refusal.cut_colours(picture, cell, red_cell)).reshape(-1, 3)
+        mean, sd = around.mean(axis=0), around.std(axis=0)
+        to_mean, to_sd = (a + amount * (b - a) for a, b in ((mean, target.mean), (sd, target.sd)))
+        return match(picture, mean, sd, to_mean, to_sd), red_cell
+    if kind == BACKGROUND and target:
+        return _move_background(picture, amount, target.background), red_cell
+    if kind == FIELD:
+        return _show_less(picture, cell, amount * red_cell), red_cell
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), amount * red_cell), np.uint8), red_cell
 
 
 def _move_background(picture: NDArray[np.uint8], share: float, to: NDArray[np.float64]) -> NDArray[np.uint8]:
