@@ -65,8 +65,6 @@ def test_a_folder_with_anything_of_somebody_elses_is_refused_and_left_alone(chec
 
 def test_a_file_in_place_of_the_folder_is_refused(checkout, pages):
     (checkout / "out").write_text("mine")
-    with pytest.raises(BookError, match="no folder"), site.claim(checkout / "out"):
-        pytest.fail("work was begun")
     with pytest.raises(BookError, match="no folder"):
         site.publish(pages, checkout / "out")
     assert (checkout / "out").read_text() == "mine"
@@ -186,10 +184,6 @@ def small_site(tmp_path):
     return tmp_path
 
 
-def test_a_whole_site_has_no_faults(small_site):
-    assert find_faults(small_site, ["a"], small_site) == []
-
-
 @pytest.mark.parametrize(
     ("gone", "said"),
     [
@@ -202,7 +196,7 @@ def test_a_whole_site_has_no_faults(small_site):
     ],
 )
 def test_what_is_gone_from_a_page_is_named(small_site, gone, said):
-    assert gone in WHOLE
+    assert gone in WHOLE and find_faults(small_site, ["a"], small_site) == []
     (small_site / "a.html").write_text(WHOLE.replace(gone, ""))
     faults = find_faults(small_site, ["a"], small_site)
     assert any(said in fault for fault in faults), faults
