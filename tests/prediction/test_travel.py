@@ -142,8 +142,8 @@ YELLOW = travel.Target("yellow", np.array([70, 5, 30]), np.array([10, 8, 12]), n
 @pytest.fixture(scope="module")
 def changed():
     table = pd.DataFrame({"picture": ["a", "b"], "kind": "monocyte", "cell": "MONOCYTE", "held_back": False})
-    drawn = {"a": draw_field(60, [(300, 240)], seed=1), "b": draw_field(60, [(200, 200)], seed=2)}
-    return travel.look_changed(PictureSet("test-photos", table, drawn.__getitem__, "0", 60.0), [YELLOW])
+    drawn = {"a": draw_field(40, [(200, 160)], (320, 430), 1), "b": draw_field(40, [(150, 140)], (320, 430), 2)}
+    return travel.look_changed(PictureSet("test-photos", table, drawn.__getitem__, "0", 40.0), [YELLOW])
 
 
 def under(changed, kind, amount):

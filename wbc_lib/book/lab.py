@@ -96,8 +96,8 @@ def write_kernel() -> Path:
     folder = paths.cache() / "lab" / _hash(sys.prefix.encode())[:12]  # environments may share a cache
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     described = {"argv": command, "display_name": "Python 3 (white blood cells)", "language": "python"}
-    described |= {"metadata": {"debugger": True}}
-    paths.write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(described, indent=1))
+    kernel = json.dumps(described | {"metadata": {"debugger": True}}, indent=1)
+    paths.write_text(folder / "kernels" / "python3" / "kernel.json", kernel)
     return folder.resolve()
 
 
