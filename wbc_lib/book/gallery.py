@@ -84,7 +84,7 @@ def _read_small(data: DataSet, photo: int) -> str:
     # As a data URI.
     small = cv2.resize(read_image(data.photo_path(photo)), _SIZE, interpolation=cv2.INTER_AREA)
     _, content = cv2.imencode(".jpeg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
 def find_boxes(data: DataSet) -> dict[int, list[list[float]]]:
