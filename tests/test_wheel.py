@@ -1,5 +1,6 @@
 """The library as `pip install .` brings it: without the project, and without what only the book and trainings need."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from wbc_lib import paths
 from wbc_lib.data.splits import read_splits
 
 MEGABYTES = 3
-#: Runs `wbc` where an import of what was not asked for fails, as it would if it were not installed.
+#: Runs commands of `wbc` where an import of what was not asked for fails, as it would if it were not installed.
 RUN = """
 import sys
 class Refusal:
@@ -28,8 +29,14 @@ sys.meta_path.insert(0, Refusal())
 import wbc_lib
 assert wbc_lib.__file__.startswith({site!r}), wbc_lib.__file__
 from wbc_lib.cli import main
-sys.argv = ["wbc", *{arguments!r}]
-main.main()
+codes = []
+for words in {commands!r}:
+    sys.argv = ["wbc", *words]
+    try:
+        main.main()
+    except SystemExit as end:
+        codes.append(end.code)
+print(codes)
 """
 
 
@@ -51,26 +58,15 @@ def wheel(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(paths.ROOT / name, source)
     shutil.copytree(paths.LIBRARY, source / "wbc_lib", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        target,
-        source,
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", target]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, source], check=True, capture_output=True)
     (made,) = target.glob("*.whl")
     return made
 
 
 @pytest.fixture(scope="module")
 def wbc(wheel, tmp_path_factory):
-    """Run the command of the unpacked wheel, in a folder of its own."""
+    """Run commands of the unpacked wheel, in a folder of its own; gives its output, and their exit codes."""
     site, place = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("place")
     with zipfile.ZipFile(wheel) as packed:
         for name in packed.namelist():  # our own wheel, built a moment ago
@@ -84,11 +80,12 @@ def wbc(wheel, tmp_path_factory):
     refused = {name for name, by in by_name.items() if not {d.lower().replace("_", "-") for d in by} & allowed}
     assert {"tensorflow", "sphinx", "matplotlib", "distributed"} <= refused
 
-    def run(*arguments: object) -> subprocess.CompletedProcess:
-        code = RUN.format(refused=refused, site=str(site), arguments=list(map(str, arguments)))
+    def run(*commands: list[object]) -> tuple[subprocess.CompletedProcess, list[int]]:
+        code = RUN.format(refused=refused, site=str(site), commands=[list(map(str, words)) for words in commands])
         environment = {"PYTHONPATH": str(site), "PATH": "", "HOME": str(place), "WBC_CACHE": str(place / "cache")}
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=True)
+        return done, ast.literal_eval(done.stdout.splitlines()[-1])
 
     return run
 
@@ -106,38 +103,28 @@ def parts(tmp_path_factory) -> tuple[Path, Path]:
 def test_tables_and_templates_travel_in_the_wheel_which_is_small(wheel):
     with zipfile.ZipFile(wheel) as packed:
         names = set(packed.namelist())
-    assert {"wbc_lib/data/splits.csv", "wbc_lib/evaluation/models.csv", "wbc_lib/cli/score.html.jinja"} <= names
+    travels = {path.relative_to(paths.ROOT).as_posix() for path in paths.LIBRARY.rglob("*.jinja")}
+    assert {"wbc_lib/data/splits.csv", "wbc_lib/evaluation/models.csv", *travels} <= names
     assert not [name for name in names if name.startswith(("tests", "book", "results"))]
     assert wheel.stat().st_size < MEGABYTES * 1e6
 
 
-def test_leaks_are_found(wbc, parts):
-    done = wbc("leak", *parts, "--html", "leaks.html", "--csv", "leaks.csv", "--fail-above", 2)
-    assert done.returncode == 0, done.stderr
-    assert "1 of 2 pictures have a sibling" in done.stdout
-
-
-def test_groups_are_made(wbc, parts):
-    done = wbc("group", *parts, "--csv", "groups.csv")
-    assert done.returncode == 0, done.stderr
-    assert " 4 " in done.stdout and " 3 " in done.stdout
-
-
-def test_predictions_are_scored(wbc, tmp_path):
+def test_leaks_are_found_groups_made_predictions_scored_and_splits_written(wbc, parts, tmp_path):
     test = read_splits().query("split == 'TEST'")
     pd.DataFrame({"image": test.image, "predicted": test["class"]}).to_csv(tmp_path / "p.csv", index=False)
-    done = wbc("score", tmp_path / "p.csv", "--html", "score.html", "--json", "score.json")
-    assert done.returncode == 0, done.stderr
-    assert "100.00 %" in done.stdout
-
-
-def test_the_splits_are_written(wbc, tmp_path):
-    assert wbc("data", "splits", tmp_path / "splits.csv").returncode == 0
+    done, codes = wbc(
+        ["leak", *parts, "--html", "leaks.html", "--csv", "leaks.csv", "--fail-above", 2],
+        ["group", *parts, "--csv", tmp_path / "groups.csv"],
+        ["score", tmp_path / "p.csv", "--html", "score.html", "--json", "score.json"],
+        ["data", "splits", tmp_path / "splits.csv"],
+    )
+    assert codes == [0, 0, 0, 0], done.stderr
+    assert "1 of 2 pictures have a sibling" in done.stdout and "100.00 %" in done.stdout
+    assert pd.read_csv(tmp_path / "groups.csv").group.nunique() == 3
     assert (tmp_path / "splits.csv").read_bytes() == (paths.LIBRARY / "data" / "splits.csv").read_bytes()
 
 
-@pytest.mark.parametrize("command", [["book"], ["leak", "a", "b", "--scheduler", "x"]])
-def test_what_needs_more_says_how_to_install_it(wbc, parts, command):
-    done = wbc(*(dict(zip("ab", parts, strict=True)).get(word, word) for word in command))
-    assert done.returncode == 1
-    assert "[book,train]" in done.stderr and "Traceback" not in done.stderr
+def test_what_needs_more_says_how_to_install_it(wbc, parts):
+    done, codes = wbc(["book"], ["leak", *parts, "--scheduler", "x"])
+    assert codes == [1, 1]
+    assert done.stderr.count("[book,train]") == 2 and "Traceback" not in done.stderr

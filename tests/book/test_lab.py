@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 from typer.testing import CliRunner
 
 from wbc_lib import paths
@@ -106,21 +107,16 @@ def test_the_kernel_of_this_environment_goes_before_every_other_finds_data_and_m
     for name in ("WBC_CACHE", "WBC_RESULTS", "WBC_WEIGHTS"):
         monkeypatch.setenv(name, "here")
     monkeypatch.setenv(NEVER_TRAIN, "1")
-    lab.write_kernel(tmp_path / "ours")
-    variables = lab.environment("/photos", tmp_path / "ours")
+    monkeypatch.chdir(tmp_path)
+    variables = lab.environment("/photos")
     assert variables["WBC_DATA"] == "/photos"
     assert {variables[n] for n in ("WBC_CACHE", "WBC_RESULTS", "WBC_WEIGHTS")} == {str(Path.cwd() / "here")}
     assert NEVER_TRAIN not in variables
-    code = "from jupyter_client.kernelspec import KernelSpecManager as M; print(M().get_kernel_spec('python3').argv[0])"
-    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == sys.executable
+    monkeypatch.setenv("JUPYTER_PATH", variables["JUPYTER_PATH"])
+    assert KernelSpecManager().get_kernel_spec("python3").argv[0] == sys.executable
 
 
-def test_jupyterlab_is_told_folder_chapter_and_its_own_options(tmp_path, monkeypatch):
-    command = lab.command(tmp_path, "6-overfitting", ["--no-browser"])
-    assert command[0] == sys.executable
-    assert f"--ServerApp.root_dir={tmp_path}" in command
-    assert command[-2:] == ["--LabApp.default_url=/lab/tree/6-overfitting.ipynb", "--no-browser"]
+def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(LabError, match="pip install jupyterlab"):
         lab.command(tmp_path, "6-overfitting")
@@ -139,6 +135,7 @@ def test_the_command_lays_out_and_starts_with_the_data_named(started, phantom_se
     done = CliRunner().invoke(main.app, ["lab", "b2", *options, "--no-browser", "--", "--port=9000"])
     assert done.exit_code == 0, done.output
     [(command, variables)] = started
+    assert command[0] == sys.executable and f"--ServerApp.root_dir={tmp_path / 'work'}" in command
     assert "--LabApp.default_url=/lab/tree/b2-leakage.ipynb" in command
     assert command[-2:] == ["--port=9000", "--no-browser"]
     assert variables["WBC_DATA"] == str(phantom_set.root)

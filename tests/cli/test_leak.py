@@ -28,11 +28,6 @@ def parts(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
-
-
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -61,9 +56,10 @@ def test_fail_above_decides_the_exit_and_says_why(parts, allowed, code):
     assert "val: 1 of 4 pictures" in outcome.stdout
 
 
-def test_workers_of_a_scheduler_find_the_same(parts, tmp_path):
+def test_workers_of_a_scheduler_find_the_same(parts, tmp_path, monkeypatch):
     from distributed import LocalCluster
 
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
         there = run("leak", parts / "train", parts / "val", "--json", "--scheduler", cluster.scheduler_address)
         assert cluster.scheduler.transition_counter

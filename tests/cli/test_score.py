@@ -47,24 +47,8 @@ def test_a_fault_is_handed_up_to_be_said_and_nothing_is_written(predictions, tmp
     assert not (tmp_path / "s.json").exists()
 
 
-def test_the_splits_are_written(tmp_path):
-    assert invoke("data", "splits", tmp_path / "mine.csv").exit_code == 0
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "mine.csv"), read_splits())
-
-
 def test_commands_start_without_what_only_the_book_and_trainings_need():
     heavy = ("tensorflow", "matplotlib", "sklearn", "cv2", "pandas", "numpy", "scipy", "IPython", "distributed")
     code = f"import sys; from wbc_lib.cli import main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_score_needs_neither_tensorflow_nor_charts_nor_pictures(predictions):
-    heavy = ("tensorflow", "matplotlib", "cv2", "IPython", "distributed")
-    code = (
-        "import sys; from pathlib import Path; from wbc_lib.cli.score import Protocol, Repeat, score; "
-        f"score(Path({str(predictions)!r}), Protocol.TEST, Repeat.S0); "
-        f"sys.exit(str([m for m in {heavy} if m in sys.modules]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT, check=False)
-    assert done.stderr.strip() == "[]"

@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+from filelock import FileLock
 
 from tests.train_tiny import SMALL
 from wbc_lib.data.dataset import DataSet
@@ -9,8 +12,8 @@ from wbc_lib.training.study import Study
 
 
 @pytest.fixture(scope="session")
-def small_run(tiny_set: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of a small network on few phantoms, in place of the final model's."""
-    with pytest.MonkeyPatch.context() as patch:
+def small_run(tiny_set: DataSet, run_folder: Path) -> Run:
+    """A run of a small network on few phantoms, in place of the final model's; trained by the worker that is first."""
+    with FileLock(run_folder / "small-run.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setitem(experiments.EXPERIMENTS, "final", SMALL)
-        return Study(tiny_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs"))).run("final")
+        return Study(tiny_set, PROFILES["smoke"], Store(run_folder / "small-run")).run("final")

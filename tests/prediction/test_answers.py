@@ -1,29 +1,37 @@
+import io
 import json
+import zlib
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tests.drawn import draw_field
+from tests.train_tiny import SMALL
+from wbc_lib import paths
+from wbc_lib.attention import saliency
 from wbc_lib.data import dataset, images, pictures
 from wbc_lib.data.windows import RED_CELL
 from wbc_lib.errors import BadDataError
-from wbc_lib.prediction import answers, refusal
+from wbc_lib.prediction import answers, picture, refusal
 from wbc_lib.prediction.answers import Answer, Refused
-from wbc_lib.prediction.picture import Prediction, classify
-from wbc_lib.prediction.sightings import look
+from wbc_lib.prediction.picture import Prediction
+from wbc_lib.training import experiments, fit
+from wbc_lib.training.runs import Store
+from wbc_lib.training.verify import LOGIT_TOLERANCE
 
 
 @pytest.fixture(scope="module")
 def guard():
     """Lets through what is drawn as smears are in these tests."""
     colours, nuclei = [], []
-    for seed in range(40):
-        (cell,) = look(draw_field(60, [(200 + 5 * seed, 240)], seed=seed))
+    for seed in range(24):
+        (cell,) = picture.look(draw_field(60, [(200 + 5 * seed, 240)], seed=seed), 60)
         colours.append(cell.colours)
         nuclei.append(cell.nucleus)
-    return refusal.fit_guard("drawn", np.stack(colours), np.array(nuclei), np.arange(40))
+    return refusal.fit_guard("drawn", np.stack(colours), np.array(nuclei), np.arange(24))
 
 
 @pytest.fixture
@@ -40,7 +48,6 @@ def folder(tmp_path, tiny_set):
     cv2.circle(portrait, (200, 150), 90, (220, 170, 150), -1)
     for name, pixels in {
         "smear.png": smear,
-        "smear.tif": smear,
         "two.png": two,
         "grey.png": np.dstack([grey] * 3),
         "stain.png": blue,
@@ -56,7 +63,7 @@ def ask(run, guard, *paths, **ways):
 
 
 def test_each_kind_of_picture_gets_its_answer(small_run, guard, folder):
-    names = ["smear.png", "smear.tif", "two.png", "grey.png", "stain.png", "portrait.png", "broken.png"]
+    names = ["smear.png", "two.png", "grey.png", "stain.png", "portrait.png", "broken.png"]
     said = dict(zip(names, ask(small_run, guard, *(folder / name for name in names)), strict=True))
     assert isinstance(said["broken.png"], BadDataError) and str(folder / "broken.png") in str(said["broken.png"])
     reasons = {"grey.png": "no colour", "stain.png": "its colours", "portrait.png": "no red cells"}
@@ -65,8 +72,7 @@ def test_each_kind_of_picture_gets_its_answer(small_run, guard, folder):
         assert isinstance(refused, Refused) and reason in refused.reason, name
         assert said[name].describe() == [f"{folder / name}: no class: {refused.reason}"]
     (cell,) = said["smear.png"].cells
-    (same,) = said["smear.tif"].cells
-    assert isinstance(cell, Prediction) and np.array_equal(cell.probabilities, same.probabilities)
+    assert isinstance(cell, Prediction)
     assert said["smear.png"].red_cell == pytest.approx(60, rel=0.06)
     two = said["two.png"]
     middles = sorted(((c.box[0] + c.box[2]) / 2, (c.box[1] + c.box[3]) / 2) for c in two.cells)
@@ -74,35 +80,72 @@ def test_each_kind_of_picture_gets_its_answer(small_run, guard, folder):
     assert [line.split(", ")[1] for line in two.describe()] == ["cell 1 of 2", "cell 2 of 2"]
 
 
-def test_the_scale_is_measured_or_given(small_run, guard, folder):
-    alone = np.full((300, 300, 3), (220, 225, 222), np.uint8)
-    cv2.circle(alone, (150, 150), 40, (110, 40, 170), -1)
-    cv2.imwrite(str(folder / "alone.png"), alone[..., ::-1])
-    (answer,) = ask(small_run, None, folder / "alone.png")
-    assert "--red-cell PIXELS" in answer.cells[0].reason
-    (answer,) = ask(small_run, None, folder / "alone.png", red_cell=60)
-    assert isinstance(answer.cells[0], Prediction) and answer.red_cell == 60
-    (answer,) = ask(small_run, None, folder / "alone.png", red_cell=300)
-    assert "no white cell" in answer.cells[0].reason
-
-
 def test_an_image_of_the_data_set_is_asked_about_as_in_training_and_so_is_any_picture_as_it_is(small_run, folder):
     (answer,) = ask(small_run, None, folder / "image.jpeg")
     assert np.array_equal(answer.cells[0].pixels, images.read_small(folder / "image.jpeg"))
     assert answer.red_cell == RED_CELL / 2
-    names = [folder / "image.jpeg", folder / "portrait.png", folder / "broken.png"]
-    (image, portrait, broken) = ask(small_run, None, *names, as_is=True)
-    plain = list(classify(small_run, names[:2], 0.5))
-    for said, expected in zip((image, portrait), plain, strict=True):
-        assert np.array_equal(said.cells[0].probabilities, expected.probabilities)
+    done = []
+    names = [folder / "portrait.png", folder / "broken.png", folder / "image.jpeg"]
+    ways = {"as_is": True, "with_attention": True, "on_progress": lambda *progress: done.append(progress)}
+    (portrait, broken, image) = ask(small_run, None, *names, **ways)
+    assert done == [(1, 3), (2, 3), (3, 3)] and isinstance(broken, BadDataError)
+    assert np.array_equal(image.cells[0].pixels, answer.cells[0].pixels) and image.cells[0].box is None
     assert np.array_equal(portrait.cells[0].pixels, pictures.read_picture(folder / "portrait.png"))
-    assert isinstance(broken, BadDataError)
+    attention = image.cells[0].attention
+    assert attention.shape == (60, 80) and attention.min() >= 0 and attention.max() in {0, 1}
+
+
+def test_the_recorded_predictions_come_out_again_from_the_files(small_run, tiny_set):
+    files = [tiny_set.image_path(name) for name in small_run.names("test")]
+    said = ask(small_run, None, *files, as_is=True)
+    assert [answer.path for answer in said] == files
+    cells = [answer.cells[0] for answer in said]
+    ours = np.array([cell.probabilities for cell in cells])
+    assert np.abs(ours - small_run.probabilities("test")).max() < LOGIT_TOLERANCE
+    assert ours.sum(axis=1) == pytest.approx(1)
+    assert [cell.cell for cell in cells] == [("", *dataset.CLASSES)[label] for label in small_run.predicted("test")]
+
+
+def test_images_of_the_data_set_are_read_to_the_pixels_of_a_training(real_set):
+    run = picture.find_run(Store(paths.ROOT / "results"))
+    rows = np.linspace(0, len(run.labels("test")) - 1, 50).astype(int)
+    files = [real_set.image_path(name) for name in run.names("test")[rows]]
+    ours = np.array([answer.cells[0].probabilities for answer in ask(run, None, *files, as_is=True)])
+    assert np.abs(ours - run.probabilities("test")[rows]).max() < 1e-3
+
+
+def png_header(width, height):
+    """A PNG that is all promise."""
+    content = io.BytesIO()
+    Image.new("L", (1, 1)).save(content, "PNG")
+    header = b"IHDR" + width.to_bytes(4) + height.to_bytes(4) + content.getvalue()[24:29]
+    return content.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4) + content.getvalue()[33:]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (png_header(50_000, 50_000), "pixels; cut out"),
+        (png_header(300, 200), "cannot be decoded"),
+        (b"", "the file is empty"),
+        (None, "is missing"),
+        (cv2.imencode(".png", np.zeros((59, 200, 3), np.uint8))[1].tobytes(), "too small"),
+    ],
+    ids=["huge", "all promise", "empty", "missing", "small"],
+)
+def test_what_cannot_be_read_is_a_sentence(small_run, tmp_path, content, complaint):
+    path = tmp_path / "picture.png"
+    if content is not None:
+        path.write_bytes(content)
+    (refused,) = ask(small_run, None, path, as_is=True)
+    assert isinstance(refused, BadDataError)
+    assert str(refused).startswith(f"{path}: ") and complaint in str(refused) and "\n" not in str(refused)
 
 
 def told(cell, sure=0.9):
     probabilities = np.full(5, (1 - sure) / 4)
     probabilities[("", *dataset.CLASSES).index(cell)] = sure
-    return Prediction(None, np.zeros((60, 80, 3), np.uint8), probabilities, 0.5, box=(1, 2, 30, 40))
+    return Prediction(np.zeros((60, 80, 3), np.uint8), probabilities, 0.5, box=(1, 2, 30, 40))
 
 
 def test_cells_with_a_class_are_counted_and_all_are_in_the_table(tmp_path):
@@ -126,38 +169,75 @@ def test_cells_with_a_class_are_counted_and_all_are_in_the_table(tmp_path):
 
 def test_boxes_are_drawn_around_the_nuclei(small_run, folder):
     (answer,) = ask(small_run, None, folder / "two.png")
-    drawn = answers.draw_boxes(answer)
-    changed = (drawn != pictures.read_full(folder / "two.png")).any(axis=2)
+    answers.write_boxes(answer, folder / "drawn.png")
+    changed = (pictures.read_full(folder / "drawn.png") != pictures.read_full(folder / "two.png")).any(axis=2)
     for cell in answer.cells:
         left, top, right, bottom = cell.box
         assert changed[top, left:right].all() and changed[bottom, left:right].all()
         assert not changed[top + 8 : bottom - 8, left + 8 : right - 8].any()
 
 
-def test_the_command_writes_boxes_a_table_and_a_count(wbc, small_run, folder, monkeypatch):
+@pytest.fixture
+def given(folder, small_run, monkeypatch):
+    """A folder with an image of the data set, two cells and a grey picture; the small run is the final model's."""
+    sha256 = small_run.record["config"]["data_sha256"]
+    monkeypatch.setitem(experiments.EXPERIMENTS, "final", SMALL)
+    monkeypatch.setattr(picture.find_run, "__defaults__", (sha256,))
     monkeypatch.setenv("WBC_RESULTS", str(small_run.folder.parent))
-    (folder / "pictures").mkdir()
-    for name in ("two.png", "grey.png"):
-        (folder / name).rename(folder / "pictures" / name)
-    arguments = (
-        "predict",
-        folder / "pictures",
-        "--run",
-        small_run.name,
-        "--boxes",
-        folder / "drawn",
-        "--accuracy",
-        0.5,
-    )
-    done = wbc(*arguments, "--csv", folder / "cells.csv")
+    (folder / "in").mkdir()
+    for name in ("image.jpeg", "two.png", "grey.png"):
+        (folder / name).rename(folder / "in" / name)
+    return folder / "in"
+
+
+def test_the_command_writes_maps_boxes_and_a_table(wbc, small_run, given, tmp_path):
+    done = wbc("predict", given, "--map", tmp_path / "maps", "--boxes", tmp_path / "drawn", "--csv", tmp_path / "a.csv")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("no medical device") == 1 and small_run.name in done.stderr
+    assert "Passed over" not in done.stderr
     assert "no class: it has no colour" in done.stdout and "cell 2 of 2" in done.stdout
-    assert sorted(p.name for p in (folder / "drawn").iterdir()) == ["grey-boxes.png", "two-boxes.png"]
-    table = pd.read_csv(folder / "cells.csv")
-    assert table.image.map(lambda p: p.rsplit("/")[-1]).tolist() == ["grey.png", "two.png", "two.png"]
-    said = json.loads(wbc(*arguments, "--json").stdout)
-    assert [row["number"] for row in said["images"]] == [1, 1, 2]
-    assert [row["cell"] for row in said["images"]] == table.cell.replace({np.nan: None}).tolist()
+    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == ["image-map.png", "two-map.png"]
+    assert cv2.imread(str(tmp_path / "maps/image-map.png")).std() > 10
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == [
+        "grey-boxes.png",
+        "image-boxes.png",
+        "two-boxes.png",
+    ]
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert table.image.map(lambda p: p.rsplit("/")[-1]).tolist() == ["grey.png", "image.jpeg", "two.png", "two.png"]
+
+
+def test_the_command_counts_and_goes_on_after_a_bad_file(wbc, small_run, given, tmp_path):
+    (given / "text.jpg").write_text("hello")
+    (given / "phone.heic").touch()
+    done = wbc("predict", given, tmp_path / "nope", "--json", "--run", small_run.name, "--accuracy", 0.5)
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert [row["number"] for row in said["images"]] == [1, 1, 1, 2]
+    assert (said["run"], said["accuracy"]) == (small_run.name, 0.5)
+    assert said["threshold"] == picture.choose_threshold(small_run, 0.5)
     assert sum(row["cells"] for row in said["count"]) == sum(not row.get("abstains", True) for row in said["images"])
-    (row,) = json.loads(wbc(*arguments[:2], "--as-is", "--json", "--run", small_run.name).stdout)["images"][1:]
+    logits = fit.predict(saliency.rebuild(small_run), images.read_small(given / "image.jpeg")[None])[0].astype(float)
+    by_class = said["images"][1]["probabilities"]
+    assert list(by_class) == ["NONE", *dataset.CLASSES]
+    assert list(by_class.values()) == pytest.approx(np.exp(logits) / np.exp(logits).sum(), abs=1e-6)
+    assert said["passed_over"] == [str(given / "phone.heic")] and "Passed over 1 " in done.stderr
+    assert len(said["problems"]) == 2 and all(problem in done.stderr for problem in said["problems"])
+    (row,) = json.loads(wbc("predict", given / "two.png", "--as-is", "--json", "--run", small_run.name).stdout)[
+        "images"
+    ]
     assert row["refused"] == "" and row["box"] is None
+
+
+def test_the_command_says_what_is_missing_in_one_sentence(wbc, given, tmp_path, monkeypatch):
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+    for arguments, complaint in {
+        (tmp_path / "nope",): "there is no such file",
+        (given / "two.png",): "No run of the final model",
+        (given / "two.png", "--run", "nope"): "There is no run 'nope'",
+        (given, "--map", "one.png"): "is one file for",
+    }.items():
+        done = wbc("predict", *arguments)
+        assert done.returncode == 1 and done.stdout == ""
+        assert complaint in done.stderr and len(done.stderr.splitlines()) == 1

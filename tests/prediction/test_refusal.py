@@ -90,7 +90,12 @@ def test_it_says_which_of_the_two_is_wrong(numbers, reference):
     assert guard.objection(usual, 1.3) == ""
     assert "colours" in guard.objection(usual + 100, 1.3)
     assert "nucleus is 0.5 times" in guard.objection(usual, 0.5) and "0.8 to 2.2" in guard.objection(usual, 2.3)
-    assert refusal.nucleus_limits([1.0, 2.0, 1.5]) == pytest.approx((0.9, 2.2))
+
+
+def test_nuclei_may_be_a_tenth_smaller_or_larger_than_all_that_were_learned_from():
+    windows = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
+    guard = refusal.fit_guard("x", windows, np.tile([1.0, 2.0, 1.5, 1.2], 5), np.arange(20))
+    assert (guard.smallest, guard.largest) == pytest.approx((0.9, 2.2))
 
 
 def test_a_guard_is_recorded_and_read_again(numbers, reference, tmp_path, monkeypatch):

@@ -10,17 +10,9 @@ _OTHER_KINDS = {"multi": "several cells", "unlabelled": "no label"}
 
 
 def tabulate_composition(index: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Count what there is of each label, and what was made of it.
+    """Count what there is of each label, and what was made of it: a row per class, then one per other kind of label.
 
-    Parameters
-    ----------
-    index, images : DataFrame
-        As `dataset.index_photos` and `dataset.list_images` give them.
-
-    Returns
-    -------
-    DataFrame
-        A row per class, then one per other kind of label, all named for readers.
+    Takes what `dataset.index_photos` and `dataset.list_images` give.
     """
     single = index[index.kind == "single"]
     parts = {cell.capitalize(): single[single.labels == cell] for cell in (*dataset.CLASSES, "BASOPHIL")}
@@ -44,12 +36,7 @@ def tabulate_composition(index: pd.DataFrame, images: pd.DataFrame) -> pd.DataFr
 def count_cells(index: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     """How many different white cells TRAIN and TEST show at most.
 
-    Parameters
-    ----------
-    index : DataFrame
-        As `dataset.index_photos` gives it.
-    pairs : DataFrame
-        As `evidence.describe_pairs` gives it.
+    Takes what `dataset.index_photos` and `evidence.describe_pairs` give.
     """
     linked = pairs[pairs.same_cell]
     return {s: overlaps.group(sorted(index.index[index.split == s]), linked).nunique() for s in ("TRAIN", "TEST")}

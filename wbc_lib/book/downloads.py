@@ -144,13 +144,10 @@ def read_values(chapter: Notebook) -> dict[str, float | str]:
 
 def read_titles() -> dict[str, str]:
     """The title of every page, by the page's name."""
-    titles = {}
-    for path in sorted(paths.BOOK.glob("*.ipynb")):
-        first = parse_notebook(path.read_text(encoding="utf-8"))["cells"][0]["source"]
-        titles[path.stem] = first.splitlines()[0].removeprefix("# ")
-    for path in sorted(paths.BOOK.glob("*.md")):
-        titles[path.stem] = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-    return titles
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in paths.BOOK.glob("*.md")}
+    for path in paths.BOOK.glob("*.ipynb"):
+        texts[path.stem] = parse_notebook(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+    return {name: text.splitlines()[0].removeprefix("# ") for name, text in texts.items()}
 
 
 def read_works(book: Path = paths.BOOK) -> dict[str, str]:

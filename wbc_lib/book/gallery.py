@@ -6,6 +6,7 @@ What filters and opens the tiles in the browser is ``book/_static/gallery``; wit
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,31 +22,10 @@ from wbc_lib.provenance.boxes import white_cells
 from wbc_lib.training.runs import Run
 from wbc_lib.training.study import Study
 
-#: Width and height of a picture on the page.
-PICTURE = (280, 210)
+#: Width and height of a picture on the page, which its template names too.
+_SIZE = (280, 210)
 _OUTPUTS = ("none", *CLASSES)
-_PAGE = Template(
-    """
-<div class="wbc-gallery"><script type="application/json">{{ known }}</script>
-<div class="wbc-controls" hidden>
-<label>Class <select><option>all{% for name in cells %}<option>{{ name }}{% endfor %}</select></label>
-<label>Answer <select><option>all<option>right<option>wrong</select></label>
-<label>Model <select>{% for title in models %}<option>{{ title }}{% endfor %}</select></label>
-<output aria-live="polite"></output></div>
-<ul class="wbc-gallery-grid">
-{%- for tile in tiles %}
-<li data-photo="{{ tile.photo }}"><button type="button" style="--cell: {{ tile.colour }}">
-{%- if tile.picture %}<span class="wbc-gallery-picture"><img src="{{ tile.picture }}" width="280" height="210"
- alt="Photo {{ tile.photo }}: {{ tile.cell }}.">{% for x, y, w, h in tile.boxes -%}
-<i style="left:{{ x }}%;top:{{ y }}%;width:{{ w }}%;height:{{ h }}%"></i>{% endfor %}</span>{% endif %}
-<b>{{ tile.photo }}: {{ tile.cell }}</b><span>{{ tile.mark }}</span></button></li>
-{%- endfor %}
-</ul>
-<dialog aria-labelledby="wbc-gallery-title"><h2 id="wbc-gallery-title"></h2><div class="wbc-gallery-body"></div>
-<form method="dialog"><button class="wbc-press" autofocus>Close</button></form></dialog></div>
-""",
-    autoescape=True,
-)
+_TEMPLATE = Path(__file__).with_name("gallery.html.jinja")
 
 
 def score_photos(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
@@ -75,8 +55,8 @@ def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
     if not models:
         return HTML("<p>No run is recorded, so there is nothing to show.</p>")
     first = next(iter(models.values()))
-    photos = [] if study.results_of else [int(photo) for photo in first.index]
-    pictures, boxes = read_pictures(study.data, photos), find_boxes(study.data) if photos else {}
+    has_photos = not study.results_of
+    boxes = find_boxes(study.data) if has_photos else {}
     known = {
         # So many digits that rounding makes no other output the likeliest.
         "models": {title: table[[*_OUTPUTS, "right"]].round(7).T.to_dict("list") for title, table in models.items()},
@@ -88,7 +68,7 @@ def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
             "photo": photo,
             "cell": nice(row.cell),
             "colour": CLASS_COLOURS[row.cell],
-            "picture": pictures.get(photo),
+            "picture": _read_small(study.data, int(photo)) if has_photos else None,
             "boxes": boxes.get(photo, ()),
             "mark": "right" if row.is_right else f"taken for {row.said.lower()}",
         }
@@ -96,17 +76,15 @@ def show(study: Study, models: Mapping[str, pd.DataFrame]) -> HTML:
     ]
     data = json.dumps(known, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     cells = [nice(cell) for cell in CLASSES]
-    return HTML(_PAGE.render(known=Markup(data), cells=cells, models=models, tiles=tiles).strip())
+    page = Template(_TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
+    return HTML(page.render(known=Markup(data), cells=cells, models=models, tiles=tiles))
 
 
-def read_pictures(data: DataSet, photos: Sequence[int]) -> dict[int, str]:
-    """Small JPEGs of photos as data URIs."""
-    found = {}
-    for photo in photos:
-        small = cv2.resize(read_image(data.photo_path(photo)), PICTURE, interpolation=cv2.INTER_AREA)
-        _, content = cv2.imencode(".jpeg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
-        found[photo] = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-    return found
+def _read_small(data: DataSet, photo: int) -> str:
+    # As a data URI.
+    small = cv2.resize(read_image(data.photo_path(photo)), _SIZE, interpolation=cv2.INTER_AREA)
+    _, content = cv2.imencode(".jpeg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
 def find_boxes(data: DataSet) -> dict[int, list[list[float]]]:

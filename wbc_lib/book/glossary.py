@@ -4,7 +4,7 @@ A link's title is the definition, which browsers show by themselves; ``book/_sta
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from docutils import nodes
@@ -34,26 +34,20 @@ def read_definitions(glossary: nodes.document) -> dict[str, tuple[str, str]]:
     return found
 
 
-def compile_terms(terms: Sequence[str]) -> re.Pattern[str]:
-    """A pattern of all terms, the longest first, singular or plural; case counts only where a term has capitals."""
+def compile_terms(terms: Iterable[str]) -> re.Pattern[str]:
+    """A pattern of all terms, a group each, singular or plural; case counts only where a term has capitals.
 
-    def write(term: str) -> str:
+    The longest come first, so that a word is the longest term that it can be.
+    """
+    groups = []
+    for term in _sort(terms):
         words = re.escape(term).replace(r"\ ", r"\s+")
-        return words if term != term.lower() else f"(?i:{words})"
-
-    return re.compile(
-        rf"(?<![\w-])(?:{'|'.join(f'(?:{write(t)})' for t in sorted(terms, key=len, reverse=True))})(?:s|es)?(?![\w-])"
-    )
+        groups.append(f"({words})" if term != term.lower() else f"((?i:{words}))")
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(groups)})(?:s|es)?(?![\w-])")
 
 
-def find_term(text: str, terms: Sequence[str]) -> str | None:
-    """The term that a piece of text is, such as "Neutrophils" of "neutrophil"."""
-    plain = " ".join(text.split())
-    for term in sorted(terms, key=len, reverse=True):
-        same = (lambda word: word) if term != term.lower() else str.lower
-        if same(plain) in (same(term), f"{same(term)}s", f"{same(term)}es"):
-            return term
-    return None
+def _sort(terms: Iterable[str]) -> list[str]:
+    return sorted(terms, key=len, reverse=True)
 
 
 def split_text(
@@ -63,10 +57,10 @@ def split_text(
 
     The anchors found are added. `pattern` and `terms` are as `compile_terms` and `read_definitions` give them.
     """
-    pieces, done = [], 0
+    pieces, done, ordered = [], 0, _sort(terms)
     for match in pattern.finditer(text):
-        term = find_term(match.group(), list(terms))
-        if term is None or terms[term][0] in linked:
+        term = ordered[(match.lastindex or 1) - 1]
+        if terms[term][0] in linked:
             continue
         linked.add(terms[term][0])
         pieces += [(text[done : match.start()], ""), (match.group(), term)]
@@ -89,7 +83,7 @@ def link_terms(app: Any, doctree: nodes.document, docname: str) -> None:
     if docname == PAGE or PAGE not in app.env.found_docs:
         return
     terms = {t: d for t, d in read_definitions(app.env.get_doctree(PAGE)).items() if t not in NOT_LINKED}
-    pattern = compile_terms(list(terms))
+    pattern = compile_terms(terms)
     linked: set[str] = set()
     page = app.builder.get_relative_uri(docname, PAGE)
     for text in _find_prose(doctree):

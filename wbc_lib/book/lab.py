@@ -91,25 +91,20 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
     return LaidOut(tuple(written), tuple(kept), tuple(outdated), tuple(gone))
 
 
-def kernel_folder() -> Path:
-    """Folder of the kernel's description: one for each environment that the cache is shared by."""
-    return paths.cache() / "lab" / _hash(sys.prefix.encode())[:12]
-
-
-def write_kernel(folder: Path) -> Path:
-    """Describe, in a folder, a kernel that runs in this very environment, under the name that chapters ask for."""
-    target = folder / "kernels" / "python3" / "kernel.json"
+def write_kernel() -> Path:
+    """Describe a kernel that runs in this very environment, under the name that chapters ask for; gives the folder."""
+    folder = paths.cache() / "lab" / _hash(sys.prefix.encode())[:12]  # environments may share a cache
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     described = {"argv": command, "display_name": "Python 3 (white blood cells)", "language": "python"}
-    paths.write_text(target, json.dumps(described | {"metadata": {"debugger": True}}, indent=1))
-    return target
+    kernel = json.dumps(described | {"metadata": {"debugger": True}}, indent=1)
+    paths.write_text(folder / "kernels" / "python3" / "kernel.json", kernel)
+    return folder.resolve()
 
 
-def environment(data: str, kernels: Path) -> dict[str, str]:
+def environment(data: str) -> dict[str, str]:
     """The environment that JupyterLab and the kernels it starts run with.
 
-    Where a chapter names no data, `data` is opened: a folder, "phantoms" or "recorded". `kernels` is the folder that
-    `write_kernel` was given.
+    Where a chapter names no data, `data` is opened: a folder, "phantoms" or "recorded".
     """
     chosen = {k: v for k, v in os.environ.items() if k != NEVER_TRAIN}
     # A kernel works in the chapters' folder, where a relative name would mean another place.
@@ -121,7 +116,7 @@ def environment(data: str, kernels: Path) -> dict[str, str]:
     library = [chosen["PYTHONPATH"]] if chosen.get("PYTHONPATH") else []
     return chosen | {
         "WBC_DATA": data,
-        "JUPYTER_PATH": os.pathsep.join([str(kernels), *elsewhere]),
+        "JUPYTER_PATH": os.pathsep.join([str(write_kernel()), *elsewhere]),
         "PYTHONPATH": os.pathsep.join([str(paths.ROOT), *library]),  # for a library that is run from its folder
     }
 

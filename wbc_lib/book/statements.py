@@ -74,16 +74,9 @@ def begin(study: Study, read: Callable[[], list[Run]]) -> None:
 def holds(sentence: str, condition: Any, *, of_photos: bool = False) -> None:
     """Check what a sentence of this chapter asserts.
 
-    Parameters
-    ----------
-    sentence : str
-        The sentence, or the part that asserts something, word by word as in the Markdown. "…" stands for
-        glued values.
-    condition : bool or callable
-        When it is true. ``None``, NaN, and a function that meets a key or an item that is not there, mean "not
-        evaluated".
-    of_photos : bool
-        Whether it is about the pictures themselves: it is not evaluated where phantoms take their place.
+    `sentence` is the sentence, or the part that asserts something, word by word as in the Markdown; "…" stands for
+    glued values. `condition` says when it is true: ``None``, NaN, and a function that meets a key or an item that is
+    not there, mean "not evaluated". `of_photos`: it is about the pictures themselves, and not evaluated on phantoms.
     """
     if _current is None:
         raise BookError("A statement is checked before the chapter is opened; call open_chapter first.")

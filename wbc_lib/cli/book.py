@@ -18,7 +18,6 @@ Profile = Annotated[
     str,
     typer.Option("--profile", help="smoke, quick or paper. Default: paper if its runs are recorded, else quick."),
 ]
-_OTHER_OUTPUT = "name another folder with --output"
 
 
 def book(
@@ -43,7 +42,7 @@ def book(
 
     output = context.with_resource(site.claim(output))
     paths.require_writable(paths.BUILD)
-    paths.require_writable(output.parent, _OTHER_OUTPUT)
+    paths.require_writable(output.parent, "name another folder with --output")
     study = _open(data, profile)
     say_basis(study)
     if (study.profile.is_cut if train is None else train) and not study.results_of:
@@ -124,6 +123,4 @@ def lab(
     if laid_out.gone:
         said.append(f"No longer in the book, and left as they are: {', '.join(laid_out.gone)}; see CHANGELOG.md.")
     typer.echo("\n".join(said), err=True)
-    kernels = laying_out.kernel_folder()
-    laying_out.write_kernel(kernels)
-    os.execve(command[0], command, laying_out.environment(study.named, kernels))
+    os.execve(command[0], command, laying_out.environment(study.named))

@@ -32,16 +32,11 @@ def external_guard(data: Data = None) -> None:
     from wbc_lib.data import dataset
     from wbc_lib.data.picture_sets import TRAIN_PHOTOS, open_set
     from wbc_lib.prediction import refusal, travel
-    from wbc_lib.provenance import overlaps
 
     paths.require_writable(refusal.recorded_path(MODEL).parent)
     found = dataset.find(data)
     pictures = open_set(TRAIN_PHOTOS, found)
-    seen = _look(pictures, pictures.red_cell)
-    rows = (seen.table.scaled == travel.BY_PICTURE) & (seen.table.cells > 0)
-    photos = seen.table.picture[rows].map(dataset.photo_number)
-    fields = overlaps.group(photos.tolist(), overlaps.read_pairs(found)).loc[photos].to_numpy()
-    guard = refusal.fit_guard("TRAIN", seen.colours[rows], seen.table.nucleus[rows].to_numpy(), fields)
+    guard = travel.fit_guard(_look(pictures, pictures.red_cell), found)
     progress.write_out(str(refusal.write_recorded(MODEL, guard)))
 
 
@@ -62,7 +57,9 @@ def external_predict(
     from wbc_lib.data.picture_sets import NAMES, open_set
     from wbc_lib.prediction import refusal, travel
 
-    chosen = [_require_known(name, NAMES) for name in names or NAMES]
+    chosen = names or NAMES
+    for name in set(chosen) - set(NAMES):
+        raise UnknownNameError(f"There is no set {name!r} of pictures; choose one of: {', '.join(NAMES)}.")
     paths.require_writable(travel.recorded_path(MODEL, chosen[0]).parent)
     guard = refusal.read_recorded(MODEL)
     found = dataset.find(data)
@@ -89,7 +86,7 @@ def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
     """
     from wbc_lib.data import dataset, external
     from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
-    from wbc_lib.prediction import changes, refusal, travel
+    from wbc_lib.prediction import refusal, travel
 
     target = travel.recorded_path(MODEL, "changes")
     paths.require_writable(target.parent)
@@ -99,9 +96,9 @@ def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
         pictures = open_set(name, elsewhere=others)
         seen = _look(pictures, _find_scale(name, found, others))
         rows = (seen.table.scaled == travel.BY_SET) & ~seen.table.held_back
-        targets.append(changes.read_target(pictures, seen, rows.to_numpy()))
+        targets.append(travel.read_target(pictures, seen, rows.to_numpy()))
     with progress.bar("Changing photos") as on_progress:
-        seen = changes.look_changed(open_set(TEST_PHOTOS, found), targets, on_progress)
+        seen = travel.look_changed(open_set(TEST_PHOTOS, found), targets, on_progress)
     travel.write_recorded(travel.answer(seen, _find_runs(found), guard), target)
     progress.write_out(str(target))
 
@@ -109,37 +106,20 @@ def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
 @app.command("border")
 def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
     """Record how well the colour of a picture's border alone tells its class, in each set."""
-    import numpy as np
-    import pandas as pd
-
     from wbc_lib.data import dataset, external
     from wbc_lib.data.picture_sets import TEST_PHOTOS, TRAIN_PHOTOS, open_set
-    from wbc_lib.evaluation.elsewhere import accuracy_of_border
     from wbc_lib.prediction import travel
-    from wbc_lib.provenance import overlaps
 
-    target = travel.border_path()
-    paths.require_writable(target.parent)
+    paths.require_writable(travel.border_path().parent)
     found, others = dataset.find(data), external.find(elsewhere)
     sets = [[open_set(TRAIN_PHOTOS, found), open_set(TEST_PHOTOS, found)]]
     sets += [[open_set(name, elsewhere=others)] for name in external.SOURCES]
     rows = []
     for parts in sets:
         with progress.bar(parts[0].name) as on_progress:
-            numbers = np.concatenate([travel.read_borders(part, on_progress) for part in parts])
-        table = pd.concat([part.table for part in parts], ignore_index=True)
-        groups = np.arange(len(table))
-        if len(parts) > 1:
-            photos = table.picture.map(dataset.photo_number)
-            groups = overlaps.group(photos.tolist(), overlaps.read_pairs(found)).loc[photos].to_numpy()
-        kept = ((table.cell != external.NO_CLASS) & ~table.held_back).to_numpy()
-        told = accuracy_of_border(numbers[kept], table.cell[kept].tolist(), groups[kept])
-        name = "photos" if len(parts) > 1 else parts[0].name
-        rows.append(
-            {"set": name, "pictures": int(kept.sum()), "balanced": told.estimate, "low": told.low, "high": told.high}
-        )
-    paths.write_text(target, pd.DataFrame(rows).round(4).to_csv(index=False, lineterminator="\n"))
-    progress.write_out(str(target))
+            rows.append(travel.score_border(parts, found, on_progress))
+    travel.write_border(rows)
+    progress.write_out(str(travel.border_path()))
 
 
 def _find_runs(data: "DataSet") -> list["Run"]:
@@ -170,10 +150,4 @@ def _look(pictures: "PictureSet", scale: float) -> "Seen":
     with progress.bar(f"{pictures.name}: red cells") as on_progress:
         measured = travel.measure(pictures, on_progress)
     with progress.bar(f"{pictures.name}: white cells") as on_progress:
-        return travel.look_at(pictures, measured, scale or travel.set_scale(measured), on_progress)
-
-
-def _require_known(name: str, names: tuple[str, ...]) -> str:
-    if name not in names:
-        raise UnknownNameError(f"There is no set {name!r} of pictures; choose one of: {', '.join(names)}.")
-    return name
+        return travel.look_at(pictures, measured, scale, on_progress)

@@ -1,19 +1,23 @@
 """`wbc leak` and `wbc group`: pictures of several parts that were made from one source, and groups for a split."""
 
+import base64
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wbc_lib import paths, progress
+from wbc_lib.cli.runs import AsJson
 from wbc_lib.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from wbc_lib.data.images import MapTasks
     from wbc_lib.data.picture_sets import PictureFile
@@ -27,7 +31,9 @@ Sources = Annotated[
 Scheduler = Annotated[
     str, typer.Option(help="Address of a running dask scheduler whose workers share this machine's folders.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: Pairs that a page shows, more would make one that no browser opens gladly, and how high they are, in pixels.
+_MOST, _HEIGHT = 200, 180
+_TEMPLATE = Path(__file__).with_name("leak.html.jinja")
 _CSV_REMEDY, _HTML_REMEDY = "name another file with --csv", "name another file with --html"
 
 
@@ -59,7 +65,6 @@ def leak(
     with too few features are counted as "cannot tell", never as clean. Exits 1 if a picture cannot be read. What was
     interrupted goes on where it stopped.
     """
-    from wbc_lib.cli.leak_page import write_page
     from wbc_lib.data.picture_sets import list_parts
     from wbc_lib.provenance.siblings import count_leaks, list_leaks
 
@@ -70,7 +75,8 @@ def leak(
             f"There is but one part, {names[0]}, and a leak needs two; name another folder, or the folders within this "
             "one, or use `wbc group`."
         )
-    _require_places(csv, html)
+    for place, remedy in ((csv, _CSV_REMEDY), (html, _HTML_REMEDY)):
+        _require_writable(place, remedy)
     found, source_names = _search(listed.files, sources, scheduler)
     table = list_leaks(listed.files, found)
     if source_names is not None:
@@ -80,13 +86,11 @@ def leak(
         _write_csv(table.drop(columns="row_of_sibling"), csv)
     if html:
         with paths.place(html, _HTML_REMEDY):
-            write_page(html, listed.files, table, counts)
+            paths.write_text(html, write_page(listed.files, table, counts))
     problems = listed.problems + [problem for problem in found.table.problem if problem]
     if as_json:
-        report = {"counts": counts.to_dict("records"), "problems": problems}
-        report["leaks"] = json.loads(
-            table[table.row_of_sibling >= 0].drop(columns="row_of_sibling").to_json(orient="records")
-        )
+        leaks = table[table.row_of_sibling >= 0].drop(columns="row_of_sibling").to_json(orient="records")
+        report = {"counts": counts.to_dict("records"), "problems": problems, "leaks": json.loads(leaks)}
         progress.write_out(json.dumps(report, indent=1))
     else:
         progress.print_tables(counts.to_dict("records"))
@@ -121,7 +125,7 @@ def group(
     from wbc_lib.data.picture_sets import list_parts
 
     listed = list_parts(places, needs_parts=False)
-    _require_places(csv, None)
+    _require_writable(csv, _CSV_REMEDY)
     found, source_names = _search(listed.files, sources, scheduler)
     table = pd.DataFrame({"picture": [f.name for f in listed.files], "class": [f.cell for f in listed.files]})
     table["group"], table["field"] = found.table.group, found.table.field
@@ -146,6 +150,48 @@ def group(
     _end(problems, listed.notes)
 
 
+def write_page(files: Sequence["PictureFile"], table: "pd.DataFrame", counts: "pd.DataFrame") -> str:
+    """A page that needs no other file, of a table as `leaks.list_leaks` gives it: pairs of pictures side by side."""
+    import jinja2
+    import pandas as pd
+
+    leaks = table[table.row_of_sibling >= 0]
+    # Each pair once, siblings first.
+    pairs = [frozenset(pair) for pair in zip(leaks.index, leaks.row_of_sibling, strict=True)]
+    leaks = leaks[~pd.Series(pairs, leaks.index).duplicated()].sort_values("verdict", ascending=False, kind="stable")
+    shown = [
+        _draw_pair(files[index], files[row["row_of_sibling"]], row)
+        for index, row in leaks.head(_MOST).to_dict("index").items()
+    ]
+    template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(counts=counts, pairs=shown, shown=len(shown), total=len(leaks))
+
+
+def _draw_pair(file: "PictureFile", sibling: "PictureFile", row: dict[str, Any]) -> dict[str, object]:
+    import pandas as pd
+
+    from wbc_lib.data.pictures import decode_picture
+    from wbc_lib.provenance.siblings import lay_over
+
+    first, second = (decode_picture(each.read(), each.name) for each in (file, sibling))
+    return {
+        **{name: row[name] for name in ("picture", "sibling", "split", "verdict")},
+        "inliers": "" if pd.isna(row["inliers"]) else row["inliers"],
+        "first": _as_uri(first),
+        "second": _as_uri(second),
+        "overlay": _as_uri(lay_over(first, second, row["transform"])) if row["transform"] else "",
+    }
+
+
+def _as_uri(picture: "NDArray[np.uint8]") -> str:
+    import cv2
+
+    size = (max(1, round(picture.shape[1] * _HEIGHT / picture.shape[0])), _HEIGHT)
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
+
+
 def _search(files: Sequence["PictureFile"], sources: str | None, scheduler: str) -> tuple["Siblings", list[str] | None]:
     from wbc_lib.data.images import map_in_threads
     from wbc_lib.data.picture_sets import list_parts
@@ -168,11 +214,10 @@ def _search(files: Sequence["PictureFile"], sources: str | None, scheduler: str)
     return found, [names[row] if row >= 0 else "" for row, _ in matches]
 
 
-def _require_places(csv: Path | None, html: Path | None) -> None:
+def _require_writable(target: Path | None, remedy: str) -> None:
     # Before long work.
-    for place, remedy in ((csv, _CSV_REMEDY), (html, _HTML_REMEDY)):
-        if place:
-            paths.require_writable(place.absolute().parent, remedy)
+    if target:
+        paths.require_writable(target.absolute().parent, remedy)
 
 
 def _write_csv(table: "pd.DataFrame", target: Path) -> None:

@@ -1,9 +1,8 @@
 """``wbc score``: anyone's predictions on the published images, scored as this book scores its own."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,22 +12,6 @@ if TYPE_CHECKING:
     from wbc_lib.evaluation.submission_report import Report
 
 _TEMPLATE = Path(__file__).with_name("score.html.jinja")
-
-
-class Protocol(StrEnum):
-    """What predictions are of."""
-
-    TEST = "test"
-    TEST_SIMPLE = "test-simple"
-    FOLDS = "folds"
-
-
-class Repeat(StrEnum):
-    """Which folds they are out of."""
-
-    S0 = "s0"
-    S1 = "s1"
-    S2 = "s2"
 
 
 def score(
@@ -41,15 +24,15 @@ def score(
         ),
     ],
     protocol: Annotated[
-        Protocol,
+        Literal["test", "test-simple", "folds"],
         typer.Option(
             help="test: the 2,487 images of TEST; test-simple: its 71 unaltered images; folds: all 348 photos, or all "
             "12,444 images, each predicted by a model that had not seen it."
         ),
-    ] = Protocol.TEST,
+    ] = "test",
     repeat: Annotated[
-        Repeat, typer.Option(help="For folds: which column of splits.csv, fold_s0 to fold_s2.")
-    ] = Repeat.S0,
+        Literal["s0", "s1", "s2"], typer.Option(help="For folds: which column of splits.csv, fold_s0 to fold_s2.")
+    ] = "s0",
     json_to: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON.")] = None,
     html_to: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page.")
@@ -63,7 +46,7 @@ def score(
     from wbc_lib.evaluation.submission import read
     from wbc_lib.evaluation.submission_report import report, write_tables
 
-    found = report(read(predictions, protocol.value, repeat.value))
+    found = report(read(predictions, protocol, repeat))
     progress.write_out(title(found))
     progress.write_out(found.note)
     for name, table in write_tables(found).items():

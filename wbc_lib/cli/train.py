@@ -33,7 +33,11 @@ def train(
     """
     from wbc_lib.training.experiments import EXPERIMENTS, find_experiment, find_suite
 
-    cluster = _name_cluster(workers, scheduler, threads)
+    cluster = None
+    if workers or scheduler or threads:
+        from wbc_lib.training.cluster import Cluster
+
+        cluster = Cluster(workers or 1, scheduler, threads)
     if suite:
         find_suite(suite)
         train_suite(_open_to_train(data, profile, record), suite, cluster)
@@ -75,19 +79,11 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         for part in filter(None, text.split(",")):
             first, _, last = part.partition("-")
             seeds += range(int(first), int(last or first) + 1)
+        if text and not seeds or any(seed >= 2**32 for seed in seeds):
+            raise ValueError("out of range")
     except ValueError as error:
         raise UnknownNameError(f"{text!r} names no seeds; write them like 0-2 or 0,5.") from error
-    if text and not seeds or any(seed >= 2**32 for seed in seeds):
-        raise UnknownNameError(f"{text!r} names no seeds; write them like 0-2 or 0,5.")
     return tuple(seeds)
-
-
-def _name_cluster(workers: int, scheduler: str, threads: int) -> "Cluster | None":
-    if not (workers or scheduler or threads):
-        return None
-    from wbc_lib.training.cluster import Cluster
-
-    return Cluster(workers or 1, scheduler, threads)
 
 
 def _open_to_train(data: str | None, profile: str, record: bool) -> "Study":

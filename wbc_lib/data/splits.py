@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wbc_lib.errors import BadDataError, UnknownNameError
 
-#: The published images with their splits, as they travel with the library (`evaluation.submission_report` makes the table).
+#: The published images with their splits, as they travel with the library; `evaluation.submission_report` makes it.
 SPLITS_PATH = Path(__file__).with_name("splits.csv")
 #: Repeats of the cross-validation, each with a fold for every image.
 REPEATS = ("s0", "s1", "s2")

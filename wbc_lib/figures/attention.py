@@ -1,6 +1,7 @@
 """Figures of what a network looks at: data in, a matplotlib Figure out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,8 @@ from wbc_lib.figures.style import BOX_COLOURS, CLASS_COLOURS, GREY, WIDTH, draw_
 #: What is left of the brightness of a picture where a network pays no attention.
 _DIM = 0.35
 _COVER_COLOURS = ("#000000", "#56B4E9", "#D55E00", "#009E73")
-_EVEN = {"color": "black", "lw": 2, "ls": (0, (1.2, 0.8))}
-_MEAN = {"color": "black", "marker": "D", "mfc": "white", "ms": 7, "mew": 1.6, "ls": "", "zorder": 4}
+_EVEN: dict[str, Any] = {"color": "black", "lw": 2, "ls": (0, (1.2, 0.8))}
+_MEAN: dict[str, Any] = {"color": "black", "marker": "D", "mfc": "white", "ms": 7, "mew": 1.6, "ls": "", "zorder": 4}
 
 
 def draw_panels(panels: Sequence[Panel | None], columns: int) -> Figure:

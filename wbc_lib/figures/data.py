@@ -201,7 +201,7 @@ def draw_unnoticed(chances: Mapping[int, float]) -> Figure:
     axis.plot(list(chances), list(chances.values()), "o-", color=_FIRST, ms=4)
     axis.set(xlabel="images put down to a wrong photo of their class", ylabel="chance to go unnoticed")
     axis.set_ylim(0, 1.02)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     return figure
 
 

@@ -1,6 +1,7 @@
 """Charts of trainings and of what they end in."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def draw_summary(table: pd.DataFrame) -> Figure:
     series = (("training", TRAINING, "o"), ("validation", VALIDATION, "o"), ("test", TEST, "D"))
     for name, colour, marker in series:
         label = "TEST" if name == "test" else name
-        symbol = {"color": colour, "marker": marker, "ms": 6, "ls": ""}
+        symbol: dict[str, Any] = {"color": colour, "marker": marker, "ms": 6, "ls": ""}
         axis.plot(table[f"paper_{name}"], rows + 0.17, mfc="none", label=f"{label}, paper", **symbol)
         axis.plot(table[name], rows - 0.1, label=f"{label}, measured", **symbol)
     for row, missing in enumerate(table.training.isna()):

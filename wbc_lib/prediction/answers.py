@@ -7,7 +7,6 @@ itself, unless it is unlike what the network learned from.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,12 @@ from wbc_lib.errors import BadDataError, NoAnswerError, printable
 from wbc_lib.evaluation.intervals import binomial_interval
 from wbc_lib.figures.style import CLASS_COLOURS, nice
 from wbc_lib.prediction import refusal
-from wbc_lib.prediction.picture import Box, Prediction, ask, classify, input_shape
+from wbc_lib.prediction.picture import Box, Prediction, ask, look
 from wbc_lib.prediction.refusal import Guard
-from wbc_lib.prediction.sightings import Sighting, look
 from wbc_lib.training.runs import Run
 
-#: Pictures whose cells are asked about together.
-_BATCH = 32
+#: Pictures that are asked about together: those whose cells are found first, which takes a while, and whole ones.
+_BATCH, _WHOLE_BATCH = 32, 256
 _GREY = (90, 90, 90)
 
 
@@ -100,34 +98,61 @@ def answer(
 
     Takes a run with weights, what it refuses (nothing if ``None``), and the probability below which it would rather
     abstain. `red_cell` is the diameter of the red cells of all pictures in pixels; 0 to have it measured in each. With
-    `as_is` no cell is sought, and the picture is asked about as a whole (see `picture.classify`). Yields a
-    `BadDataError` for a picture that cannot be read.
+    `as_is` no cell is sought, nothing is refused, and the picture is asked about as a whole. Yields a `BadDataError`
+    for a picture that cannot be read; raises `RunError` for a run without convolutions of its own.
     """
-    if as_is:
-        whole = classify(run, pictures, threshold, with_attention=with_attention, on_progress=on_progress)
-        yield from (w if isinstance(w, BadDataError) else Answer(w.path, (w,)) for w in whole)
-        return
-    model, shape = saliency.rebuild(run), input_shape(run)
-    for start in range(0, len(pictures), _BATCH):
-        batch = pictures[start : start + _BATCH]
-        seen = [_look(path, red_cell, shape) for path in batch]
-        judged = [(cell, _object(guard, cell)) for cells in seen if isinstance(cells, list) for cell in cells]
-        said = ask(model, run, [cell.window for cell, objection in judged if not objection], with_attention)
-        outcomes = iter(
-            Refused(objection, cell.cell.box)
-            if objection
-            else replace(next(said), threshold=threshold, box=cell.cell.box)
-            for cell, objection in judged
-        )
-        for done, (path, cells) in enumerate(zip(batch, seen, strict=True), start + 1):
-            if isinstance(cells, BadDataError):
-                yield cells
-            elif isinstance(cells, Refused):
-                yield Answer(path, (cells,))
+    model = saliency.rebuild(run)
+    height, width = run.record["config"]["input_shape"]
+    step = _WHOLE_BATCH if as_is else _BATCH
+    for start in range(0, len(pictures), step):
+        batch = pictures[start : start + step]
+        seen = [_look(path, guard, red_cell, (height, width), as_is=as_is) for path in batch]
+        windows = [q.window for asked in seen if isinstance(asked, list) for q in asked if q.window is not None]
+        said = ask(model, run, windows, with_attention)
+        for done, (path, asked) in enumerate(zip(batch, seen, strict=True), start + 1):
+            if isinstance(asked, BadDataError):
+                yield asked
             else:
-                yield Answer(path, tuple(islice(outcomes, len(cells))), cells[0].red_cell)
+                cells = (
+                    Refused(q.objection, q.box)
+                    if q.window is None
+                    else replace(next(said), threshold=threshold, box=q.box)
+                    for q in asked
+                )
+                yield Answer(path, tuple(cells), asked[0].red_cell)
             if on_progress:
                 on_progress(done, len(pictures))
+
+
+@dataclass(frozen=True)
+class _Question:
+    window: NDArray[np.uint8] | None = None  # what the network is to see, if it is asked
+    objection: str = ""  # why it is not
+    box: Box | None = None
+    red_cell: float = 0.0
+
+
+def _look(
+    path: Path, guard: Guard | None, red_cell: float, shape: tuple[int, int], *, as_is: bool
+) -> list[_Question] | BadDataError:
+    try:
+        if as_is:
+            return [_Question(read_picture(path, shape))]
+        pixels = read_full(path)
+        if pixels.shape[1::-1] != IMAGE_SIZE or red_cell:
+            cells = look(pixels, red_cell, shape)
+        else:
+            # An image of the data set shows one labelled cell at a known scale, and its network saw it whole.
+            cells = [replace(look(pixels, RED_CELL / 2, shape)[0], window=read_picture(path, shape))]
+    except NoAnswerError as error:
+        return [_Question(objection=str(error))]
+    except BadDataError as error:
+        return error
+    questions = []
+    for cell in cells:
+        objection = guard.objection(refusal.colour_numbers(cell.colours), cell.nucleus) if guard else ""
+        questions.append(_Question(None if objection else cell.window, objection, cell.cell.box, cell.red_cell))
+    return questions
 
 
 def count_cells(answers: Sequence[Answer]) -> list[dict[str, Any]]:
@@ -157,8 +182,11 @@ def tabulate(answers: Sequence[Answer]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw_boxes(answer: Answer) -> NDArray[np.uint8]:
-    """The picture with a box around each nucleus, in the colour of its class, and its number; refused cells in grey."""
+def write_boxes(answer: Answer, target: Path) -> None:
+    """Draw a box around each nucleus of the picture, in the colour of its class, and its number; refused cells in grey.
+
+    Written as PNG, whole or not at all.
+    """
     pixels = read_full(answer.path)
     width = max(1, min(pixels.shape[:2]) // 200)
     for number, cell in enumerate(answer.cells, start=1):
@@ -170,28 +198,6 @@ def draw_boxes(answer: Answer) -> NDArray[np.uint8]:
         cv2.rectangle(pixels, (left, top), (right, bottom), colour, width)
         at = (left, max(top - 2 * width, 12 * width))
         cv2.putText(pixels, str(number), at, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * width, colour, width, cv2.LINE_AA)
-    return pixels
-
-
-def write_boxes(answer: Answer, target: Path) -> None:
-    """Write `draw_boxes`, whole or not at all, as PNG."""
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(draw_boxes(answer), cv2.COLOR_RGB2BGR))
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     with paths.written_whole(target) as temporary:
         temporary.write_bytes(encoded.tobytes())
-
-
-def _look(path: Path, red_cell: float, shape: tuple[int, int]) -> list[Sighting] | Refused | BadDataError:
-    try:
-        pixels = read_full(path)
-        if pixels.shape[1::-1] != IMAGE_SIZE or red_cell:
-            return look(pixels, red_cell, shape)
-        # An image of the data set shows one labelled cell at a known scale, and its network saw it whole.
-        return [replace(look(pixels, RED_CELL / 2, shape)[0], window=read_picture(path, shape))]
-    except NoAnswerError as error:
-        return Refused(str(error))
-    except BadDataError as error:
-        return error
-
-
-def _object(guard: Guard | None, cell: Sighting) -> str:
-    return guard.objection(refusal.colour_numbers(cell.colours), cell.nucleus) if guard else ""

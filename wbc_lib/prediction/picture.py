@@ -1,15 +1,14 @@
-"""What a recorded network says of any picture: a class, how sure it is of it, and whether it would rather not say.
+"""What there is to ask about in any picture, its white cells, and what a recorded network says of each.
 
-TensorFlow is loaded by the functions that need it.
+It says a class, how sure it is of it, and whether it would rather not say. TensorFlow is loaded when it is asked.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import softmax
 
@@ -18,11 +17,14 @@ from wbc_lib.attention import saliency
 from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.hashes import PUBLISHED_SHA256
-from wbc_lib.data.pictures import ENDINGS, read_picture
-from wbc_lib.errors import BadDataError, UnknownNameError
+from wbc_lib.data.images import INPUT_SHAPE
+from wbc_lib.data.pictures import ENDINGS
+from wbc_lib.data.windows import PHOTO_FIELD, Cell, cut_window, find_cells, measure_red_cell
+from wbc_lib.errors import NoAnswerError, UnknownNameError
 from wbc_lib.evaluation.scores import confidence_threshold
 from wbc_lib.figures.attention import draw_panels
 from wbc_lib.figures.style import nice
+from wbc_lib.prediction import refusal
 from wbc_lib.training.experiments import PROFILES, find_experiment
 from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Run, Store
@@ -34,15 +36,56 @@ DISCLAIMER = "This is a teaching example and no medical device: no diagnosis may
 #: How many of the decided validation images are to be right, unless said otherwise.
 ACCURACY = 0.99
 
-_BATCH = 256
 Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One white cell of a picture."""
+
+    cell: Cell
+    red_cell: float  # diameter of red cells in the picture, in pixels
+    window: NDArray[np.uint8]  # as much around it as a published photo shows, at the size of a network's input
+    colours: NDArray[np.uint8]  # the window whose colours are compared, shape (64, 64, RGB)
+
+    @property
+    def nucleus(self) -> float:
+        """Diameter of a disc with the nucleus' area, in red cells."""
+        return self.cell.diameter(self.red_cell)
+
+
+def look(picture: NDArray[np.uint8], red_cell: float = 0.0, shape: tuple[int, int] = INPUT_SHAPE) -> list[Sighting]:
+    """Find the white cells of a picture, the one with the largest nucleus first.
+
+    `red_cell` is the diameter of its red cells in pixels, 0 to have it measured; `shape` that of the windows for the
+    network. Raises `NoAnswerError` if the picture has no colour, cannot be scaled, or shows no white cell.
+    """
+    if np.ptp(picture, axis=2).max() == 0:
+        raise NoAnswerError("it has no colour, and cells are told by their stain")
+    if not red_cell:
+        found = measure_red_cell(picture)
+        if found is None:
+            raise NoAnswerError(
+                "it shows no red cells that could be measured; if it is a smear, give their diameter "
+                "with --red-cell PIXELS"
+            )
+        red_cell = found.diameter
+    cells = find_cells(picture, red_cell)
+    if not cells:
+        raise NoAnswerError("it shows no white cell: nothing is stained as a nucleus and as large as one")
+    return [sight(picture, cell, red_cell, shape) for cell in cells]
+
+
+def sight(picture: NDArray[np.uint8], cell: Cell, red_cell: float, shape: tuple[int, int] = INPUT_SHAPE) -> Sighting:
+    """Cut what is asked about one white cell out of a picture; parameters as of `look`."""
+    window = cut_window(picture, (cell.x, cell.y), red_cell, PHOTO_FIELD, shape)
+    return Sighting(cell, red_cell, window, refusal.cut_colours(picture, cell, red_cell))
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What a network says of one picture."""
 
-    path: Path
     pixels: NDArray[np.uint8]  # as the network sees it
     probabilities: NDArray[np.float64]  # of no class and of the four, summing to one
     threshold: float  # below this probability the network would rather abstain; above 1 it always would
@@ -67,7 +110,7 @@ class Prediction:
     def describe(self) -> str:
         """For the command line."""
         doubt = "; would rather abstain" if self.abstains else ""
-        return f"{_name(self.cell)}, {self.probability:.1%}{doubt}"
+        return f"{nice(self.cell) if self.cell else 'None of the four'}, {self.probability:.1%}{doubt}"
 
     def as_plain(self) -> dict[str, Any]:
         """As values that JSON can hold."""
@@ -112,65 +155,13 @@ def describe_basis(run: Run, threshold: float, accuracy: float) -> str:
     return f"{run.name} {rule}. {DISCLAIMER}"
 
 
-def classify(
-    run: Run,
-    pictures: Sequence[Path],
-    threshold: float,
-    *,
-    with_attention: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Prediction | BadDataError]:
-    """Ask a network what pictures show.
-
-    Parameters
-    ----------
-    run : Run
-        With weights and convolutions of its own (or `RunError` is raised); its network is built from code.
-    pictures : sequence of Path
-    threshold : float
-        Below which it would rather abstain, as `choose_threshold` chooses it.
-    with_attention : bool
-        Whether to map what speaks for the likeliest class.
-    on_progress : callable, optional
-        Called with (pictures done, pictures in all).
-
-    Yields
-    ------
-    Prediction or BadDataError
-        For each picture, in order: what the network says, or why it cannot be read.
-    """
-    model = saliency.rebuild(run)
-    shape = input_shape(run)
-    for start in range(0, len(pictures), _BATCH):
-        batch = pictures[start : start + _BATCH]
-        read = [_try_to_read(path, shape) for path in batch]
-        predictions = ask(model, run, [p for p in read if not isinstance(p, BadDataError)], with_attention)
-        for done, (path, picture) in enumerate(zip(batch, read, strict=True), start + 1):
-            if isinstance(picture, BadDataError):
-                yield picture
-            else:
-                yield replace(next(predictions), path=path, threshold=threshold)
-            if on_progress:
-                on_progress(done, len(pictures))
-
-
-def _try_to_read(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | BadDataError:
-    try:
-        return read_picture(path, shape)
-    except BadDataError as error:
-        return error
-
-
-def input_shape(run: Run) -> tuple[int, int]:
-    """Height and width of what a run's network looks at."""
-    height, width = run.record["config"]["input_shape"]
-    return height, width
-
-
 def ask(
     model: "keras.Model", run: Run, pictures: Sequence[NDArray[np.uint8]], with_attention: bool = False
 ) -> Iterator[Prediction]:
-    """Ask a run's network about pixels of its size; where they come from, and a threshold, are left open."""
+    """Ask a run's network about pixels of its size; a threshold is left open.
+
+    `with_attention`: whether to map what speaks for the likeliest class.
+    """
     from wbc_lib.training.fit import predict
 
     if not pictures:
@@ -179,28 +170,26 @@ def ask(
     logits = predict(model, pixels)
     probabilities = softmax(logits.astype(float), axis=1)
     if not with_attention:
-        yield from (Prediction(Path(), *both, 0.0) for both in zip(pixels, probabilities, strict=True))
+        yield from (Prediction(*both, 0.0) for both in zip(pixels, probabilities, strict=True))
         return
     coarse, _ = saliency.compute_maps(model, pixels, logits.argmax(axis=1))
     maps = saliency.upsample(coarse, pixels.shape[1:3], len(saliency.read_network(run).convolutions))
     maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
     for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
-        yield Prediction(Path(), picture, each, 0.0, attention)
-
-
-def draw_map(prediction: Prediction) -> Figure:
-    """Show a picture as the network sees it, and beside it where it looks: bright where the attention is strong."""
-    doubt = ", would rather abstain" if prediction.abstains else ""
-    title = f"{_name(prediction.cell)}, {prediction.probability:.1%}{doubt}"
-    attention = np.zeros(prediction.pixels.shape[:2]) if prediction.attention is None else prediction.attention
-    plain, mapped = (Panel(title, prediction.pixels), Panel("what speaks for it", prediction.pixels, None, attention))
-    return draw_panels([plain, mapped], columns=2)
+        yield Prediction(picture, each, 0.0, attention)
 
 
 def write_map(prediction: Prediction, target: Path) -> None:
-    """Write `draw_map`, whole or not at all, to a .png or .svg file."""
+    """Draw a picture as the network sees it, and beside it where it looks: bright where the attention is strong.
+
+    Written whole or not at all, to a .png or .svg file.
+    """
+    title = prediction.describe().replace(";", ",")
+    attention = np.zeros(prediction.pixels.shape[:2]) if prediction.attention is None else prediction.attention
+    plain, mapped = (Panel(title, prediction.pixels), Panel("what speaks for it", prediction.pixels, None, attention))
+    figure = draw_panels([plain, mapped], columns=2)
     with paths.written_whole(target) as temporary:
-        draw_map(prediction).savefig(temporary, format=target.suffix[1:].lower())
+        figure.savefig(temporary, format=target.suffix[1:].lower())
 
 
 def drawing_paths(
@@ -227,7 +216,3 @@ def drawing_paths(
             name = f"{picture.stem}-{what}-{n}.png"
         names[name] = None
     return [target / name for name in names]
-
-
-def _name(cell: str) -> str:
-    return nice(cell) if cell else "None of the four"

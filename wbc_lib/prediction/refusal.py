@@ -5,7 +5,7 @@ What a network says of itself does not tell: it is as sure of pictures that are 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,7 @@ class Guard:
             "share": SHARE,
             "nucleus": [self.smallest, self.largest],
             "references": [
-                {
-                    "name": r.name,
-                    "n": r.n,
-                    "centre": r.centre.tolist(),
-                    "spread": r.spread.tolist(),
-                    "precision": r.precision.tolist(),
-                    "threshold": r.threshold,
-                }
-                for r in self.references
+                {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(r).items()} for r in self.references
             ],
         }
 
@@ -114,9 +106,7 @@ def fit_reference(name: str, numbers: NDArray[np.floating], fields: NDArray[np.i
             split = split_by_group(np.zeros(len(numbers), int), fields, fold, _FOLDS, repeat)
             fitted = _fit(name, numbers[split.training])
             held_out.append(fitted.distances(numbers[split.validation]))
-    threshold = float(np.quantile(np.concatenate(held_out), 1 - SHARE))
-    whole = _fit(name, numbers)
-    return Reference(name, whole.n, whole.centre, whole.spread, whole.precision, threshold)
+    return replace(_fit(name, numbers), threshold=float(np.quantile(np.concatenate(held_out), 1 - SHARE)))
 
 
 def fit_guard(
@@ -127,13 +117,8 @@ def fit_guard(
     Takes windows as `cut_colours` gives them, diameters of nuclei in red cells, and `fields` as for `fit_reference`.
     """
     numbers = np.stack([colour_numbers(window) for window in colours])
-    return Guard((fit_reference(name, numbers, fields),), *nucleus_limits(nuclei))
-
-
-def nucleus_limits(diameters: ArrayLike) -> tuple[float, float]:
-    """Smallest and largest nucleus that are let through, from those that were learned from, in red cells."""
-    found = np.asarray(diameters, float)
-    return float(found.min() * (1 - MARGIN)), float(found.max() * (1 + MARGIN))
+    limits = float(nuclei.min() * (1 - MARGIN)), float(nuclei.max() * (1 + MARGIN))
+    return Guard((fit_reference(name, numbers, fields),), *limits)
 
 
 def recorded_path(model: str) -> Path:
@@ -160,17 +145,8 @@ def write_recorded(model: str, guard: Guard) -> Path:
 
 
 def _parse(record: Mapping[str, Any]) -> Guard:
-    references = tuple(
-        Reference(
-            r["name"],
-            int(r["n"]),
-            np.array(r["centre"], float),
-            np.array(r["spread"], float),
-            np.array(r["precision"], float),
-            float(r["threshold"]),
-        )
-        for r in record["references"]
-    )
+    arrays = ("centre", "spread", "precision")
+    references = tuple(Reference(**r | {k: np.array(r[k], float) for k in arrays}) for r in record["references"])
     if tuple(record["numbers"]) != NUMBERS or (record["field"], record["side"]) != (FIELD, SIDE) or not references:
         raise ValueError("measured in another way")
     return Guard(references, *map(float, record["nucleus"]))

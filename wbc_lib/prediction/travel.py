@@ -1,12 +1,12 @@
-"""What recorded runs say of pictures from elsewhere: each picture is looked at once, and answered by any run.
+"""What recorded runs say of pictures from elsewhere, and of our own photos made like those, one property at a time.
 
-To look at a picture is slow, to answer is quick. What was seen is kept in the cache, some pictures at a time, so that a
-stopped command goes on where it was.
+Each picture is looked at once, and answered by any run. To look at a picture is slow, to answer is quick: what was seen
+is kept in the cache, some pictures at a time, so that a stopped command goes on where it was.
 """
 
 import gzip
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,18 +18,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data import external
-from wbc_lib.data.dataset import N_OUTPUTS
+from wbc_lib.attention import saliency
+from wbc_lib.data import dataset, external
+from wbc_lib.data.dataset import N_OUTPUTS, DataSet
 from wbc_lib.data.external import External
-from wbc_lib.data.images import OnProgress, match_lab, one_thread, to_lab
-from wbc_lib.data.picture_sets import PictureSet
-from wbc_lib.data.windows import Cell, find_cells, measure_red_cell
+from wbc_lib.data.images import OnProgress, from_lab, match_lab, one_thread, to_lab
+from wbc_lib.data.picture_sets import OURS, PictureSet
+from wbc_lib.data.windows import Cell, background_colour, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
-from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS, border_numbers
+from wbc_lib.evaluation import elsewhere
+from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
 from wbc_lib.prediction import refusal
+from wbc_lib.prediction.picture import sight
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
-from wbc_lib.prediction.sightings import sight
+from wbc_lib.provenance import overlaps
 from wbc_lib.training.runs import Run
+
+Make = Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
 
 #: Raise it whenever the same picture may be seen otherwise than before, so that pictures are looked at anew.
 METHOD = 1
@@ -39,6 +44,15 @@ BY_SET, BY_PICTURE, WHOLE = ("set", "picture", "whole")
 MATCHED = "matched"
 #: Pictures that are looked at before what was seen is kept.
 _CHUNK = 50
+
+STAIN, BACKGROUND, FIELD, SCALE, BLUR = KINDS = ("stain", "background", "field", "scale", "blur")
+#: How far colours are moved: from those of the photo to those of the other set.
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+#: How much larger cells are made to look, and standard deviations of a blur in red cells.
+_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 1.75, 2.0)
+_BLURS = (0.02, 0.04, 0.08, 0.12, 0.16)
+#: As far as this from the background's colour, in Lab, a pixel is half background.
+_NEAR = 8.0
 
 
 @dataclass(frozen=True)
@@ -64,13 +78,7 @@ def measure(pictures: PictureSet, on_progress: OnProgress | None = None) -> pd.D
 
     Gives the set's table with ``measured``, their diameter in pixels (NaN where there are too few), and ``circles``.
     """
-    parts = [_kept("red-cells", pictures, part, _measure_part) for part in _parts(pictures.table, on_progress)]
-    return pictures.table.assign(**{k: np.concatenate([p[k] for p in parts]) for k in ("measured", "circles")})
-
-
-def set_scale(measured: pd.DataFrame) -> float:
-    """Diameter of the red cells of a set: the median over those pictures that are not held back."""
-    return float(measured.measured[~measured.held_back].median())
+    return pictures.table.assign(**_gather("red-cells", pictures, pictures.table, _measure_part, on_progress))
 
 
 def scale_by_nuclei(elsewhere: External, table: pd.DataFrame, nucleus: float) -> float:
@@ -84,12 +92,14 @@ def scale_by_nuclei(elsewhere: External, table: pd.DataFrame, nucleus: float) ->
 
 
 def look_at(pictures: PictureSet, measured: pd.DataFrame, scale: float, on_progress: OnProgress | None = None) -> Seen:
-    """Look at all pictures of a set, `measured` as `measure` does; `scale` is a red cell's diameter for all of them."""
-    look = partial(_look_at_part, scale=scale)
-    parts = [_kept(f"seen-{scale:.3f}", pictures, p, look) for p in _parts(measured, on_progress)]
-    whole: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    rows = pictures.table.loc[np.repeat(pictures.table.index, [len(ways(pictures, m)) for m in measured.measured])]
-    columns = {name: whole[name] for name in ("scaled", "red_cell", "cells", "nucleus")}
+    """Look at all pictures of a set, `measured` as `measure` does.
+
+    `scale` is a red cell's diameter for all of them in pixels; 0 for the median over those that are not held back.
+    """
+    scale = scale or float(measured.measured[~measured.held_back].median())
+    whole = _gather(f"seen-{scale:.3f}", pictures, measured, partial(_look_at_part, scale=scale), on_progress)
+    rows = pictures.table.loc[np.repeat(pictures.table.index, [len(_ways(pictures, m)) for m in measured.measured])]
+    columns: dict[str, Any] = {name: whole[name] for name in ("scaled", "red_cell", "cells", "nucleus")}
     return Seen(rows.reset_index(drop=True).assign(**columns), whole["windows"], whole["colours"])
 
 
@@ -112,9 +122,60 @@ def join(*several: Seen) -> Seen:
     return Seen(tables, np.concatenate([s.windows for s in several]), np.concatenate([s.colours for s in several]))
 
 
-def ways(pictures: PictureSet, measured: float) -> list[str]:
+def _ways(pictures: PictureSet, measured: float) -> list[str]:
     """In which ways a picture of a set is looked at, whose red cells measure so many pixels."""
     return [BY_SET] + [BY_PICTURE] * (not np.isnan(measured)) + [WHOLE] * (pictures.read_whole is not None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What pictures of a set are like: medians over them."""
+
+    name: str
+    mean: NDArray[np.float64]  # of L, a and b around the nucleus
+    sd: NDArray[np.float64]
+    background: NDArray[np.float64]  # L, a and b
+    field: float  # how many red cells a picture shows, along its shorter side
+
+
+def read_target(pictures: PictureSet, seen: Seen, rows: NDArray[np.bool_]) -> Target:
+    """What pictures of a set are like, from some rows of what was seen of it; thirty of them tell the background."""
+    numbers = np.median([refusal.colour_numbers(window) for window in seen.colours[rows]], axis=0)
+    mean, sd = (numbers[[NUMBERS.index(f"{c} {s}") for c in "Lab"]] for s in ("mean", "sd"))
+    chosen = seen.table[rows].drop_duplicates("picture").iloc[:: max(1, rows.sum() // 30)]
+    read = [pictures.read(picture) for picture in chosen.picture]
+    grounds = [to_lab(background_colour(picture)[None, None])[0, 0] for picture in read]
+    fields = [min(p.shape[:2]) / red_cell for p, red_cell in zip(read, chosen.red_cell, strict=True)]
+    return Target(pictures.name, mean, sd, np.median(grounds, axis=0), float(np.median(fields)))
+
+
+def list_changes(targets: list[Target]) -> list[tuple[str, str, float]]:
+    """All changes: the property, the set that it is changed towards, and by how much; the first changes nothing."""
+    of_sets = [(kind, t.name, share) for t in targets for kind in (STAIN, BACKGROUND) for share in _SHARES]
+    fields = [(FIELD, t.name, round(t.field, 2)) for t in targets]
+    others = [(SCALE, "", factor) for factor in _FACTORS] + [(BLUR, "", sd) for sd in _BLURS]
+    return [(SCALE, "", 1.0), *of_sets, *fields, *others]
+
+
+def look_changed(photos: PictureSet, targets: list[Target], on_progress: OnProgress | None = None) -> Seen:
+    """Look at photos of ours under each change, around the largest nucleus of the photo as it is.
+
+    The table is that of `look_at` with ``change``, ``towards`` and ``amount``.
+    """
+    by_name = {target.name: target for target in targets}
+    rows, seen = [], []
+    for done, photo in enumerate(photos.table.itertuples(index=False), start=1):
+        picture = photos.read(photo.picture)
+        cells = find_cells(picture, photos.red_cell)
+        for kind, towards, amount in list_changes(targets):
+            changed, scale = _change(picture, cells[0], photos.red_cell, kind, amount, by_name.get(towards))
+            seen.append(sight(changed, cells[0], scale))
+            rows.append((*photo, len(cells), seen[-1].nucleus, kind, towards, amount))
+        if on_progress:
+            on_progress(done, len(photos.table))
+    columns = [*photos.table.columns, "cells", "nucleus", "change", "towards", "amount"]
+    table = pd.DataFrame(rows, columns=columns).assign(red_cell=photos.red_cell)
+    return Seen(table, np.stack([s.window for s in seen]), np.stack([s.colours for s in seen]))
 
 
 def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
@@ -123,7 +184,6 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     Gives the table of `seen` with ``unlike`` (see `Guard.scores`), ``refused`` (why, as `elsewhere` names it, or "")
     and, for each seed, ``s0_logit_0`` to ``s0_logit_4``.
     """
-    from wbc_lib.attention.saliency import rebuild
     from wbc_lib.training.fit import predict
 
     numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
@@ -133,16 +193,38 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     refused = np.select(list(reasons.values()), list(reasons), "")
     table = seen.table.assign(unlike=unlike.round(4), refused=refused)
     for run in runs:
-        logits = predict(rebuild(run), seen.windows)
+        logits = predict(saliency.rebuild(run), seen.windows)
         names = [f"s{run.seed}_logit_{i}" for i in range(N_OUTPUTS)]
         table = table.join(pd.DataFrame(logits.astype(float).round(3), columns=names))
     return table
 
 
-def read_borders(pictures: PictureSet, on_progress: OnProgress | None = None) -> NDArray[np.float64]:
-    """The numbers of each picture's border (see `elsewhere.border_numbers`), shape (pictures, 12)."""
-    parts = [_kept("borders", pictures, part, _measure_borders) for part in _parts(pictures.table, on_progress)]
-    return np.concatenate([part["numbers"] for part in parts])
+def fit_guard(seen: Seen, data: DataSet) -> Guard:
+    """Fit what is refused to the photos of TRAIN, each seen at its own scale."""
+    own = seen.take(((seen.table.scaled == BY_PICTURE) & (seen.table.cells > 0)).to_numpy())
+    fields = _find_fields(own.table.picture, data)
+    return refusal.fit_guard("TRAIN", own.colours, own.table.nucleus.to_numpy(), fields)
+
+
+def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProgress | None = None) -> dict[str, Any]:
+    """How well the border's colour alone tells the class, in pictures from elsewhere or in all parts of our photos.
+
+    Gives a row of what `read_border` reads.
+    """
+    measured = [_gather("borders", part, part.table, _measure_borders, on_progress) for part in parts]
+    numbers = np.concatenate([part["numbers"] for part in measured])
+    table = pd.concat([p.table for p in parts], ignore_index=True)
+    is_ours = parts[0].name in OURS
+    groups = _find_fields(table.picture, data) if is_ours else np.arange(len(table))
+    chosen = ((table.cell != external.NO_CLASS) & ~table.held_back).to_numpy()
+    told = elsewhere.accuracy_of_border(numbers[chosen], table.cell[chosen].tolist(), groups[chosen])
+    row = {"set": "photos" if is_ours else parts[0].name, "pictures": int(chosen.sum())}
+    return row | {"balanced": told.estimate, "low": told.low, "high": told.high}
+
+
+def _find_fields(pictures: pd.Series, data: DataSet) -> NDArray[np.integer]:
+    photos = pictures.map(dataset.photo_number)
+    return overlaps.group(photos.tolist(), overlaps.read_pairs(data)).loc[photos].to_numpy()
 
 
 def border_path() -> Path:
@@ -167,6 +249,11 @@ def read_recorded(model: str, name: str, *, held_back: bool = False) -> pd.DataF
     return _read(recorded_path(model, name, held_back=held_back), "wbc external predict")
 
 
+def write_border(rows: Sequence[dict[str, Any]]) -> None:
+    """Record rows as `score_border` gives them."""
+    paths.write_text(border_path(), pd.DataFrame(rows).round(4).to_csv(index=False, lineterminator="\n"))
+
+
 def read_border() -> pd.DataFrame:
     """Read what the border's colour alone tells: ``set``, ``pictures``, and ``balanced`` accuracy with its ends."""
     return _read(border_path(), "wbc external border")
@@ -187,25 +274,25 @@ def _read(path: Path, command: str) -> pd.DataFrame:
         raise BadDataError(f"{found} is no such table; restore it from the repository.") from error
 
 
-def _parts(table: pd.DataFrame, on_progress: OnProgress | None) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(table), _CHUNK):
-        yield table.iloc[start : start + _CHUNK]
-        if on_progress:
-            on_progress(min(start + _CHUNK, len(table)), len(table))
-
-
-def _kept(
-    what: str, pictures: PictureSet, part: pd.DataFrame, make: Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
+def _gather(
+    what: str, pictures: PictureSet, table: pd.DataFrame, make: Make, on_progress: OnProgress | None
 ) -> dict[str, NDArray]:
-    # What was made of some pictures: from the cache, else made and kept there.
-    basis = "\n".join([pictures.sha256, f"opencv{cv2.__version__}", str(METHOD), *part.picture])
-    name = f"{pictures.name}-{what}-{hashlib.sha256(basis.encode()).hexdigest()[:16]}.npz"
+    # What is made of the pictures of a table, some at a time: from the cache, else made and kept there.
+    parts = []
+    for start in range(0, len(table), _CHUNK):
+        part = table.iloc[start : start + _CHUNK]
+        basis = "\n".join([pictures.sha256, f"opencv{cv2.__version__}", str(METHOD), *part.picture])
+        name = f"{pictures.name}-{what}-{hashlib.sha256(basis.encode()).hexdigest()[:16]}.npz"
+        make_it = partial(_make_alone, make, pictures, part)
+        parts.append(paths.keep_arrays(paths.cache() / "elsewhere" / name, make_it))
+        if on_progress:
+            on_progress(start + len(part), len(table))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def make_alone() -> dict[str, NDArray]:
-        with one_thread():
-            return make(pictures, part)
 
-    return paths.keep_arrays(paths.cache() / "elsewhere" / name, make_alone)
+def _make_alone(make: Make, pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
+    with one_thread():
+        return make(pictures, part)
 
 
 def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
@@ -217,7 +304,7 @@ def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray
 
 
 def _measure_borders(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
-    return {"numbers": np.stack([border_numbers(pictures.read(picture)) for picture in part.picture])}
+    return {"numbers": np.stack([elsewhere.border_numbers(pictures.read(picture)) for picture in part.picture])}
 
 
 def _look_at_part(pictures: PictureSet, part: pd.DataFrame, scale: float) -> dict[str, NDArray]:
@@ -225,7 +312,7 @@ def _look_at_part(pictures: PictureSet, part: pd.DataFrame, scale: float) -> dic
     for picture, measured in zip(part.picture, part.measured, strict=True):
         pixels = pictures.read(picture)
         at_scale = _look_once(pixels, scale)
-        for way in ways(pictures, measured):
+        for way in _ways(pictures, measured):
             row = _look_once(pixels, measured) if way == BY_PICTURE else dict(at_scale)
             if way == WHOLE and pictures.read_whole:
                 row["windows"] = pictures.read_whole(picture)
@@ -240,3 +327,37 @@ def _look_once(pixels: NDArray[np.uint8], red_cell: float) -> dict[str, Any]:
     seen = sight(pixels, cells[0] if cells else middle, red_cell)
     found = {"red_cell": red_cell, "cells": len(cells), "nucleus": seen.nucleus}
     return found | {"windows": seen.window, "colours": seen.colours}
+
+
+def _change(
+    picture: NDArray[np.uint8], cell: Cell, red_cell: float, kind: str, amount: float, target: Target | None
+) -> tuple[NDArray[np.uint8], float]:
+    # The picture with one property changed, and the diameter that its red cells are to have.
+    if kind == SCALE:
+        return picture, red_cell / amount
+    if kind == STAIN and target:
+        around = to_lab(refusal.cut_colours(picture, cell, red_cell)).reshape(-1, 3)
+        mean, sd = around.mean(axis=0), around.std(axis=0)
+        to_mean, to_sd = (a + amount * (b - a) for a, b in ((mean, target.mean), (sd, target.sd)))
+        return match_lab(picture, mean, sd, to_mean, to_sd), red_cell
+    if kind == BACKGROUND and target:
+        return _move_background(picture, amount, target.background), red_cell
+    if kind == FIELD:
+        return _show_less(picture, cell, amount * red_cell), red_cell
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), amount * red_cell), np.uint8), red_cell
+
+
+def _move_background(picture: NDArray[np.uint8], share: float, to: NDArray[np.float64]) -> NDArray[np.uint8]:
+    lab = to_lab(picture)
+    ground = to_lab(background_colour(picture)[None, None])[0, 0]
+    weight = np.exp2(-(((lab - ground) ** 2).sum(axis=2, keepdims=True) / _NEAR**2))
+    return from_lab(lab + share * weight * (to - ground))
+
+
+def _show_less(picture: NDArray[np.uint8], cell: Cell, side: float) -> NDArray[np.uint8]:
+    # A square around the cell; outside is the background's colour.
+    shown = np.empty_like(picture)
+    shown[:] = background_colour(picture)
+    rows, columns = (slice(max(round(m - side / 2), 0), round(m + side / 2)) for m in (cell.y, cell.x))
+    shown[rows, columns] = picture[rows, columns]
+    return shown
