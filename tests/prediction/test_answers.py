@@ -26,12 +26,13 @@ from wbc_lib.training.verify import LOGIT_TOLERANCE
 @pytest.fixture(scope="module")
 def guard():
     """Lets through what is drawn as smears are in these tests."""
-    colours, nuclei = [], []
+    numbers, nuclei = [], []
     for seed in range(24):
         (cell,) = picture.look(draw_field(60, [(200 + 5 * seed, 240)], seed=seed), 60)
-        colours.append(cell.colours)
+        numbers.append(refusal.colour_numbers(cell.colours))
         nuclei.append(cell.nucleus)
-    return refusal.fit_guard("drawn", np.stack(colours), np.array(nuclei), np.arange(24))
+    reference = refusal.fit_reference("drawn", np.stack(numbers), np.arange(24))
+    return refusal.Guard((reference,), *refusal.nucleus_limits(np.array(nuclei)))
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ import pytest
 from wbc_lib import paths
 from wbc_lib.book import build
 from wbc_lib.data import dataset, images, pictures
-from wbc_lib.prediction import answers, picture
+from wbc_lib.data.windows import PHOTO_FIELD, RED_CELL, find_cells
+from wbc_lib.prediction import answers, picture, refusal
 from wbc_lib.prediction import browser as browser_model
+from wbc_lib.prediction.refusal import Guard
 from wbc_lib.training import experiments
 from wbc_lib.training.experiments import PROFILES
 from wbc_lib.training.plan import Plan
@@ -107,7 +109,7 @@ def read_and_ask(do, files):
     script = """async (content) => {
         const model = await wbcTry.network();
         const file = new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))]);
-        const pixels = await wbcTry.readPicture(file, model.shape);
+        const { pixels } = await wbcTry.readPicture(file, model.shape);
         return [Array.from(pixels), model.ask(pixels)];
     }"""
     content = [base64.b64encode(f.read_bytes()).decode() for f in files]
@@ -169,6 +171,71 @@ def test_other_pictures_are_cut_and_averaged_alike(do, tmp_path, phantom_set):
         off = np.abs(pixels - pictures.read_picture(file).astype(int))
         assert off.max() <= (2 if file.suffix == ".jpg" else 1), file
         assert off.mean() < 0.25, file
+
+
+LOOK = """async ([content, guard]) => {
+    await wbcTry.network();
+    const file = new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))]);
+    const { larger, size } = await wbcTry.readPicture(file, [60, 80]);
+    return [Array.from(larger), wbcCheck.look(larger, size[1], size[0], guard)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def guard(phantom_set):
+    """What phantoms are like."""
+    files = images_of(phantom_set, "TRAIN", 8)
+    cells = [picture.look(images.read_image(f), RED_CELL / 2)[0] for f in files]
+    numbers = np.stack([refusal.colour_numbers(cell.colours) for cell in cells])
+    reference = refusal.fit_reference("phantoms", numbers, np.arange(len(files)))
+    return Guard((reference,), *refusal.nucleus_limits(np.array([cell.nucleus for cell in cells])))
+
+
+def change(pixels):
+    """Pictures of one cell: as it is, turned with black corners, near an edge, of another stain, light, and tiny."""
+    turn = cv2.getRotationMatrix2D((160, 120), 30, 1)
+    yield from (pixels, cv2.warpAffine(pixels, turn, (320, 240)), np.roll(pixels, 110, axis=1))
+    yield from (pixels[..., ::-1], (pixels // 2 + 127).astype(np.uint8), cv2.resize(pixels, (163, 121)))
+
+
+def test_colours_are_checked_with_the_numbers_of_wbc_predict(do, phantom_set, guard, tmp_path):
+    plain = guard.as_plain() | {"across": PHOTO_FIELD[0]}
+    compared = 0
+    for file in images_of(phantom_set, "TEST", 1):
+        for changed in change(images.read_image(file)):
+            _, content = cv2.imencode(".png", changed[..., ::-1])
+            pixels, seen = do(lambda tab, c=content: tab.evaluate(LOOK, [base64.b64encode(c).decode(), plain]))
+            side = 320 if len(pixels) == 320 * 240 * 3 else 160
+            pixels = np.array(pixels, np.uint8).reshape(-1, side, 3)
+            cells = find_cells(pixels, side / PHOTO_FIELD[0])
+            assert bool(cells) == bool(seen)
+            if not cells:
+                continue
+            (cell, *_), scale = cells, side / PHOTO_FIELD[0]
+            numbers = refusal.colour_numbers(refusal.cut_colours(pixels, cell, scale))
+            assert seen["nucleus"]["diameter"] == pytest.approx(cell.diameter(scale), rel=0.02)
+            assert seen["numbers"] == pytest.approx(numbers, abs=0.5)
+            assert seen["unlike"] == pytest.approx(float(guard.scores(numbers)), rel=0.03, abs=0.03)
+            compared += 1
+    assert compared >= 16
+
+
+def test_a_picture_of_other_colours_gets_the_reason_and_an_answer_only_on_request(
+    open_page, study, guard, phantom_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(browser_model, "find_guard", lambda _: guard)
+    file = images_of(phantom_set, "TEST", 1)[0]
+    cv2.imwrite(str(tmp_path / "green.png"), images.read_image(file)[..., [1, 2, 0]])
+    cv2.imwrite(str(tmp_path / "blank.png"), np.full((240, 320, 3), 200, np.uint8))
+    with open_page(make_page(tmp_path / "site", study)) as do:
+        said = give(do, tmp_path / "green.png", tmp_path / "blank.png")
+        assert all("No answer" in sentence and "%" not in sentence for sentence in said)
+        assert not do(lambda tab: tab.is_visible("#wbc-try-result"))
+        do(lambda tab: tab.click("#wbc-try-answer button"))
+        assert "%" in read_answer(do) and do(lambda tab: tab.is_visible("#wbc-try-result"))
+        assert "%" in give(do, file)[0]
+        do(lambda tab: tab.click("#wbc-try-example"))
+        assert "%" in read_answer(do)
 
 
 def test_the_page_names_the_class_shows_four_bars_and_the_pixels(do, run, study, phantom_set):

@@ -40,6 +40,19 @@ def test_a_set_of_ours_has_its_photos_and_its_images(tiny_set):
             open_set(name)
 
 
+def test_what_is_refused_is_fitted_to_photos_and_to_the_images_made_of_them(tiny_set, cache):
+    photos, images = (look(open_set(name, tiny_set)) for name in (TRAIN_PHOTOS, picture_sets.TRAIN_IMAGES))
+    guard = travel.fit_guard(photos, images, tiny_set)
+    assert [r.n for r in guard.references] == [
+        ((photos.table.scaled == travel.BY_PICTURE) & (photos.table.cells > 0)).sum(),
+        ((images.table.scaled == travel.BY_SET) & (images.table.cells > 0)).sum(),
+    ]
+    answered = travel.answer(images, [], guard)
+    assert (answered.refused == elsewhere.COLOURS).mean() < 0.2  # images have colours of their own: see the next line
+    alone = travel.answer(images, [], dataclasses.replace(guard, references=guard.references[:1]))
+    assert (alone.unlike >= answered.unlike).all()
+
+
 def test_pictures_are_looked_at_once_and_a_stopped_look_goes_on(tiny_set, cache, monkeypatch):
     monkeypatch.setattr(travel, "_CHUNK", 2)
     pictures = open_set(TRAIN_PHOTOS, tiny_set)

@@ -28,15 +28,15 @@ MODEL = "final"
 
 @app.command("guard")
 def external_guard(data: Data = None) -> None:
-    """Fit what the paper's model refuses to the photos of TRAIN, and record it in the project's results/."""
+    """Fit what the paper's model refuses to the photos and images of TRAIN, and record it in the project's results/."""
     from wbc_lib.data import dataset
-    from wbc_lib.data.picture_sets import TRAIN_PHOTOS, open_set
+    from wbc_lib.data.picture_sets import TRAIN_IMAGES, TRAIN_PHOTOS, open_set
     from wbc_lib.prediction import refusal, travel
 
     paths.require_writable(refusal.recorded_path(MODEL).parent)
     found = dataset.find(data)
-    pictures = open_set(TRAIN_PHOTOS, found)
-    guard = travel.fit_guard(_look(pictures, pictures.red_cell), found)
+    photos, images = (open_set(name, found) for name in (TRAIN_PHOTOS, TRAIN_IMAGES))
+    guard = travel.fit_guard(_look(photos, photos.red_cell), _look(images, images.red_cell), found)
     progress.write_out(str(refusal.write_recorded(MODEL, guard)))
 
 

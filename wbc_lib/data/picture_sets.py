@@ -19,8 +19,10 @@ from wbc_lib.data.windows import RED_CELL
 from wbc_lib.errors import BadDataError, DataNotFoundError, printable
 
 Pixels = NDArray[np.uint8]
-#: Sets of our own pictures: the photos of TRAIN and of TEST, and the images of TEST.
+#: Sets of our own pictures that are asked about: the photos of TRAIN and of TEST, and the images of TEST.
 TRAIN_PHOTOS, TEST_PHOTOS, TEST_IMAGES = OURS = ("train-photos", "test-photos", "test-images")
+#: What the paper's model learned from, with the photos that it was made of.
+TRAIN_IMAGES = "train-images"
 NOT_SMEARS = "not-smears"
 NAMES = (*OURS, *external.SOURCES, NOT_SMEARS)
 
@@ -42,7 +44,7 @@ class PictureSet:
 
 
 def open_set(name: str, data: DataSet | None = None, elsewhere: External | None = None) -> PictureSet:
-    """Open one of `NAMES`: of our own pictures from `data`, of those of other microscopes from `elsewhere`.
+    """Open one of `NAMES`, or `TRAIN_IMAGES`: ours from `data`, those of other microscopes from `elsewhere`.
 
     Raises `DataNotFoundError` if what is needed is not given or not there, `BadDataError` if it is not as published.
     """
@@ -50,7 +52,7 @@ def open_set(name: str, data: DataSet | None = None, elsewhere: External | None 
         made = {m.name: m for m in external.make_not_smears()}
         table = _tabulate(list(made), [m.kind for m in made.values()])
         return PictureSet(name, table, lambda picture: made[picture].picture, external.NOT_SMEARS_RECIPE, RED_CELL / 2)
-    if name in OURS:
+    if name in (*OURS, TRAIN_IMAGES):
         if data is None:
             raise DataNotFoundError(f"The set {name} is part of the photos; name their folder with --data.")
         return _open_ours(name, data)
@@ -62,8 +64,9 @@ def open_set(name: str, data: DataSet | None = None, elsewhere: External | None 
 
 def _open_ours(name: str, data: DataSet) -> PictureSet:
     sha256 = read_checksums(data).sha256
-    if name == TEST_IMAGES:
-        images = list_images(data).query("split == 'TEST'")
+    if name in (TRAIN_IMAGES, TEST_IMAGES):
+        images = list_images(data)
+        images = images[images.split == ("TRAIN" if name == TRAIN_IMAGES else "TEST")]
         table = _tabulate(images.image.tolist(), images.cell.str.lower().tolist())
         at = data.image_path
         return PictureSet(name, table, lambda p: read_image(at(p)), sha256, RED_CELL / 2, lambda p: read_small(at(p)))

@@ -13,7 +13,9 @@ import numpy as np
 from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE, LABELS
 from wbc_lib.data.images import shrink
 from wbc_lib.data.phantoms import draw_photo
+from wbc_lib.data.windows import PHOTO_FIELD
 from wbc_lib.figures.style import CLASS_COLOURS, nice
+from wbc_lib.prediction.answers import find_guard
 from wbc_lib.prediction.picture import ACCURACY, choose_threshold, find_run
 from wbc_lib.training.runs import Run
 from wbc_lib.training.study import Study
@@ -36,7 +38,7 @@ def export(study: Study) -> bytes:
 
 def describe(run: Run) -> dict[str, Any]:
     """All that a browser needs to ask a run's network, as values for JSON; raises `RunError` if it has no weights."""
-    weights = run.weights()
+    weights, guard = run.weights(), find_guard(run)
     factor, offset = run.record["scale"]
     return {
         "run": run.name,
@@ -44,6 +46,7 @@ def describe(run: Run) -> dict[str, Any]:
         "classes": [{"name": nice(c), "label": LABELS[c], "colour": CLASS_COLOURS[c]} for c in CLASSES],
         "accuracy": ACCURACY,
         "threshold": choose_threshold(run),
+        "guard": guard.as_plain() | {"across": PHOTO_FIELD[0]} if guard else None,
         "factor": factor,
         "offset": offset,
         "shapes": [list(w.shape) for w in weights],

@@ -95,6 +95,11 @@ def cut_colours(picture: NDArray[np.uint8], cell: Cell, red_cell: float) -> NDAr
     return cut_window(picture, (cell.x, cell.y), red_cell, (FIELD, FIELD), (SIDE, SIDE))
 
 
+def nucleus_limits(diameters: NDArray[np.floating]) -> tuple[float, float]:
+    """Smallest and largest nucleus that are let through, from those that were learned from, in red cells."""
+    return float(diameters.min() * (1 - MARGIN)), float(diameters.max() * (1 + MARGIN))
+
+
 def fit_reference(name: str, numbers: NDArray[np.floating], fields: NDArray[np.integer]) -> Reference:
     """Fit a reference to colour numbers (pictures, 12), with the threshold that refuses `SHARE` of held-out pictures.
 
@@ -107,18 +112,6 @@ def fit_reference(name: str, numbers: NDArray[np.floating], fields: NDArray[np.i
             fitted = _fit(name, numbers[split.training])
             held_out.append(fitted.distances(numbers[split.validation]))
     return replace(_fit(name, numbers), threshold=float(np.quantile(np.concatenate(held_out), 1 - SHARE)))
-
-
-def fit_guard(
-    name: str, colours: NDArray[np.uint8], nuclei: NDArray[np.floating], fields: NDArray[np.integer]
-) -> Guard:
-    """Fit the guard of a model that learned from pictures of one kind.
-
-    Takes windows as `cut_colours` gives them, diameters of nuclei in red cells, and `fields` as for `fit_reference`.
-    """
-    numbers = np.stack([colour_numbers(window) for window in colours])
-    limits = float(nuclei.min() * (1 - MARGIN)), float(nuclei.max() * (1 + MARGIN))
-    return Guard((fit_reference(name, numbers, fields),), *limits)
 
 
 def recorded_path(model: str) -> Path:

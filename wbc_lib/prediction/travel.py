@@ -23,7 +23,7 @@ from wbc_lib.data import dataset, external
 from wbc_lib.data.dataset import N_OUTPUTS, DataSet
 from wbc_lib.data.external import External
 from wbc_lib.data.images import OnProgress, from_lab, match_lab, one_thread, to_lab
-from wbc_lib.data.picture_sets import OURS, PictureSet
+from wbc_lib.data.picture_sets import OURS, TEST_IMAGES, TRAIN_IMAGES, PictureSet
 from wbc_lib.data.windows import Cell, background_colour, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
 from wbc_lib.evaluation import elsewhere
@@ -31,7 +31,7 @@ from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
 from wbc_lib.prediction import refusal
 from wbc_lib.prediction.picture import sight
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
-from wbc_lib.provenance import overlaps
+from wbc_lib.provenance import overlaps, trace
 from wbc_lib.training.runs import Run
 
 Make = Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
@@ -77,7 +77,10 @@ def measure(pictures: PictureSet, on_progress: OnProgress | None = None) -> pd.D
     """Measure the red cells of each picture.
 
     Gives the set's table with ``measured``, their diameter in pixels (NaN where there are too few), and ``circles``.
+    The scale of the data set's images is known, and `wbc predict` does not measure it either: NaN for these too.
     """
+    if pictures.name in (TRAIN_IMAGES, TEST_IMAGES):
+        return pictures.table.assign(measured=np.nan, circles=0)
     return pictures.table.assign(**_gather("red-cells", pictures, pictures.table, _measure_part, on_progress))
 
 
@@ -199,11 +202,21 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     return table
 
 
-def fit_guard(seen: Seen, data: DataSet) -> Guard:
-    """Fit what is refused to the photos of TRAIN, each seen at its own scale."""
-    own = seen.take(((seen.table.scaled == BY_PICTURE) & (seen.table.cells > 0)).to_numpy())
-    fields = _find_fields(own.table.picture, data)
-    return refusal.fit_guard("TRAIN", own.colours, own.table.nucleus.to_numpy(), fields)
+def fit_guard(photos: Seen, images: Seen, data: DataSet) -> Guard:
+    """Fit what is refused to what the paper's model learned from: the photos of TRAIN, and the images made of them.
+
+    A photo counts at its own scale, and its nucleus is whole; an image is of a known scale.
+    """
+    taken = photos.take(((photos.table.scaled == BY_PICTURE) & (photos.table.cells > 0)).to_numpy())
+    made = images.take(((images.table.scaled == BY_SET) & (images.table.cells > 0)).to_numpy())
+    origin = trace.read(data).set_index("image").photo
+    fields = {
+        "photos of TRAIN": _find_fields(taken.table.picture.map(dataset.photo_number), data),
+        "images of TRAIN": _find_fields(made.table.picture.map(origin), data),
+    }
+    numbers = [np.stack([refusal.colour_numbers(window) for window in seen.colours]) for seen in (taken, made)]
+    references = [refusal.fit_reference(name, n, fields[name]) for name, n in zip(fields, numbers, strict=True)]
+    return Guard(tuple(references), *refusal.nucleus_limits(taken.table.nucleus.to_numpy()))
 
 
 def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProgress | None = None) -> dict[str, Any]:
@@ -215,16 +228,15 @@ def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProg
     numbers = np.concatenate([part["numbers"] for part in measured])
     table = pd.concat([p.table for p in parts], ignore_index=True)
     is_ours = parts[0].name in OURS
-    groups = _find_fields(table.picture, data) if is_ours else np.arange(len(table))
+    groups = _find_fields(table.picture.map(dataset.photo_number), data) if is_ours else np.arange(len(table))
     chosen = ((table.cell != external.NO_CLASS) & ~table.held_back).to_numpy()
     told = elsewhere.accuracy_of_border(numbers[chosen], table.cell[chosen].tolist(), groups[chosen])
     row = {"set": "photos" if is_ours else parts[0].name, "pictures": int(chosen.sum())}
     return row | {"balanced": told.estimate, "low": told.low, "high": told.high}
 
 
-def _find_fields(pictures: pd.Series, data: DataSet) -> NDArray[np.integer]:
-    photos = pictures.map(dataset.photo_number)
-    return overlaps.group(photos.tolist(), overlaps.read_pairs(data)).loc[photos].to_numpy()
+def _find_fields(photos: pd.Series, data: DataSet) -> NDArray[np.integer]:
+    return overlaps.group(photos.unique().tolist(), overlaps.read_pairs(data)).loc[photos].to_numpy()
 
 
 def border_path() -> Path:

@@ -2,10 +2,11 @@
 // nowhere. Scripts are loaded when the first picture is given, so that a reader of the text does not wait for them.
 "use strict";
 
-/* global tf, wbcModel */
+/* global tf, wbcCheck, wbcModel */
 
 {
   const MAX_BYTES = 200_000_000;
+  const LARGER = 4; // than what the network sees is what is looked at for colours, if the picture is
   const here = document.currentScript.src.replace(/[^/]*$/, "");
   const part = (name) => document.getElementById(`wbc-try-${name}`);
 
@@ -26,7 +27,7 @@
   // The network: its run, its classes, and a function from 80x60 pixels to five probabilities.
   function network() {
     loading ??= (async () => {
-      await Promise.all([load("model.js"), load("tf-core.es2017.min.js")]);
+      await Promise.all([load("model.js"), load("check.js"), load("tf-core.es2017.min.js")]);
       await load("tf-backend-cpu.es2017.min.js");
       if (wbcModel.missing) throw new Error(wbcModel.missing);
       await tf.setBackend("cpu"); // of the backends the one that computes in float32 everywhere
@@ -67,7 +68,7 @@
     };
   }
 
-  // A file as the network sees it: RGB of 80x60 pixels.
+  // A file as the network sees it, RGB of 80x60 pixels, and larger, as its colours are looked at.
   async function readPicture(file, [rows, columns]) {
     if (file.size > MAX_BYTES) throw new Error("is too large for a picture of a cell");
     let bitmap;
@@ -77,17 +78,25 @@
       throw new Error("is no picture that this browser can read; give a JPEG or PNG file");
     }
     try {
-      return shrink(bitmap, rows, columns);
+      const { width, height } = middle(bitmap, rows, columns);
+      const times = Math.max(1, Math.min(LARGER, Math.floor(width / columns), Math.floor(height / rows)));
+      const size = [times * rows, times * columns];
+      return { pixels: shrink(bitmap, rows, columns), larger: shrink(bitmap, ...size), size };
     } finally {
       bitmap.close();
     }
   }
 
-  // The middle of a picture, cut to the network's proportions, each pixel the mean of the area that it covers.
-  function shrink(bitmap, rows, columns) {
+  // The middle of a picture in the network's proportions.
+  function middle(bitmap, rows, columns) {
     const width = Math.min(bitmap.width, Math.floor((bitmap.height * columns) / rows));
     const height = Math.min(bitmap.height, Math.floor((bitmap.width * rows) / columns));
-    const left = Math.floor((bitmap.width - width) / 2), top = Math.floor((bitmap.height - height) / 2);
+    return { width, height, left: Math.floor((bitmap.width - width) / 2), top: Math.floor((bitmap.height - height) / 2) };
+  }
+
+  // The middle of a picture, each pixel the mean of the area that it covers.
+  function shrink(bitmap, rows, columns) {
+    const { width, height, left, top } = middle(bitmap, rows, columns);
     if (width < columns || height < rows) {
       const size = `${bitmap.width}x${bitmap.height}`;
       throw new Error(`is smaller (${size}) than what the network looks at, ${columns}x${rows}`);
@@ -172,17 +181,35 @@
     part("answer").replaceChildren(`${name}: `, answer, doubt);
   }
 
+  // Why the network is not asked, and a button for those who want to see what it would say.
+  function showRefusal(name, reason, answer) {
+    const no = document.createElement("strong"), button = document.createElement("button");
+    no.textContent = "No answer. ";
+    button.textContent = "Show what it would say";
+    button.className = "wbc-press";
+    button.type = "button";
+    button.addEventListener("click", answer);
+    part("answer").replaceChildren(`${name}: `, no, `${reason} What it says of such pictures is worth nothing. `, button);
+    part("result").hidden = true;
+  }
+
   // Classifies one file and shows the answer; of several given in quick succession the last one stays.
-  async function show(file, name) {
+  async function show(file, name, isDrawn = false) {
     const turn = ++latest;
     part("answer").textContent = `Looking at ${name} …`;
     try {
       const model = await network();
-      const pixels = await readPicture(file, model.shape);
+      const { pixels, larger, size } = await readPicture(file, model.shape);
       if (turn !== latest) return;
-      paint(pixels, model.shape);
-      showAnswer(name, model.ask(pixels), model);
-      part("result").hidden = false;
+      const answer = () => {
+        paint(pixels, model.shape);
+        showAnswer(name, model.ask(pixels), model);
+        part("result").hidden = false;
+      };
+      const { guard } = model;
+      const reason = guard && !isDrawn ? wbcCheck.objection(wbcCheck.look(larger, size[1], size[0], guard), guard) : "";
+      if (reason) showRefusal(name, reason, answer);
+      else answer();
     } catch (error) {
       if (turn !== latest) return;
       part("result").hidden = true;
@@ -194,7 +221,7 @@
     try {
       const { examples: drawn } = await network();
       const { name, jpeg } = drawn[examples++ % drawn.length];
-      await show(new Blob([bytesOf(jpeg)]), `A drawn ${name.toLowerCase()}`);
+      await show(new Blob([bytesOf(jpeg)]), `A drawn ${name.toLowerCase()}`, true);
     } catch (error) {
       part("answer").textContent = error.message;
     }
@@ -221,7 +248,7 @@
     part("page").hidden = false;
   }
 
-  // For tests.
-  globalThis.wbcTry = { network, readPicture };
+  // For check.js and for tests.
+  globalThis.wbcTry = { network, readPicture, spans };
   start();
 }
