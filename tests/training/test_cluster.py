@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from distributed import Client, LocalCluster
 from filelock import FileLock
 
 from tests.train_tiny import TINY_FINAL, read_history
 from wbc_lib import paths
-from wbc_lib.errors import RunError
+from wbc_lib.errors import RunError, WeightsError
 from wbc_lib.training import cluster, experiments
 from wbc_lib.training.cluster import Cluster, Job, limit_threads, train_on
 from wbc_lib.training.runs import Store
@@ -114,6 +115,21 @@ def test_a_training_that_fails_is_tried_three_times_and_the_others_are_finished(
     assert sorted(sentence[:29] for sentence in sentences) == [f"Final, seed {i} failed 3 times." for i in (0, 1)]
     assert all("is not the data set that is to be trained on" in sentence for sentence in sentences)
     assert study.store.whole() == []
+
+
+def test_no_more_trainings_are_given_out_than_there_are_workers(study, monkeypatch):
+    # Once given out, a training stays with its worker: another that was free would wait beside a queue.
+    monkeypatch.setattr(cluster, "train", lambda job: time.sleep(0.02 * (1 + job.plan.seed % 3)) or WeightsError("no"))
+    jobs = [make_job(study, plan=study.plan("final", seed)) for seed in range(8)]
+    given_out = []
+    local = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0")
+    with local, Client(local) as client:
+
+        def finish(*_):
+            given_out.append(sum(map(len, client.processing().values())))
+
+        assert list(cluster._collect(client, study.store, jobs, finish)) == []
+    assert len(given_out) == 8 and max(given_out) <= 2
 
 
 @pytest.fixture

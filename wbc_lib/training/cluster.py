@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,7 @@ def connect(cluster: Cluster) -> Iterator["Client"]:
             with stopping.deaf_children():
                 local = LocalCluster(
                     n_workers=cluster.workers, threads_per_worker=1, processes=True, memory_limit=0,
-                    host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL,
+                    host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
                 )  # fmt: skip
             stack.enter_context(local)
         try:
@@ -232,13 +233,21 @@ def _main() -> None:
 
 def _collect(client: "Client", store: Store, jobs: Sequence[Job], finish: Callable[[Job, str], None]) -> Iterator[str]:
     # Yields a sentence per training that failed for good.
-    from distributed import KilledWorker, as_completed
+    from distributed import Future, KilledWorker, as_completed
 
-    futures = {
-        client.submit(train, job, key=f"{job.plan.title}-{uuid.uuid4().hex[:8]}", pure=False, retries=RETRIES): job
-        for job in jobs
-    }
-    for future in as_completed(list(futures)):
+    # No more than there are workers: each is given at once to one of them, and another that is free does not get it.
+    rest, done = iter(jobs), as_completed()
+    futures: dict[Future, Job] = {}
+
+    def begin() -> None:
+        for job in islice(rest, max(1, sum(client.nthreads().values())) - len(futures)):
+            key = f"{job.plan.title}-{uuid.uuid4().hex[:8]}"
+            future = client.submit(train, job, key=key, pure=False, retries=RETRIES)
+            futures[future] = job
+            done.add(future)
+
+    begin()
+    for future in done:
         job = futures.pop(future)  # or all runs would stay in memory
         if future.cancelled():
             raise RunError("The scheduler was lost. What had finished is kept: ask again, and the rest is trained.")
@@ -253,6 +262,7 @@ def _collect(client: "Client", store: Store, jobs: Sequence[Job], finish: Callab
             finish(job, f"not run. {trained}")
         else:
             finish(job, store.add(*trained).describe())
+        begin()
 
 
 @contextmanager
