@@ -67,9 +67,9 @@ def tiny_set(run_folder: Path, _nothing_of_the_users_is_touched: None) -> DataSe
 
 
 @pytest.fixture
-def phantom_copy(phantom_set: DataSet, tmp_path: Path) -> DataSet:
-    """A copy of the small phantom data set, to be damaged."""
-    shutil.copytree(phantom_set.root, tmp_path / "copy")
+def phantom_copy(tiny_set: DataSet, tmp_path: Path) -> DataSet:
+    """A copy of the smallest phantom data set, to be damaged."""
+    shutil.copytree(tiny_set.root, tmp_path / "copy")
     return dataset.open_folder(tmp_path / "copy")
 
 

@@ -240,7 +240,7 @@ def test_the_index_tells_what_lies_in_the_folders(phantom_set):
         assert row.kind == ("unlabelled", "single", "multi")[min(len(labels[photo]), 2)]
 
 
-@given(st.data(), st.integers(2, 400))
+@given(st.data(), st.integers(2, 60))
 def test_the_split_is_the_one_that_the_recipe_draws(data, n):
     kinds = data.draw(st.lists(st.sampled_from(["single"] * 6 + ["multi", "unlabelled"]), min_size=n, max_size=n))
     on_disk = data.draw(st.lists(st.sampled_from([True] * 8 + [False]), min_size=n, max_size=n))

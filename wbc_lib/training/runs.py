@@ -296,12 +296,15 @@ def _seal(record: dict[str, Any]) -> str:
 
 def _write_files(folder: Path, fitted: "Fitted", material: "Material", keep_weights: bool) -> None:
     fitted.history.to_csv(folder / "history.csv", index=False)
-    arrays: dict[str, Any] = {}
-    for part in ("validation", "test"):
-        examples, logits = getattr(material, part), getattr(fitted, f"{part}_logits")
-        arrays |= {f"{part}_logits": logits, f"{part}_labels": examples.labels.astype(np.int8)}
-        arrays[f"{part}_names"] = examples.names.astype("S")
-    np.savez_compressed(folder / "predictions.npz", **arrays)
+    np.savez_compressed(
+        folder / "predictions.npz",
+        validation_logits=fitted.validation_logits,
+        validation_labels=material.validation.labels.astype(np.int8),
+        validation_names=material.validation.names.astype("S"),
+        test_logits=fitted.test_logits,
+        test_labels=material.test.labels.astype(np.int8),
+        test_names=material.test.names.astype("S"),
+    )
     if keep_weights:
         weights: dict[str, Any] = {f"w{i:03d}": w for i, w in enumerate(fitted.weights)}
         np.savez_compressed(folder / "weights.npz", **weights)
