@@ -98,8 +98,8 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def new_chart(height: float) -> tuple[Figure, Axes]:
-    """Make an empty figure as wide as the text, of a single chart."""
+def new_chart(height: float) -> tuple[Figure, Any]:
+    """Make an empty figure as wide as the text; returns it with its only axis."""
     figure, axes = new_figure(height)
     return figure, axes[0, 0]
 
