@@ -119,7 +119,9 @@ def sampling_probabilities(
 
 def draw_cells(probabilities: NDArray[np.floating], n: int, seed: int) -> NDArray[np.int64]:
     """Draw `n` cells with these probabilities (resamples, images): how often each image came, of the same shape."""
-    return np.random.default_rng(seed).multinomial(n, probabilities / probabilities.sum(axis=1, keepdims=True))
+    chances = probabilities / probabilities.sum(axis=1, keepdims=True)
+    # In whole steps: processors add up in different orders, and the last bit would draw other cells.
+    return np.random.default_rng(seed).multinomial(n, (chances * (1 - 1e-8)).round(12))
 
 
 def count_predictions(cells: NDArray[np.integer], predictions: Predictions) -> NDArray[np.float64]:
