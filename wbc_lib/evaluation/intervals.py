@@ -46,7 +46,8 @@ def format_interval(interval: Interval, *, signed: bool = False) -> str:
     """An interval for readers: ``86.3% (73.7 to 95.0)``, signed ``+1.2 (-0.4 to +2.9)``, an undefined one a dash."""
     if np.isnan(interval.estimate):
         return "–"
-    numbers = (100 * value for value in (interval.estimate, interval.low, interval.high))
+    # Halves are rounded up on every processor, whose last bit would else decide.
+    numbers = (100 * value + 1e-9 for value in (interval.estimate, interval.low, interval.high))
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*numbers) if signed else "{:.1f}% ({:.1f} to {:.1f})".format(*numbers)
 
 
