@@ -107,19 +107,19 @@ def test_the_recorded_answers_come_out_for_whole_images_and_all_is_recorded(tiny
     assert ((answers.refused == "") == ((answers.unlike <= 1) & answers.nucleus.between(0.5, 3))).all()
 
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
-    target = travel.recorded_path("final", TEST_IMAGES)
+    target = travel.recorded_path("final", "drawn")
     with pytest.raises(BadDataError, match="wbc external predict"):
-        travel.read_recorded("final", TEST_IMAGES)
+        travel.read_recorded("final", "drawn")
     travel.write_recorded(answers, target)
     content = target.read_bytes()
-    again = travel.read_recorded("final", TEST_IMAGES)
+    again = travel.read_recorded("final", "drawn")
     assert again.cell.tolist() == answers.cell.tolist() and again.unlike.equals(answers.unlike)
     assert again.nucleus.to_numpy() == pytest.approx(answers.nucleus.to_numpy(), abs=1e-3, nan_ok=True)
     travel.write_recorded(answers, target)
     assert target.read_bytes() == content
     target.write_bytes(content[:100])
     with pytest.raises(BadDataError, match="restore it"):
-        travel.read_recorded("final", TEST_IMAGES)
+        travel.read_recorded("final", "drawn")
 
 
 def test_where_no_white_cell_is_the_middle_is_looked_at(cache):
