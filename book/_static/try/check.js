@@ -197,7 +197,7 @@ globalThis.wbcCheck = (() => {
     return Math.min(...scores);
   }
 
-  // What is measured of a picture: the nucleus, its colour numbers, and how unlike they are; null if there is no nucleus.
+  // What is measured of a picture: the nucleus, its colour numbers, and how unlike they are; null without a nucleus.
   function look(pixels, width, height, guard) {
     const redCell = width / guard.across, outside = findOutside(pixels, width, height);
     const nucleus = findNucleus(pixels, width, height, redCell, outside);
@@ -211,13 +211,13 @@ globalThis.wbcCheck = (() => {
   function objection(seen, guard) {
     if (!seen) return "No white cell was found in it: nothing is stained as a nucleus and as large as one.";
     if (seen.unlike > 1) {
-      const times = seen.unlike.toFixed(1);
-      return `Its colours are not those of the smears that the network learned from: ${times} times as far off as is let through.`;
+      const off = `${seen.unlike.toFixed(1)} times as far off as is let through`;
+      return `Its colours are not those of the smears that the network learned from: ${off}.`;
     }
     const [smallest, largest] = guard.nucleus, size = seen.nucleus.diameter;
     if (size >= smallest && size <= largest) return "";
-    const range = `${smallest.toFixed(1)} to ${largest.toFixed(1)}`;
-    return `Its nucleus is ${size.toFixed(1)} times as wide as a red cell, and the network learned from ${range}, if the picture is about seven red cells wide.`;
+    const told = `If it is about seven red cells wide, its nucleus is ${size.toFixed(1)} times as wide as a red cell`;
+    return `${told}, and the network learned from ${smallest.toFixed(1)} to ${largest.toFixed(1)}.`;
   }
 
   return { look, objection };

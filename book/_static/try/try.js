@@ -91,7 +91,8 @@
   function middle(bitmap, rows, columns) {
     const width = Math.min(bitmap.width, Math.floor((bitmap.height * columns) / rows));
     const height = Math.min(bitmap.height, Math.floor((bitmap.width * rows) / columns));
-    return { width, height, left: Math.floor((bitmap.width - width) / 2), top: Math.floor((bitmap.height - height) / 2) };
+    const [left, top] = [bitmap.width - width, bitmap.height - height].map((rest) => Math.floor(rest / 2));
+    return { width, height, left, top };
   }
 
   // The middle of a picture, each pixel the mean of the area that it covers.
@@ -189,7 +190,8 @@
     button.className = "wbc-press";
     button.type = "button";
     button.addEventListener("click", answer);
-    part("answer").replaceChildren(`${name}: `, no, `${reason} What it says of such pictures is worth nothing. `, button);
+    const worth = "What it says of such pictures is worth nothing.";
+    part("answer").replaceChildren(`${name}: `, no, `${reason} ${worth} `, button);
     part("result").hidden = true;
   }
 
