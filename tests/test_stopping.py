@@ -221,6 +221,23 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint(phantom_set, tmp
     assert not list((tmp_path / "cache" / "runs").glob("final-*"))
 
 
+@pytest.mark.slow
+def test_tracing_that_is_stopped_keeps_what_it_has_traced(phantom_set, tmp_path, places):
+    first = "from wbc_lib.provenance import trace; trace._CHUNK = 2\n"
+    first += "from wbc_lib.cli import main as cli; cli.app.command('trace')(lambda data: study(data))\n"
+    first += "from wbc_lib.training.study import open_study\n"
+    first += "def study(data): trace.trace(open_study(data, 'smoke').data)\n"
+    first += "cli.app.registered_commands[-1].callback.__annotations__ = {'data': str}"
+    tracing = Command("trace", phantom_set.root, first=first, environment=places)
+
+    def traced() -> list[Path]:
+        return list((tmp_path / "cache").rglob("chunks/*.csv"))
+
+    tracing.wait_for(lambda: len(traced()) >= 2)
+    assert_stopped(tracing.stop(signal.SIGINT, 3), signal.SIGINT)
+    assert len(traced()) >= 2
+
+
 def test_a_download_that_does_not_come_can_be_stopped(tmp_path, places):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(0)
@@ -237,6 +254,21 @@ def test_a_download_that_does_not_come_can_be_stopped(tmp_path, places):
         download.wait_for(is_asked)
         assert_stopped(download.stop(signal.SIGINT, 3), signal.SIGINT)
         asked[0].close()
+
+
+@pytest.mark.slow
+def test_predict_that_is_stopped_leaves_the_maps_it_has_drawn(phantom_set, tmp_path):
+    picture = next(phantom_set.augmented.glob("TEST/*/*"))
+    (tmp_path / "pictures").mkdir()
+    for i in range(500):
+        (tmp_path / "pictures" / f"{i:03d}.jpeg").symlink_to(picture)
+    recorded = {"WBC_RESULTS": str(paths.ROOT / "results")}
+    asked = Command("predict", tmp_path / "pictures", "--as-is", "--map", tmp_path / "maps", environment=recorded)
+    asked.wait_for(lambda: len(list(tmp_path.glob("maps/[!.]*"))) > 1)
+    assert_stopped(asked.stop(signal.SIGTERM, 3), signal.SIGTERM)
+    maps = list((tmp_path / "maps").iterdir())
+    assert 1 < len(maps) < 500
+    assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in maps)
 
 
 @pytest.mark.slow
