@@ -210,12 +210,14 @@ def fit_guard(photos: Seen, images: Seen, data: DataSet) -> Guard:
     taken = photos.take(((photos.table.scaled == BY_PICTURE) & (photos.table.cells > 0)).to_numpy())
     made = images.take(((images.table.scaled == BY_SET) & (images.table.cells > 0)).to_numpy())
     origin = trace.read(data).set_index("image").photo
-    fields = {
-        "photos of TRAIN": _find_fields(taken.table.picture.map(dataset.photo_number), data),
-        "images of TRAIN": _find_fields(made.table.picture.map(origin), data),
+    kinds = {
+        "photos of TRAIN": (taken, taken.table.picture.map(dataset.photo_number)),
+        "images of TRAIN": (made, made.table.picture.map(origin)),
     }
-    numbers = [np.stack([refusal.colour_numbers(window) for window in seen.colours]) for seen in (taken, made)]
-    references = [refusal.fit_reference(name, n, fields[name]) for name, n in zip(fields, numbers, strict=True)]
+    references = []
+    for name, (seen, of_photos) in kinds.items():
+        numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
+        references.append(refusal.fit_reference(name, numbers, _find_fields(of_photos, data)))
     return Guard(tuple(references), *refusal.nucleus_limits(taken.table.nucleus.to_numpy()))
 
 
