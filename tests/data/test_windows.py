@@ -35,11 +35,14 @@ def test_each_white_cell_is_found_once_lobes_or_not(lobes):
         assert cell.diameter(80) == pytest.approx(1.2 if lobes == 1 else 0.93, abs=0.08)
 
 
-def test_what_is_smaller_than_a_nucleus_is_none():
+def test_what_is_smaller_than_a_nucleus_is_none_but_may_be_what_is_most_like_one():
     picture = draw_field(80, [(300, 240)])
     cv2.circle(picture, (80, 80), 12, VIOLET, -1)  # a platelet
     assert len(windows.find_cells(picture, 80)) == 1
     assert windows.find_cells(draw_field(80, []), 80) == []
+    alone = draw_field(80, [])
+    cv2.circle(alone, (580, 60), 12, VIOLET, -1)
+    assert windows.find_most_violet(alone, 80) == pytest.approx((580, 60), abs=6)
 
 
 def test_the_background_is_the_light_between_the_cells_even_where_black_corners_came_in():

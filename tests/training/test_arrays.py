@@ -10,7 +10,8 @@ from wbc_lib import paths
 from wbc_lib.data import dataset, phantoms
 from wbc_lib.data.dataset import LABELS
 from wbc_lib.data.images import load_images
-from wbc_lib.errors import UnknownNameError
+from wbc_lib.data.picture_sets import TRAIN_PHOTOS, PictureSet
+from wbc_lib.errors import UnknownNameError, WeightsError
 from wbc_lib.provenance import boxes as cells
 from wbc_lib.provenance import overlaps, trace
 from wbc_lib.training import arrays
@@ -196,3 +197,44 @@ def test_examples_on_a_base_are_its_features_with_the_labels_of_their_images(pha
         chosen = [rows[name] for name in part.names]
         np.testing.assert_array_equal(part.inputs, features[chosen])
         np.testing.assert_array_equal(part.labels, index.label.to_numpy()[chosen])
+
+
+@pytest.fixture
+def barcelona(monkeypatch, phantom_set, tmp_path):
+    """Photos of the phantoms in place of the pictures of Barcelona, and some basophils."""
+    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
+    real = arrays.open_set
+    photos = real(TRAIN_PHOTOS, phantom_set)
+    renamed = photos.table.assign(picture="pbc/" + photos.table.picture)
+    renamed.loc[::3, "cell"] = ""
+
+    def opening(name, data=None, elsewhere=None):
+        if name != "pbc":
+            return real(name, data, elsewhere)
+        return PictureSet("pbc", renamed, lambda p: photos.read(p.removeprefix("pbc/")), "0" * 64)
+
+    monkeypatch.setattr(arrays, "open_set", opening)
+    monkeypatch.setattr(arrays.external, "find", lambda: None)
+    return renamed
+
+
+def test_windows_are_learned_from_by_photo_and_those_of_barcelona_are_in_every_part(
+    phantom_set, barcelona, monkeypatch
+):
+    table = trace.read(phantom_set).set_index("image").photo
+    whole, fold = (arrays.gather(phantom_set, find_experiment(n), 0) for n in ("stronger", "stronger+fold-2"))
+    assert set(whole.test.names) == set(whole.validation.names) == {n for n in table.index if n.startswith("TEST/")}
+    assert not any(name.startswith("TEST/") for name in whole.training.names)
+    number = np.array([table.get(n, -1) if "/" in n else dataset.photo_number(n) for n in fold.training.names])
+    held_out = {dataset.photo_number(n) for n in fold.test.names}
+    assert not held_out & set(number) and held_out == set(table[fold.validation.names])
+    assert {tuple(p.inputs.shape[1:3]) for p in (fold.training, fold.test)} == {(144, 144), (96, 96)}
+    for material in (whole, fold, arrays.gather(phantom_set, find_experiment("pbc"), 0)):
+        of_barcelona = np.char.startswith(material.training.names, "pbc/")
+        assert of_barcelona.sum() == len(barcelona)
+        assert (material.training.labels[of_barcelona] == barcelona.cell.map(LABELS).fillna(0)).all()
+    monkeypatch.undo()
+    with pytest.raises(WeightsError, match="WBC_EXTERNAL"):
+        arrays.gather(phantom_set, find_experiment("pbc"), 0)
+    drawn = arrays.draw(whole.training, 40, np.random.default_rng(0))
+    assert drawn.inputs.shape == (40, 96, 96, 3) and set(drawn.names) <= set(whole.training.names)

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from wbc_lib.data import images, splits
 from wbc_lib.data.images import Scale
-from wbc_lib.training import fit, networks, plan
+from wbc_lib.training import fit, networks, plan, windows
 from wbc_lib.training.arrays import Examples, Material
 from wbc_lib.training.plan import Experiment, Network, Settings
 
@@ -321,3 +321,41 @@ def test_an_epoch_of_two_passes_takes_as_many_steps_as_two_epochs(tmp_path):
             return [int(v) for name, v in file.items() if name != "history" and v.ndim == 0 and v.dtype.kind == "i"]
 
     assert iterations(2, 1) == iterations(1, 2) != []
+
+
+# A pretrained base, at a size that takes a second.
+ON_BASE = Experiment(
+    "on-base",
+    "On a base",
+    Network(convolutions=(), dense=(), base="efficientnet-lite0", base_weights="pbc", base_trained=True),
+    material="windows",
+    input_shape=(windows.SIDE, windows.SIDE),
+    settings=Settings(batch_size=4, optimizer="adamw", steps=2, schedule="one-cycle", label_smoothing=0.05, views=8),
+)
+
+
+def window_examples(n: int, side: int, seed: int) -> Examples:
+    rng = np.random.default_rng(seed)
+    names = np.array([f"{('TRAIN/', 'pbc/', 'BloodImage_')[i % 3]}{i}" for i in range(n)])
+    inputs = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+    return Examples(inputs, rng.integers(1, 5, n).astype(np.int32), names)
+
+
+def test_a_base_that_learns_goes_on_where_it_was_stopped_and_is_scored_with_the_weights_that_are_kept(tmp_path):
+    held_out = window_examples(3, windows.SIDE, 1)
+    material = Material(window_examples(12, windows.KEPT, 0), held_out, held_out)
+    start = networks.list_weights(networks.build(ON_BASE.network, held_out.inputs.shape[1:], None))
+    start = [v.numpy() for v in start]
+    whole = fit.fit(ON_BASE, material, 2, 0, start=start)
+    with pytest.raises(Interrupted):
+        fit.fit(ON_BASE, material, 2, 0, start=start, checkpoint=tmp_path / "c.npz", on_step=interrupt_after(3))
+    assert digest(fit.fit(ON_BASE, material, 2, 0, start=start, checkpoint=tmp_path / "c.npz")) == digest(whole)
+    assert {w.dtype for w in whole.weights} == {np.dtype(np.float16)}
+    assert any(not np.array_equal(w, s.astype(np.float16)) for w, s in zip(whole.weights, start, strict=True))
+    assert whole.history.val_loss.isna().tolist() == [True, False]
+    model = networks.build(ON_BASE.network, held_out.inputs.shape[1:], None)
+    networks.assign_weights(model, whole.weights)
+    both = (held_out.inputs, np.flip(held_out.inputs, axis=1))
+    views = [np.rot90(p, k, axes=(1, 2)) for p in both for k in range(4)]
+    averaged = np.mean([model.predict_on_batch(v.astype(np.float32)) for v in views], axis=0)
+    np.testing.assert_allclose(whole.test_logits, averaged, atol=1e-4)

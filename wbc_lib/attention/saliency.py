@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 COVERS = {"elsewhere": "background covered", "cell": "cell covered", "rest": "only the cell left"}
 #: What it is painted with: one grey for all, or the image's own mean background colour.
 FILLS = {"grey": "grey", "own": "the image's own background colour"}
+#: Rows of the maps of a pretrained base that are looked at.
+_ROWS = 6
 #: Images in one pass backwards.
 _BATCH = 256
 
 
 def rebuild(run: Run) -> "keras.Model":
     """Build a recorded run's network and load its weights; raises `RunError` if it has none, or a frozen base."""
+    from wbc_lib.training.networks import assign_weights
+
     model = _build(run)
-    _assign(model, run.weights())
+    assign_weights(model, run.weights())
     return model
 
 
@@ -44,6 +48,8 @@ def randomise(run: Run, layers: int, seed: int) -> "keras.Model":
     """
     import keras
 
+    from wbc_lib.training.networks import assign_weights
+
     trained = run.weights()
     if not 0 <= 2 * layers <= len(trained):
         raise ValueError(f"cannot randomise {layers} layers of {len(trained) // 2}")
@@ -51,18 +57,18 @@ def randomise(run: Run, layers: int, seed: int) -> "keras.Model":
     model = _build(run)
     fresh = [variable.numpy() for variable in model.trainable_variables]
     kept = len(trained) - 2 * layers  # a kernel and a bias per layer
-    _assign(model, [*trained[:kept], *fresh[kept:]])
+    assign_weights(model, [*trained[:kept], *fresh[kept:]])
     return model
 
 
 def _build(run: Run) -> "keras.Model":
     from wbc_lib.training.networks import build
 
-    network = read_network(run)
-    if network.base or not network.convolutions or run.record["scale"] is None:
+    network, scale = read_network(run), run.record["scale"]
+    if not network.base_trained and (network.base or not network.convolutions or scale is None):
         raise RunError(f"{run.name} has no convolution of its own to look at; choose a run such as those of `final`.")
     shape = (*run.record["config"]["input_shape"], 3)
-    return build(network, shape, Scale(*(tuple(part) for part in run.record["scale"])))
+    return build(network, shape, scale and Scale(*(tuple(part) for part in scale)))
 
 
 def read_network(run: Run) -> Network:
@@ -70,15 +76,12 @@ def read_network(run: Run) -> Network:
     return read_plan(run.record["experiment"], run.record["config"]).experiment.network
 
 
-def _assign(model: "keras.Model", weights: list[NDArray[np.float32]]) -> None:
-    for variable, values in zip(model.trainable_variables, weights, strict=True):
-        variable.assign(values)
-
-
 def compute_maps(
-    model: "keras.Model", pixels: NDArray[np.uint8], classes: NDArray[np.integer]
+    model: "keras.Model", pixels: NDArray[np.uint8], classes: NDArray[np.integer], least_rows: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Map what on the last convolution speaks for an output, 0 to 4, of each image; float32 (images, rows, columns).
+
+    It is the last whose maps have `least_rows`.
 
     By Grad-CAM (Selvaraju et al. 2017, equations 1 and 2): the convolution's feature maps, each weighted by the mean of
     its gradient, summed and cut off below zero. Rows and columns that the pooling behind it drops are set to zero: what
@@ -88,7 +91,8 @@ def compute_maps(
     import keras
     import tensorflow as tf
 
-    convolution = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][-1]
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    convolution = [layer for layer in convolutions if layer.output.shape[1] >= least_rows][-1]
     both = keras.Model(model.inputs, [convolution.output, model.output])
 
     @tf.function(reduce_retracing=True)
@@ -155,6 +159,20 @@ def upsample(maps: NDArray[np.floating], shape: tuple[int, int], convolutions: i
     """
     rows, columns = (_interpolation(n, m, convolutions) for n, m in zip(shape, maps.shape[1:], strict=True))
     return np.einsum("yi,nij,xj->nyx", rows, maps, columns, optimize=True)
+
+
+def map_attention(
+    model: "keras.Model", network: Network, pixels: NDArray[np.uint8], classes: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Grad-CAM for an output of each image, laid over it: (images, height, width).
+
+    On a pretrained base it is that of the last maps that have `_ROWS` rows; the last of all have but three.
+    """
+    height, width = pixels.shape[1:3]
+    if not network.base:
+        return upsample(compute_maps(model, pixels, classes)[0], (height, width), len(network.convolutions))
+    coarse, _ = compute_maps(model, pixels, classes, _ROWS)
+    return np.stack([cv2.resize(m.astype(float), (width, height), interpolation=cv2.INTER_LINEAR) for m in coarse])
 
 
 def downsample_masks(masks: NDArray[np.bool_], convolutions: int) -> NDArray[np.float64]:

@@ -1,17 +1,19 @@
 """The commands of ``wbc external``: what models say of pictures from elsewhere, recorded for the book."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wbc_lib import paths, progress
 from wbc_lib.cli.data import Data
+from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO
 from wbc_lib.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from wbc_lib.data.dataset import DataSet
     from wbc_lib.data.external import External
     from wbc_lib.data.picture_sets import PictureSet
+    from wbc_lib.data.windows import Window
     from wbc_lib.prediction.travel import Seen
     from wbc_lib.training.runs import Run
 
@@ -23,33 +25,35 @@ app = typer.Typer(
 Elsewhere = Annotated[
     str | None, typer.Option("--external", help="Folder of the pictures from elsewhere. Default: WBC_EXTERNAL.")
 ]
-MODEL = "final"
+Model = Annotated[Literal["final", "stronger"], typer.Option(help="The model: the paper's, or the stronger one.")]
 
 
 @app.command("guard")
-def external_guard(data: Data = None) -> None:
-    """Fit what the paper's model refuses to the photos and images of TRAIN, and record it in the project's results/."""
-    from wbc_lib.data import dataset
+def external_guard(model: Model = "final", elsewhere: Elsewhere = None, data: Data = None) -> None:
+    """Fit what a model refuses to what it learned from, and record it in the project's results/."""
+    from wbc_lib.data import dataset, external
     from wbc_lib.data.picture_sets import TRAIN_IMAGES, TRAIN_PHOTOS, open_set
     from wbc_lib.prediction import refusal, travel
 
-    paths.require_writable(refusal.recorded_path(MODEL).parent)
+    paths.require_writable(refusal.recorded_path(model).parent)
     found = dataset.find(data)
     photos, images = (open_set(name, found) for name in (TRAIN_PHOTOS, TRAIN_IMAGES))
-    guard = travel.fit_guard(_look(photos, photos.red_cell), _look(images, images.red_cell), found)
-    progress.write_out(str(refusal.write_recorded(MODEL, guard)))
+    others = None if model == "final" else _look(open_set("pbc", elsewhere=external.find(elsewhere)), 0.0)
+    guard = travel.fit_guard(_look(photos, photos.red_cell), _look(images, images.red_cell), found, others)
+    progress.write_out(str(refusal.write_recorded(model, guard)))
 
 
 @app.command("predict")
 def external_predict(
     names: Annotated[list[str] | None, typer.Argument(help="Sets of pictures. Default: all.")] = None,
+    model: Model = "final",
     elsewhere: Elsewhere = None,
     data: Data = None,
     held_back: Annotated[
         bool, typer.Option("--held-back", help="Those pictures alone that are held back until everything is chosen.")
     ] = False,
 ) -> None:
-    """Record what the runs of the paper's model say of each picture, and how unlike it is to what they learned from.
+    """Record what the runs of a model say of each picture, and how unlike it is to what they learned from.
 
     A stopped command goes on where it was.
     """
@@ -60,20 +64,20 @@ def external_predict(
     chosen = names or NAMES
     for name in set(chosen) - set(NAMES):
         raise UnknownNameError(f"There is no set {name!r} of pictures; choose one of: {', '.join(NAMES)}.")
-    paths.require_writable(travel.recorded_path(MODEL, chosen[0]).parent)
-    guard = refusal.read_recorded(MODEL)
+    paths.require_writable(travel.recorded_path(model, chosen[0]).parent)
+    guard = refusal.read_recorded(model)
     found = dataset.find(data)
-    runs = _find_runs(found)
+    runs, window = _find_runs(found, model), WHOLE_PHOTO if model == "final" else CLOSE
     for name in chosen:
         others = external.find(elsewhere) if name in external.SOURCES else None
         pictures = open_set(name, found, others)
-        seen = _look(pictures, pictures.red_cell or _find_scale(name, found, others))
+        seen = _look(pictures, pictures.red_cell or _find_scale(name, found, others), window)
         wanted = (seen.table.held_back == held_back).to_numpy()
         if not wanted.any():
             continue
         seen = seen.take(wanted)
         table = travel.answer(travel.join(seen, travel.match_colours(seen, guard.references[0])), runs, guard)
-        target = travel.recorded_path(MODEL, name, held_back=held_back)
+        target = travel.recorded_path(model, name, held_back=held_back)
         travel.write_recorded(table, target)
         progress.write_out(str(target))
 
@@ -88,9 +92,9 @@ def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
     from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
     from wbc_lib.prediction import refusal, travel
 
-    target = travel.recorded_path(MODEL, "changes")
+    target = travel.recorded_path("final", "changes")
     paths.require_writable(target.parent)
-    guard, found, others = refusal.read_recorded(MODEL), dataset.find(data), external.find(elsewhere)
+    guard, found, others = refusal.read_recorded("final"), dataset.find(data), external.find(elsewhere)
     targets = []
     for name in external.SOURCES:
         pictures = open_set(name, elsewhere=others)
@@ -99,7 +103,7 @@ def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
         targets.append(travel.read_target(pictures, seen, rows.to_numpy()))
     with progress.bar("Changing photos") as on_progress:
         seen = travel.look_changed(open_set(TEST_PHOTOS, found), targets, on_progress)
-    travel.write_recorded(travel.answer(seen, _find_runs(found), guard), target)
+    travel.write_recorded(travel.answer(seen, _find_runs(found, "final"), guard), target)
     progress.write_out(str(target))
 
 
@@ -122,13 +126,13 @@ def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
     progress.write_out(str(travel.border_path()))
 
 
-def _find_runs(data: "DataSet") -> list["Run"]:
+def _find_runs(data: "DataSet", model: str) -> list["Run"]:
     from dataclasses import replace
 
     from wbc_lib.training.runs import Store
     from wbc_lib.training.study import open_study
 
-    return replace(open_study(data.root, "paper", may_train=False), store=Store(paths.results())).recorded(MODEL)
+    return replace(open_study(data.root, "paper", may_train=False), store=Store(paths.results())).recorded(model)
 
 
 def _find_scale(name: str, data: "DataSet", others: "External | None") -> float:
@@ -144,10 +148,10 @@ def _find_scale(name: str, data: "DataSet", others: "External | None") -> float:
     return travel.scale_by_nuclei(others, open_set(name, elsewhere=others).table, nucleus)
 
 
-def _look(pictures: "PictureSet", scale: float) -> "Seen":
+def _look(pictures: "PictureSet", scale: float, window: "Window" = WHOLE_PHOTO) -> "Seen":
     from wbc_lib.prediction import travel
 
     with progress.bar(f"{pictures.name}: red cells") as on_progress:
         measured = travel.measure(pictures, on_progress)
     with progress.bar(f"{pictures.name}: white cells") as on_progress:
-        return travel.look_at(pictures, measured, scale, on_progress)
+        return travel.look_at(pictures, measured, scale, window, on_progress)

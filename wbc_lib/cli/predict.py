@@ -3,7 +3,7 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def predict(
     images: Annotated[list[str], typer.Argument(help="Pictures, folders of them, or patterns such as 'smears/*.png'.")],
-    run: Annotated[
-        str, typer.Option(help="Run to ask, by its name. Default: the final model that was trained longest.")
-    ] = "",
+    model: Annotated[
+        Literal["stronger", "final"], typer.Option(help="Model to ask: the stronger one, or the paper's final model.")
+    ] = "stronger",
+    run: Annotated[str, typer.Option(help="Run to ask, by its name, in place of a model's first.")] = "",
     accuracy: Annotated[
         float, typer.Option(min=0.5, max=1, help="Of validation images it does not abstain on, this share is right.")
     ] = 0.99,
@@ -57,11 +58,13 @@ def predict(
     report: dict[str, object] = {"passed_over": list(map(str, found.passed_over))}
     said: list[Answer] = []
     if pictures:
-        asked = find_one_run(run) if run else picture.find_run(Store(paths.results(), paths.cache() / "runs"))
+        store = Store(paths.results(), paths.cache() / "runs")
+        asked = find_one_run(run) if run else picture.find_run(store, model=model)
         if asked is None:
-            raise RunError("No run of the final model on the published photos is recorded; name another with --run.")
-        threshold = picture.choose_threshold(asked, accuracy)
-        typer.echo(picture.describe_basis(asked, threshold, accuracy), err=True)
+            raise RunError(f"No run of the model {model} on the published photos is recorded; name another with --run.")
+        folds = picture.find_folds(asked, store)
+        threshold = picture.choose_threshold(asked, accuracy, folds)
+        typer.echo(picture.describe_basis(asked, threshold, accuracy, folds), err=True)
         report |= {"run": asked.name, "accuracy": accuracy, "threshold": threshold}
         guard = None if as_is else answers.find_guard(asked)
         with progress.bar("Looking") if len(pictures) > 20 else nullcontext() as on_progress:

@@ -29,7 +29,8 @@ def train(
 ) -> None:
     """Train experiments that are not recorded yet; an interrupted one goes on where it stopped.
 
-    A name may be followed by variations, as in final+by-photo+painted; `wbc experiments` lists them.
+    A name may be followed by variations, as in final+by-photo+painted; `wbc experiments` lists them. Experiments that
+    learn from pictures from elsewhere (pbc, stronger) find them by WBC_EXTERNAL, and are not among --all.
     """
     from wbc_lib.training.experiments import EXPERIMENTS, find_experiment, find_suite
 
@@ -58,11 +59,11 @@ def train(
 
 def experiments(as_json: AsJson = False) -> None:
     """List the experiments of the registry, their variations, and the suites made of them."""
-    from wbc_lib.training.experiments import EXPERIMENTS, SUITES, VARIATIONS
+    from wbc_lib.training.experiments import BEYOND, EXPERIMENTS, SUITES, VARIATIONS
 
     registry = [
         {"name": e.name, "title": e.title, "epochs": e.epochs, "material": e.material, "in the paper": e.in_paper}
-        for e in EXPERIMENTS.values()
+        for e in (*EXPERIMENTS.values(), *BEYOND.values())
     ]
     variations = [{"variation": f"+{name}", "what it changes": words} for name, (words, _) in VARIATIONS.items()]
     suites = [

@@ -29,6 +29,8 @@ NO_CLASS = ""
 _ZHENG_CLASSES = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
 #: Pictures of the Barcelona set that are used: of each of our classes, and of each other folder.
 _MOST, _MOST_OTHERS = 1000, 250
+#: Diameter of its red cells in pixels: the median of what `windows.measure_red_cell` finds, as recorded of the set.
+PBC_RED_CELL = 73.06
 _COPY = "take another copy of the published file"
 
 #: Of the pictures that are no smears, in place of a hash; raise it whenever others are made.

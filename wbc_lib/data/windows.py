@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_lib.data.images import one_thread
+from wbc_lib.data.images import INPUT_SHAPE, one_thread
 
 #: Diameter of a red cell in the published photos, in pixels of 640x480; measured by `measure_red_cell`, a test says so.
 RED_CELL = 90.0
@@ -31,6 +31,28 @@ _SPREAD = 0.06
 _CONTRAST = 15
 # As dark as this are the corners that come in where a picture was turned.
 _BLACK = 12
+
+
+@dataclass(frozen=True)
+class Window:
+    """How much a network sees around a white cell."""
+
+    field: tuple[float, float]  # width and height, in red cells
+    shape: tuple[int, int]  # height and width, in pixels
+
+    def cut(self, picture: NDArray[np.uint8], centre: tuple[float, float], red_cell: float) -> NDArray[np.uint8]:
+        """Cut the window around a column and a row of a picture, as `cut_window` does."""
+        return cut_window(picture, centre, red_cell, self.field, self.shape)
+
+    def widened(self, side: int) -> "Window":
+        """As much more at the same scale as makes its sides so many pixels."""
+        height, width = self.shape
+        return Window((self.field[0] * side / width, self.field[1] * side / height), (side, side))
+
+
+#: What the paper's networks see: as much as a photo shows. And what the stronger model sees: the cell.
+WHOLE_PHOTO = Window(PHOTO_FIELD, INPUT_SHAPE)
+CLOSE = Window((3.5, 3.5), (96, 96))
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,14 @@ def find_cells(picture: NDArray[np.uint8], red_cell: float) -> list[Cell]:
         box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
         cells.append(Cell(float(columns.mean()), float(rows.mean()), box, float(areas[number])))
     return cells
+
+
+def find_most_violet(picture: NDArray[np.uint8], red_cell: float) -> tuple[float, float]:
+    """Column and row of what is most like a nucleus by its colour, for a picture in which `find_cells` finds none."""
+    soft = cv2.GaussianBlur(picture, (0, 0), max(red_cell / 10, 0.5)).astype(np.int16)
+    violet = np.where(_is_outside(picture), -255, soft[..., 2] - soft[..., 1])
+    row, column = np.unravel_index(violet.argmax(), violet.shape)
+    return float(column), float(row)
 
 
 def background_colour(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,13 +21,14 @@ from wbc_lib.attention import saliency
 from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.data.pictures import read_full, read_picture
-from wbc_lib.data.windows import RED_CELL
+from wbc_lib.data.windows import CLOSE, RED_CELL, Window
 from wbc_lib.errors import BadDataError, NoAnswerError, printable
 from wbc_lib.evaluation.intervals import binomial_interval
 from wbc_lib.figures.style import CLASS_COLOURS, nice
 from wbc_lib.prediction import refusal
-from wbc_lib.prediction.picture import Box, Prediction, ask, look
+from wbc_lib.prediction.picture import Box, Prediction, ask, find_window, look
 from wbc_lib.prediction.refusal import Guard
+from wbc_lib.training.experiments import MODELS, PAPER
 from wbc_lib.training.runs import Run
 
 #: Pictures that are asked about together: those whose cells are found first, which takes a while, and whole ones.
@@ -80,7 +81,9 @@ class Answer:
 
 def find_guard(run: Run) -> Guard | None:
     """What a run learned from; ``None`` if that is not recorded, as where it learned from other photos."""
-    return refusal.read_recorded("final") if run.record["config"]["data_sha256"] == PUBLISHED_SHA256 else None
+    name = run.record["experiment"]
+    model = name if name in MODELS else PAPER
+    return refusal.read_recorded(model) if run.record["config"]["data_sha256"] == PUBLISHED_SHA256 else None
 
 
 def answer(
@@ -101,12 +104,11 @@ def answer(
     `as_is` no cell is sought, nothing is refused, and the picture is asked about as a whole. Yields a `BadDataError`
     for a picture that cannot be read; raises `RunError` for a run without convolutions of its own.
     """
-    model = saliency.rebuild(run)
-    height, width = run.record["config"]["input_shape"]
+    model, window = saliency.rebuild(run), find_window(run)
     step = _WHOLE_BATCH if as_is else _BATCH
     for start in range(0, len(pictures), step):
         batch = pictures[start : start + step]
-        seen = [_look(path, guard, red_cell, (height, width), as_is=as_is) for path in batch]
+        seen = [_look(path, guard, red_cell, window, as_is=as_is) for path in batch]
         windows = [q.window for asked in seen if isinstance(asked, list) for q in asked if q.window is not None]
         said = ask(model, run, windows, with_attention)
         for done, (path, asked) in enumerate(zip(batch, seen, strict=True), start + 1):
@@ -133,17 +135,19 @@ class _Question:
 
 
 def _look(
-    path: Path, guard: Guard | None, red_cell: float, shape: tuple[int, int], *, as_is: bool
+    path: Path, guard: Guard | None, red_cell: float, window: Window, *, as_is: bool
 ) -> list[_Question] | BadDataError:
     try:
         if as_is:
-            return [_Question(read_picture(path, shape))]
+            return [_Question(read_picture(path, window.shape))]
         pixels = read_full(path)
         if pixels.shape[1::-1] != IMAGE_SIZE or red_cell:
-            cells = look(pixels, red_cell, shape)
+            cells = look(pixels, red_cell, window)
         else:
-            # An image of the data set shows one labelled cell at a known scale, and its network saw it whole.
-            cells = [replace(look(pixels, RED_CELL / 2, shape)[0], window=read_picture(path, shape))]
+            # An image of the data set shows one labelled cell at a known scale, and the paper's network saw it whole.
+            cells = look(pixels, RED_CELL / 2, window)[:1]
+            if window != CLOSE:
+                cells = [replace(cells[0], window=read_picture(path, window.shape))]
     except NoAnswerError as error:
         return [_Question(objection=str(error))]
     except BadDataError as error:

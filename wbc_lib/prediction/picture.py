@@ -4,7 +4,7 @@ It says a class, how sure it is of it, and whether it would rather not say. Tens
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,15 @@ from wbc_lib.attention import saliency
 from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.hashes import PUBLISHED_SHA256
-from wbc_lib.data.images import INPUT_SHAPE
 from wbc_lib.data.pictures import ENDINGS
-from wbc_lib.data.windows import PHOTO_FIELD, Cell, cut_window, find_cells, measure_red_cell
+from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO, Cell, Window, find_cells, measure_red_cell
 from wbc_lib.errors import NoAnswerError, UnknownNameError
 from wbc_lib.evaluation.scores import confidence_threshold
 from wbc_lib.figures.attention import draw_panels
 from wbc_lib.figures.style import nice
 from wbc_lib.prediction import refusal
-from wbc_lib.training.experiments import PROFILES, find_experiment
-from wbc_lib.training.plan import Plan
+from wbc_lib.training.experiments import PAPER, PROFILES, STRONGER, find_experiment, read_plan
+from wbc_lib.training.plan import BARCELONA, WINDOWS, Plan
 from wbc_lib.training.runs import Run, Store
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Sighting:
 
     cell: Cell
     red_cell: float  # diameter of red cells in the picture, in pixels
-    window: NDArray[np.uint8]  # as much around it as a published photo shows, at the size of a network's input
+    window: NDArray[np.uint8]  # as much around it as the network sees, at the size of its input
     colours: NDArray[np.uint8]  # the window whose colours are compared, shape (64, 64, RGB)
 
     @property
@@ -54,11 +53,11 @@ class Sighting:
         return self.cell.diameter(self.red_cell)
 
 
-def look(picture: NDArray[np.uint8], red_cell: float = 0.0, shape: tuple[int, int] = INPUT_SHAPE) -> list[Sighting]:
+def look(picture: NDArray[np.uint8], red_cell: float = 0.0, window: Window = WHOLE_PHOTO) -> list[Sighting]:
     """Find the white cells of a picture, the one with the largest nucleus first.
 
-    `red_cell` is the diameter of its red cells in pixels, 0 to have it measured; `shape` that of the windows for the
-    network. Raises `NoAnswerError` if the picture has no colour, cannot be scaled, or shows no white cell.
+    `red_cell` is the diameter of its red cells in pixels, 0 to have it measured; `window` what the network sees of a
+    cell. Raises `NoAnswerError` if the picture has no colour, cannot be scaled, or shows no white cell.
     """
     if np.ptp(picture, axis=2).max() == 0:
         raise NoAnswerError("it has no colour, and cells are told by their stain")
@@ -73,13 +72,20 @@ def look(picture: NDArray[np.uint8], red_cell: float = 0.0, shape: tuple[int, in
     cells = find_cells(picture, red_cell)
     if not cells:
         raise NoAnswerError("it shows no white cell: nothing is stained as a nucleus and as large as one")
-    return [sight(picture, cell, red_cell, shape) for cell in cells]
+    return [sight(picture, cell, red_cell, window) for cell in cells]
 
 
-def sight(picture: NDArray[np.uint8], cell: Cell, red_cell: float, shape: tuple[int, int] = INPUT_SHAPE) -> Sighting:
+def sight(picture: NDArray[np.uint8], cell: Cell, red_cell: float, window: Window = WHOLE_PHOTO) -> Sighting:
     """Cut what is asked about one white cell out of a picture; parameters as of `look`."""
-    window = cut_window(picture, (cell.x, cell.y), red_cell, PHOTO_FIELD, shape)
-    return Sighting(cell, red_cell, window, refusal.cut_colours(picture, cell, red_cell))
+    seen = window.cut(picture, (cell.x, cell.y), red_cell)
+    return Sighting(cell, red_cell, seen, refusal.cut_colours(picture, cell, red_cell))
+
+
+def find_window(run: Run) -> Window:
+    """What a run's network sees of a cell."""
+    if run.record["config"]["material"] in (WINDOWS, BARCELONA):
+        return CLOSE
+    return replace(WHOLE_PHOTO, shape=tuple(run.record["config"]["input_shape"]))
 
 
 @dataclass(frozen=True)
@@ -124,33 +130,42 @@ class Prediction:
         }
 
 
-def find_run(store: Store, data_sha256: str = PUBLISHED_SHA256) -> Run | None:
-    """Find the run of the final model on some data that was trained longest, of several seeds the first.
+def find_run(store: Store, data_sha256: str = PUBLISHED_SHA256, model: str = PAPER) -> Run | None:
+    """Find the run of one of `MODELS` on some data that was trained longest, of several seeds the first.
 
     ``None`` if none is there; raises `RunError` if one is damaged.
     """
-    final = find_experiment("final")
+    experiment = find_experiment(model)
     for profile in sorted(PROFILES.values(), key=lambda p: -p.share):
         for seed in profile.seeds:
-            run = store.find(Plan(final, profile.epochs(final), seed, data_sha256))
+            run = store.find(Plan(experiment, profile.epochs(experiment), seed, data_sha256))
             if run and "weights.npz" in run.record["files"]:
                 return run
     return None
 
 
-def choose_threshold(run: Run, accuracy: float = ACCURACY) -> float:
+def choose_threshold(run: Run, accuracy: float = ACCURACY, folds: Sequence[Run] = ()) -> float:
     """The probability below which a network would rather abstain, chosen on its validation images.
 
     At or above it as many of them are decided as can be, and no fewer than `accuracy` of those are right; above 1 if no
     threshold gives that. They are copies of photos that it was trained on: on new photos expect fewer to be right.
+    Where there are `folds`, runs of the same experiment, it is chosen on the photos that these had never seen.
     """
-    labels, logits = run.labels("validation"), run.logits("validation").astype(float)
-    return confidence_threshold(softmax(logits, axis=1).max(axis=1), logits.argmax(axis=1) == labels, accuracy)
+    runs, part = (folds, "test") if folds else ([run], "validation")
+    probabilities = np.concatenate([r.probabilities(part) for r in runs])
+    is_right = np.concatenate([r.predicted(part) == r.labels(part) for r in runs])
+    return confidence_threshold(probabilities.max(axis=1), is_right, accuracy)
 
 
-def describe_basis(run: Run, threshold: float, accuracy: float) -> str:
+def find_folds(run: Run, store: Store) -> list[Run]:
+    """The cross-validation of the stronger model that is recorded, whose photos choose its threshold; else nothing."""
+    name = run.record["experiment"]
+    return store.read_all(f"{name}+fold-") if name == STRONGER else []
+
+
+def describe_basis(run: Run, threshold: float, accuracy: float, folds: Sequence[Run] = ()) -> str:
     """Say which network is asked and when it abstains, and what it is not."""
-    right = f"{accuracy:.0%} of its validation images are right"
+    right = f"{accuracy:.0%} of {'the photos held out in folds' if folds else 'its validation images'} are right"
     rule = f"abstains below {threshold:.1%}: at or above, {right}" if threshold <= 1 else f"abstains: never {right}"
     return f"{run.name} {rule}. {DISCLAIMER}"
 
@@ -167,13 +182,13 @@ def ask(
     if not pictures:
         return
     pixels = np.stack(pictures)
-    logits = predict(model, pixels)
+    plan = read_plan(run.record["experiment"], run.record["config"])
+    logits = predict(model, pixels, plan.experiment.settings.views)
     probabilities = softmax(logits.astype(float), axis=1)
     if not with_attention:
         yield from (Prediction(*both, 0.0) for both in zip(pixels, probabilities, strict=True))
         return
-    coarse, _ = saliency.compute_maps(model, pixels, logits.argmax(axis=1))
-    maps = saliency.upsample(coarse, pixels.shape[1:3], len(saliency.read_network(run).convolutions))
+    maps = saliency.map_attention(model, plan.experiment.network, pixels, logits.argmax(axis=1))
     maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
     for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
         yield Prediction(picture, each, 0.0, attention)

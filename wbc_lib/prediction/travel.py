@@ -24,7 +24,7 @@ from wbc_lib.data.dataset import N_OUTPUTS, DataSet
 from wbc_lib.data.external import External
 from wbc_lib.data.images import OnProgress, from_lab, match_lab, one_thread, to_lab
 from wbc_lib.data.picture_sets import OURS, TEST_IMAGES, TRAIN_IMAGES, PictureSet
-from wbc_lib.data.windows import Cell, background_colour, find_cells, measure_red_cell
+from wbc_lib.data.windows import WHOLE_PHOTO, Cell, Window, background_colour, find_cells, measure_red_cell
 from wbc_lib.errors import BadDataError
 from wbc_lib.evaluation import elsewhere
 from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
@@ -32,6 +32,7 @@ from wbc_lib.prediction import refusal
 from wbc_lib.prediction.picture import sight
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
 from wbc_lib.provenance import overlaps, trace
+from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.runs import Run
 
 Make = Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
@@ -65,7 +66,7 @@ class Seen:
     """
 
     table: pd.DataFrame
-    windows: NDArray[np.uint8]  # for the paper's network, shape (rows, 60, 80, RGB)
+    windows: NDArray[np.uint8]  # what a network is to see, shape (rows, height, width, RGB)
     colours: NDArray[np.uint8]  # what a refusal goes by, shape (rows, 64, 64, RGB)
 
     def take(self, rows: NDArray[np.bool_]) -> "Seen":
@@ -94,14 +95,23 @@ def scale_by_nuclei(elsewhere: External, table: pd.DataFrame, nucleus: float) ->
     return float(np.median(np.sqrt(4 * np.array(areas) / np.pi)) / nucleus)
 
 
-def look_at(pictures: PictureSet, measured: pd.DataFrame, scale: float, on_progress: OnProgress | None = None) -> Seen:
-    """Look at all pictures of a set, `measured` as `measure` does.
+def look_at(
+    pictures: PictureSet,
+    measured: pd.DataFrame,
+    scale: float,
+    window: Window = WHOLE_PHOTO,
+    on_progress: OnProgress | None = None,
+) -> Seen:
+    """Look at all pictures of a set, `measured` as `measure` does, through the window of a model.
 
     `scale` is a red cell's diameter for all of them in pixels; 0 for the median over those that are not held back.
     """
     scale = scale or float(measured.measured[~measured.held_back].median())
-    whole = _gather(f"seen-{scale:.3f}", pictures, measured, partial(_look_at_part, scale=scale), on_progress)
-    rows = pictures.table.loc[np.repeat(pictures.table.index, [len(_ways(pictures, m)) for m in measured.measured])]
+    what = f"{'seen' if window == WHOLE_PHOTO else 'close'}-{scale:.3f}"
+    look = partial(_look_at_part, scale=scale, window=window)
+    whole = _gather(what, pictures, measured, look, on_progress)
+    counts = [len(_ways(pictures, m, window)) for m in measured.measured]
+    rows = pictures.table.loc[np.repeat(pictures.table.index, counts)]
     columns: dict[str, Any] = {name: whole[name] for name in ("scaled", "red_cell", "cells", "nucleus")}
     return Seen(rows.reset_index(drop=True).assign(**columns), whole["windows"], whole["colours"])
 
@@ -125,9 +135,10 @@ def join(*several: Seen) -> Seen:
     return Seen(tables, np.concatenate([s.windows for s in several]), np.concatenate([s.colours for s in several]))
 
 
-def _ways(pictures: PictureSet, measured: float) -> list[str]:
+def _ways(pictures: PictureSet, measured: float, window: Window) -> list[str]:
     """In which ways a picture of a set is looked at, whose red cells measure so many pixels."""
-    return [BY_SET] + [BY_PICTURE] * (not np.isnan(measured)) + [WHOLE] * (pictures.read_whole is not None)
+    sees_whole = pictures.read_whole is not None and window == WHOLE_PHOTO
+    return [BY_SET] + [BY_PICTURE] * (not np.isnan(measured)) + [WHOLE] * sees_whole
 
 
 @dataclass(frozen=True)
@@ -196,16 +207,18 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     refused = np.select(list(reasons.values()), list(reasons), "")
     table = seen.table.assign(unlike=unlike.round(4), refused=refused)
     for run in runs:
-        logits = predict(saliency.rebuild(run), seen.windows)
+        views = read_plan(run.record["experiment"], run.record["config"]).experiment.settings.views
+        logits = predict(saliency.rebuild(run), seen.windows, views)
         names = [f"s{run.seed}_logit_{i}" for i in range(N_OUTPUTS)]
         table = table.join(pd.DataFrame(logits.astype(float).round(3), columns=names))
     return table
 
 
-def fit_guard(photos: Seen, images: Seen, data: DataSet) -> Guard:
-    """Fit what is refused to what the paper's model learned from: the photos of TRAIN, and the images made of them.
+def fit_guard(photos: Seen, images: Seen, data: DataSet, others: Seen | None = None) -> Guard:
+    """Fit what is refused to what a model learned from: the photos of TRAIN, and the images made of them.
 
-    A photo counts at its own scale, and its nucleus is whole; an image is of a known scale.
+    A photo counts at its own scale, and its nucleus is whole; an image is of a known scale. `others` are pictures from
+    elsewhere that a model learned from too.
     """
     taken = photos.take(((photos.table.scaled == BY_PICTURE) & (photos.table.cells > 0)).to_numpy())
     made = images.take(((images.table.scaled == BY_SET) & (images.table.cells > 0)).to_numpy())
@@ -218,7 +231,13 @@ def fit_guard(photos: Seen, images: Seen, data: DataSet) -> Guard:
     for name, (seen, of_photos) in kinds.items():
         numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
         references.append(refusal.fit_reference(name, numbers, _find_fields(of_photos, data)))
-    return Guard(tuple(references), *refusal.nucleus_limits(taken.table.nucleus.to_numpy()))
+    nuclei = taken.table.nucleus
+    if others:
+        own = others.take(((others.table.scaled == BY_PICTURE) & (others.table.cells > 0)).to_numpy())
+        numbers = np.stack([refusal.colour_numbers(window) for window in own.colours])
+        references.append(refusal.fit_reference("pictures from Barcelona", numbers, np.arange(len(numbers))))
+        nuclei = pd.concat([nuclei, own.table.nucleus[own.table.cell != external.NO_CLASS]])
+    return Guard(tuple(references), *refusal.nucleus_limits(nuclei.to_numpy()))
 
 
 def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProgress | None = None) -> dict[str, Any]:
@@ -321,24 +340,24 @@ def _measure_borders(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDAr
     return {"numbers": np.stack([elsewhere.border_numbers(pictures.read(picture)) for picture in part.picture])}
 
 
-def _look_at_part(pictures: PictureSet, part: pd.DataFrame, scale: float) -> dict[str, NDArray]:
+def _look_at_part(pictures: PictureSet, part: pd.DataFrame, scale: float, window: Window) -> dict[str, NDArray]:
     rows: list[dict[str, Any]] = []
     for picture, measured in zip(part.picture, part.measured, strict=True):
         pixels = pictures.read(picture)
-        at_scale = _look_once(pixels, scale)
-        for way in _ways(pictures, measured):
-            row = _look_once(pixels, measured) if way == BY_PICTURE else dict(at_scale)
+        at_scale = _look_once(pixels, scale, window)
+        for way in _ways(pictures, measured, window):
+            row = _look_once(pixels, measured, window) if way == BY_PICTURE else dict(at_scale)
             if way == WHOLE and pictures.read_whole:
                 row["windows"] = pictures.read_whole(picture)
             rows.append({"scaled": way, **row})
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def _look_once(pixels: NDArray[np.uint8], red_cell: float) -> dict[str, Any]:
+def _look_once(pixels: NDArray[np.uint8], red_cell: float, window: Window) -> dict[str, Any]:
     cells = find_cells(pixels, red_cell)
     height, width = pixels.shape[:2]
     middle = Cell((width - 1) / 2, (height - 1) / 2, (0, 0, width, height), np.nan)
-    seen = sight(pixels, cells[0] if cells else middle, red_cell)
+    seen = sight(pixels, cells[0] if cells else middle, red_cell, window)
     found = {"red_cell": red_cell, "cells": len(cells), "nucleus": seen.nucleus}
     return found | {"windows": seen.window, "colours": seen.colours}
 

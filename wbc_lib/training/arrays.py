@@ -1,22 +1,25 @@
 """The arrays that one experiment learns from and is scored on: pixels, or what a frozen base makes of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data import splits
-from wbc_lib.data.dataset import CLASSES, LABELS, DataSet, index_photos
+from wbc_lib.data import external, splits
+from wbc_lib.data.dataset import CLASSES, LABELS, DataSet, index_photos, photo_number
+from wbc_lib.data.external import SOURCES
 from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import RESIZING, OnProgress, load_images, read_image, shrink
-from wbc_lib.errors import UnknownNameError
+from wbc_lib.data.picture_sets import TEST_IMAGES, TEST_PHOTOS, TRAIN_IMAGES, TRAIN_PHOTOS, PictureSet, open_set
+from wbc_lib.errors import DataNotFoundError, UnknownNameError, WeightsError
 from wbc_lib.provenance import overlaps, trace
 from wbc_lib.provenance.boxes import cover_cells, white_cells
+from wbc_lib.training import windows
 from wbc_lib.training.experiments import N_FOLDS
-from wbc_lib.training.plan import Experiment
+from wbc_lib.training.plan import BARCELONA, WINDOWS, Experiment
 
 #: Share of the white cell's box that is added on each side of a crop, so that its rim is in the picture.
 _CROP_MARGIN = 0.1
@@ -33,7 +36,7 @@ class Examples:
     """What is learned from or scored."""
 
     inputs: NDArray  # uint8 (examples, height, width, RGB), or float32 features (examples, features)
-    labels: NDArray[np.int32]  # 1 to 4
+    labels: NDArray[np.int32]  # 1 to 4; 0 for a cell of no class of ours
     names: NDArray[np.str_]  # of the image or photo that each came from
 
     def __len__(self) -> int:
@@ -56,7 +59,8 @@ class Material:
 def gather(data: DataSet, experiment: Experiment, seed: int, on_progress: OnProgress | None = None) -> Material:
     """Put together the material of one experiment; the seed decides what is held back for validation.
 
-    Raises `BadDataError` if an image cannot be read, and `WeightsError` if a frozen base's weights cannot be had.
+    Raises `BadDataError` if an image cannot be read, and `WeightsError` if a base's weights, or the pictures from
+    elsewhere that it is pretrained on, cannot be had.
     """
     if experiment.material in ("raw", "raw-undersampled", "raw-cropped"):
         known, scored = _raw(data, experiment, seed)
@@ -64,6 +68,8 @@ def gather(data: DataSet, experiment: Experiment, seed: int, on_progress: OnProg
             raise UnknownNameError(f"There is no protocol {experiment.protocol!r} for raw photos; use 'random'.")
         split = splits.split_at_random(len(known), experiment.settings.validation_share, seed)
         return Material(known.take(split.training), known.take(split.validation), scored)
+    if experiment.material in (WINDOWS, BARCELONA):
+        return _gather_windows(data, experiment, seed, on_progress)
     if experiment.material not in ("augmented", "painted"):
         raise UnknownNameError(f"There is no material {experiment.material!r} to train on.")
     images, photo = _augmented(data, experiment, on_progress)
@@ -76,14 +82,24 @@ def gather(data: DataSet, experiment: Experiment, seed: int, on_progress: OnProg
         split = _hold_back(data, experiment, images.labels[train], photo[train], seed)
         return Material(images.take(train[split.training]), images.take(train[split.validation]), images.take(test))
     rows = np.concatenate([train, test])
-    fold = int(experiment.protocol.removeprefix("fold-"))
-    split = splits.split_by_group(images.labels[rows], _fields(data, photo[rows]), fold, N_FOLDS, seed)
+    split = _part_by_fold(data, experiment, images.labels[rows], photo[rows], seed)
     learned, held_back = rows[split.training], rows[split.validation]
     photos, first = np.unique(photo[held_back], return_index=True)
     originals = _read_photos(data, photos, images.labels[held_back[first]], experiment.input_shape)
     share = experiment.settings.photo_share
     learned = learned[splits.choose_share(images.labels[learned], photo[learned], share, seed)]
     return Material(images.take(learned), images.take(held_back), originals)
+
+
+def draw(examples: Examples, n: int, rng: np.random.Generator) -> Examples:
+    """Draw so many examples of windows, as `windows.choose_rows` and `windows.vary` do."""
+    # Where each comes from shows in its name.
+    of_images = np.char.startswith(examples.names, "TRAIN/") | np.char.startswith(examples.names, "TEST/")
+    of_barcelona = np.char.startswith(examples.names, f"{SOURCES['pbc'].folder}/")
+    sources = np.select([of_images, of_barcelona], [windows.IMAGES, windows.BARCELONA], windows.PHOTOS)
+    rows = windows.choose_rows(examples.labels, sources, n, rng)
+    pixels = np.stack([windows.vary(examples.inputs[row], rng) for row in rows])
+    return Examples(pixels, examples.labels[rows], examples.names[rows])
 
 
 def load_features(data: DataSet, experiment: Experiment, on_progress: OnProgress | None = None) -> NDArray[np.float32]:
@@ -107,6 +123,45 @@ def load_features(data: DataSet, experiment: Experiment, on_progress: OnProgress
                 if on_progress:
                     on_progress(start + len(batch), len(pixels))
     return np.load(cached, mmap_mode="r", allow_pickle=False)
+
+
+def _gather_windows(data: DataSet, experiment: Experiment, seed: int, on_progress: OnProgress | None) -> Material:
+    # Learned from are windows with a margin, which can be turned; scored are their middles, which the network sees.
+    try:
+        elsewhere = open_set("pbc", elsewhere=external.find())
+    except DataNotFoundError as error:
+        raise WeightsError(f"Windows are learned from pictures from elsewhere as well. {error}") from error
+    barcelona = _cut_windows(elsewhere, external.PBC_RED_CELL, on_progress)
+    ours = {name: open_set(name, data) for name in (TRAIN_IMAGES, TEST_IMAGES, TRAIN_PHOTOS, TEST_PHOTOS)}
+    cut = {name: _cut_windows(pictures, pictures.red_cell, on_progress) for name, pictures in ours.items()}
+    if experiment.protocol == "test":
+        learned, held_back, scored = [cut[TRAIN_IMAGES], cut[TRAIN_PHOTOS]], cut[TEST_IMAGES], cut[TEST_IMAGES]
+    else:
+        images, photos = _join(cut[TRAIN_IMAGES], cut[TEST_IMAGES]), _join(cut[TRAIN_PHOTOS], cut[TEST_PHOTOS])
+        photo = trace.read(data, on_progress).set_index("image").photo.loc[images.names].to_numpy()
+        split = _part_by_fold(data, experiment, images.labels, photo, seed)
+        is_learned = np.isin([photo_number(name) for name in photos.names], photo[split.training])
+        learned = [images.take(split.training), photos.take(np.flatnonzero(is_learned))]
+        held_back, scored = images.take(split.validation), photos.take(np.flatnonzero(~is_learned))
+    material = barcelona if experiment.material == BARCELONA else _join(*learned, barcelona)
+    return Material(material, *(replace(p, inputs=windows.take_middle(p.inputs)) for p in (held_back, scored)))
+
+
+def _cut_windows(pictures: PictureSet, red_cell: float, on_progress: OnProgress | None) -> Examples:
+    labels = pictures.table.cell.map(LABELS).fillna(0).to_numpy(np.int32)
+    names = pictures.table.picture.to_numpy(str)
+    return Examples(windows.load_windows(pictures, red_cell, on_progress), labels, names)
+
+
+def _join(*parts: Examples) -> Examples:
+    return Examples(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("inputs", "labels", "names")))
+
+
+def _part_by_fold(
+    data: DataSet, experiment: Experiment, labels: NDArray[np.int32], photo: NDArray[np.int64], seed: int
+) -> splits.Split:
+    fold = int(experiment.protocol.removeprefix("fold-"))
+    return splits.split_by_group(labels, _fields(data, photo), fold, N_FOLDS, seed)
 
 
 def _hold_back(

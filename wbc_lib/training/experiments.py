@@ -4,11 +4,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from wbc_lib.data.external import SOURCES
+from wbc_lib.data.windows import CLOSE
 from wbc_lib.errors import UnknownNameError
-from wbc_lib.training.plan import Experiment, Network, Plan, Settings, vary
+from wbc_lib.training.plan import BARCELONA, EFFICIENTNET_SHA256, WINDOWS, Experiment, Network, Plan, Settings, vary
 
 Entry = TypeVar("Entry")
 
+#: The models that `wbc predict` can ask: the stronger one, and the paper's.
+MODELS = STRONGER, PAPER = ("stronger", "final")
 #: Parts that the photos are divided into for cross-validation.
 N_FOLDS = 5
 _BASELINE = Network(convolutions=(32,), dense=(32,))
@@ -19,6 +23,22 @@ _L1L2 = 1e-4
 
 def _transfer(base: str, weights: str) -> Network:
     return dataclasses.replace(_OVERFITTING, convolutions=(), base=base, base_weights=weights)
+
+
+# The first digits of the hashes of EfficientNet-Lite0's ImageNet weights and of the Barcelona set.
+_PRETRAINED_WITH = f"{EFFICIENTNET_SHA256[:12]}+{SOURCES['pbc'].sha256[:12]}"
+_WINDOWS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 8e-4, "schedule": "one-cycle", "steps": 50}
+_WINDOWS |= {"label_smoothing": 0.05, "views": 8}
+
+
+def _on_windows(weights: str) -> Network:
+    base: dict[str, Any] = {
+        "base": "efficientnet-lite0",
+        "base_weights": weights,
+        "base_pooling": "average",
+        "base_trained": True,
+    }
+    return Network(convolutions=(), dense=(), base_sha256=_PRETRAINED_WITH, **base)
 
 
 EXPERIMENTS = {
@@ -62,6 +82,35 @@ EXPERIMENTS = {
             # Its dropout is not published; these are the rates of Keras' example of that time.
             Network(convolutions=(32, 64), dense=(128,), dropout=0.5, pool_after="last", pool_dropout=0.25),
             settings=Settings(optimizer="adadelta", learning_rate=1.0, normalisation="[0, 1]"),
+            protocol="test",
+            in_paper=False,
+        ),
+    )
+}
+
+#: Experiments that go beyond the paper: windows around the cell, and pictures from elsewhere to learn from first.
+BEYOND = {
+    e.name: e
+    for e in (
+        Experiment(
+            "pbc",
+            "Trained on the Barcelona set alone",
+            _on_windows("imagenet"),
+            epochs=14,
+            material=BARCELONA,
+            settings=Settings(batch_size=64, **_WINDOWS),
+            input_shape=CLOSE.shape,
+            protocol="test",
+            in_paper=False,
+        ),
+        Experiment(
+            "stronger",
+            "Stronger model",
+            _on_windows("pbc"),
+            epochs=10,
+            material=WINDOWS,
+            settings=Settings(batch_size=48, **_WINDOWS),
+            input_shape=CLOSE.shape,
             protocol="test",
             in_paper=False,
         ),
@@ -183,7 +232,7 @@ def find_experiment(name: str) -> Experiment:
     Raises `UnknownNameError` if nobody has that name, or there is no such variation.
     """
     base, *variations = name.split("+")
-    experiment = _find(EXPERIMENTS, base, "experiment")
+    experiment = _find(EXPERIMENTS | BEYOND, base, "experiment")
     if not variations:
         return experiment
     described = [_find(VARIATIONS, v, "variation") for v in variations]
@@ -214,7 +263,7 @@ def read_plan(name: str, config: dict[str, Any]) -> Plan:
     Its key equals the recorded one only if the numerics have not changed since.
     """
     fields = {k: v for k, v in config.items() if k in {f.name for f in dataclasses.fields(Experiment)}}
-    known = EXPERIMENTS.get(name)
+    known = (EXPERIMENTS | BEYOND).get(name)
     fields |= {"name": name, "title": known.title if known else name, "in_paper": bool(known and known.in_paper)}
     fields |= {"network": Network(**config["network"]), "settings": Settings(**config["settings"])}
     fields |= {"input_shape": tuple(config["input_shape"]), "epochs": known.epochs if known else config["epochs"]}

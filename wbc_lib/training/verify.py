@@ -47,15 +47,15 @@ def rescore(run: Run, data: DataSet) -> Comparison:
     Raises `RunError` if the run has no weights or was made of other data.
     """
     from wbc_lib.training.fit import predict
-    from wbc_lib.training.networks import build
+    from wbc_lib.training.networks import assign_weights, build
 
     plan = _plan_of(run, data)
     material = gather(data, plan.experiment, plan.seed)
     scale = run.record["scale"] and Scale(*(tuple(part) for part in run.record["scale"]))
     model = build(plan.experiment.network, material.test.inputs.shape[1:], scale)
-    for variable, weights in zip(model.trainable_variables, run.weights(), strict=True):
-        variable.assign(weights)
-    logits = {part: predict(model, getattr(material, part).inputs) for part in ("validation", "test")}
+    assign_weights(model, run.weights())
+    views = plan.experiment.settings.views
+    logits = {part: predict(model, getattr(material, part).inputs, views) for part in ("validation", "test")}
     return _compare(run, logits, material.test.labels)
 
 
