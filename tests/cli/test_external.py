@@ -36,7 +36,7 @@ def run(folder, tiny_set, tmp_path, monkeypatch):
     sha256 = combine(dict(zip([f.name for f in files], hash_files(files), strict=True))).sha256
     source = dataclasses.replace(external.SOURCES["cellavision"], sha256=sha256)
     monkeypatch.setattr(external, "SOURCES", {"cellavision": source})
-    monkeypatch.setattr(commands, "_find_runs", lambda data: [])
+    monkeypatch.setattr(commands, "_find_runs", lambda data, model: [])
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
     monkeypatch.setenv("WBC_EXTERNAL", str(folder))
 

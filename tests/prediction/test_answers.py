@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import zlib
@@ -13,12 +14,13 @@ from tests.train_tiny import SMALL
 from wbc_lib import paths
 from wbc_lib.attention import saliency
 from wbc_lib.data import dataset, images, pictures
-from wbc_lib.data.windows import RED_CELL
+from wbc_lib.data.windows import CLOSE, RED_CELL
 from wbc_lib.errors import BadDataError
 from wbc_lib.prediction import answers, picture, refusal
 from wbc_lib.prediction.answers import Answer, Refused
 from wbc_lib.prediction.picture import Prediction
 from wbc_lib.training import experiments, fit
+from wbc_lib.training.plan import WINDOWS
 from wbc_lib.training.runs import Store
 from wbc_lib.training.verify import LOGIT_TOLERANCE
 
@@ -94,6 +96,40 @@ def test_an_image_of_the_data_set_is_asked_about_as_in_training_and_so_is_any_pi
     assert np.array_equal(portrait.cells[0].pixels, pictures.read_picture(folder / "portrait.png"))
     attention = image.cells[0].attention
     assert attention.shape == (60, 80) and attention.min() >= 0 and attention.max() in {0, 1}
+
+
+def test_a_network_that_sees_the_cell_alone_is_asked_about_a_window_in_turned_copies(small_run, folder, monkeypatch):
+    config = small_run.record["config"] | {"material": WINDOWS, "input_shape": [96, 96]}
+    config |= {"settings": config["settings"] | {"views": 8}}
+    run = dataclasses.replace(small_run, record=small_run.record | {"config": config})
+    asked = []
+
+    def predict(model, pixels, views=1):
+        asked.append((pixels, views))
+        return np.tile(np.eye(5)[2], (len(pixels), 1))
+
+    monkeypatch.setattr(saliency, "rebuild", lambda run: None)
+    monkeypatch.setattr(fit, "predict", predict)
+    image, two = ask(run, None, folder / "image.jpeg", folder / "two.png")
+    ((pixels, views),) = asked
+    assert (pixels.shape, views) == ((3, 96, 96, 3), 8) and (len(image.cells), len(two.cells)) == (1, 2)
+    (first, *_) = picture.look(pictures.read_full(folder / "image.jpeg"), RED_CELL / 2, CLOSE)
+    np.testing.assert_array_equal(pixels[0], first.window)
+
+
+@pytest.mark.slow
+def test_the_recorded_model_that_is_asked_by_default_answers_as_it_was_scored(real_set):
+    store = Store(paths.ROOT / "results")
+    run = picture.find_run(store, model="stronger")
+    rows = np.linspace(0, len(run.labels("test")) - 1, 50).astype(int)
+    files = [real_set.image_path(name) for name in run.names("test")[rows]]
+    said = [answer.cells[0] for answer in ask(run, None, *files)]
+    both = [(cell, truth) for cell, truth in zip(said, run.probabilities("test")[rows], strict=True)]
+    answered = [(c.probabilities, truth) for c, truth in both if isinstance(c, Prediction)]
+    assert len(answered) > 45  # in a few images no nucleus is left
+    assert max(np.abs(ours - truth).max() for ours, truth in answered) < 0.02
+    threshold = picture.choose_threshold(run, folds=picture.find_folds(run, store))
+    assert 0.5 < threshold < 1
 
 
 def test_the_recorded_predictions_come_out_again_from_the_files(small_run, tiny_set):
@@ -183,7 +219,7 @@ def given(folder, small_run, monkeypatch):
     """A folder with an image of the data set, two cells and a grey picture; the small run is the final model's."""
     sha256 = small_run.record["config"]["data_sha256"]
     monkeypatch.setitem(experiments.EXPERIMENTS, "final", SMALL)
-    monkeypatch.setattr(picture.find_run, "__defaults__", (sha256,))
+    monkeypatch.setattr(picture.find_run, "__defaults__", (sha256, "final"))
     monkeypatch.setenv("WBC_RESULTS", str(small_run.folder.parent))
     (folder / "in").mkdir()
     for name in ("image.jpeg", "two.png", "grey.png"):
@@ -192,7 +228,8 @@ def given(folder, small_run, monkeypatch):
 
 
 def test_the_command_writes_maps_boxes_and_a_table(wbc, small_run, given, tmp_path):
-    done = wbc("predict", given, "--map", tmp_path / "maps", "--boxes", tmp_path / "drawn", "--csv", tmp_path / "a.csv")
+    ways = ("--map", tmp_path / "maps", "--boxes", tmp_path / "drawn", "--csv", tmp_path / "a.csv")
+    done = wbc("predict", given, "--model", "final", *ways)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("no medical device") == 1 and small_run.name in done.stderr
     assert "Passed over" not in done.stderr
@@ -235,7 +272,7 @@ def test_the_command_says_what_is_missing_in_one_sentence(wbc, given, tmp_path, 
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
     for arguments, complaint in {
         (tmp_path / "nope",): "there is no such file",
-        (given / "two.png",): "No run of the final model",
+        (given / "two.png",): "No run of the model stronger",
         (given / "two.png", "--run", "nope"): "There is no run 'nope'",
         (given, "--map", "one.png"): "is one file for",
     }.items():

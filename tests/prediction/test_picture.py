@@ -44,6 +44,17 @@ def test_the_threshold_decides_the_largest_share_of_validation_that_keeps_the_ac
         assert threshold == pytest.approx(scores.confidence_threshold(confidence, right, accuracy))
 
 
+def test_where_there_are_folds_the_threshold_is_chosen_on_the_photos_that_they_had_not_seen(small_run):
+    two = [small_run, small_run]
+    confidence, right = (
+        np.tile(v, 2)
+        for v in (small_run.probabilities("test").max(axis=1), small_run.predicted("test") == small_run.labels("test"))
+    )
+    expected = scores.confidence_threshold(confidence, right, 0.6)
+    assert picture.choose_threshold(small_run, 0.6, two) == pytest.approx(expected)
+    assert picture.find_folds(small_run, Store(small_run.folder.parent)) == []
+
+
 def test_what_is_not_sure_enough_abstains_and_what_belongs_to_no_class_always_does():
     def answer(probabilities, threshold):
         return Prediction(np.zeros((60, 80, 3), np.uint8), np.array(probabilities), threshold)

@@ -49,6 +49,8 @@ def test_what_is_refused_is_fitted_to_photos_and_to_the_images_made_of_them(tiny
     ]
     answered = travel.answer(images, [], guard)
     assert (answered.refused == elsewhere.COLOURS).mean() < 0.2  # images have colours of their own: see the next line
+    more = travel.fit_guard(photos, images, tiny_set, photos)
+    assert len(more.references) == 3 and [r.n for r in more.references[:2]] == [r.n for r in guard.references]
     alone = travel.answer(images, [], dataclasses.replace(guard, references=guard.references[:1]))
     assert (alone.unlike >= answered.unlike).all()
 

@@ -61,7 +61,9 @@ def predict(
         store = Store(paths.results(), paths.cache() / "runs")
         asked = find_one_run(run) if run else picture.find_run(store, model=model)
         if asked is None:
-            raise RunError(f"No run of the model {model} on the published photos is recorded; name another with --run.")
+            raise RunError(
+                f"No run of the model {model} on the published photos is recorded; name another with --model or --run."
+            )
         folds = picture.find_folds(asked, store)
         threshold = picture.choose_threshold(asked, accuracy, folds)
         typer.echo(picture.describe_basis(asked, threshold, accuracy, folds), err=True)
