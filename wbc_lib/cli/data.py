@@ -90,3 +90,25 @@ def data_splits(
 
     with paths.place(file, "name another file"):
         paths.write_text(file, SPLITS_PATH.read_text(encoding="utf-8"))
+
+
+@app.command("smears")
+def data_smears(
+    file: Annotated[Path, typer.Argument(help="CSV to write.")] = Path("smears.csv"),
+    data: Data = None,
+    record: Annotated[
+        bool, typer.Option(help="Make the project's own table in results/ anew, to be committed; writes no FILE.")
+    ] = False,
+) -> None:
+    """Write which smear each photo is of, by the colours of its background and stain, whatever its label."""
+    from wbc_lib.data import dataset
+    from wbc_lib.provenance import smears
+
+    if record:
+        paths.require_project("`wbc data smears --record`")
+    table = smears.find_smears(dataset.find(data))
+    if record:
+        progress.write_out(str(smears.write_recorded(table)))
+        return
+    with paths.place(file, "name another file"):
+        paths.write_text(file, table.to_csv(index=False, lineterminator="\n"))

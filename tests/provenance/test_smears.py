@@ -1,0 +1,120 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+
+from tests.conftest import REAL
+from tests.drawn import GROUND, RED, VIOLET, draw_field
+from wbc_lib import paths
+from wbc_lib.data import dataset
+from wbc_lib.data.images import read_image, to_lab
+from wbc_lib.errors import BadDataError
+from wbc_lib.provenance import smears
+
+
+def test_the_colours_are_those_that_were_drawn():
+    drawn = to_lab(np.array([[GROUND, RED, VIOLET]], np.uint8))[0, :, 1:].ravel()
+    found = smears.measure_colours(draw_field(90, [(320, 240)]))
+    np.testing.assert_allclose(found, drawn, atol=1.5)
+
+
+def test_colours_of_what_is_not_there_are_not_known():
+    found = smears.measure_colours(np.full((480, 640, 3), 220, np.uint8))
+    assert np.isnan(found[4:]).all()
+    assert np.isfinite(found[:2]).all()
+
+
+def test_photos_of_two_stains_are_told_apart_whatever_their_light():
+    rng = np.random.default_rng(0)
+    fields = [draw_field(90, [(320, 240)], seed=i).astype(float) for i in range(12)]
+    tinted = [f * (np.array([1, 0.9, 1]) if i % 2 else 1) * rng.uniform(0.9, 1) for i, f in enumerate(fields)]
+    colours = np.array([smears.measure_colours(f.astype(np.uint8)) for f in tinted])
+    found = smears.cluster(colours, range(12), most=3)
+    assert adjusted_rand_score(np.arange(12) % 2, found.member) == 1
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 1000), st.integers(1, 3))
+def test_clusters_are_found_as_drawn_and_numbered_by_their_photos(seed, n):
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(1, n + 1), 40)
+    colours = rng.normal(0, 1, (40 * n, 4)) + 15 * truth[:, None]
+    found = smears.cluster(colours, np.arange(40 * n), most=3)
+    np.testing.assert_array_equal(found.member, truth)
+    again = smears.cluster(colours, np.arange(40 * n), most=3)
+    np.testing.assert_array_equal(found.member, again.member)
+    assert min(found.criterion, key=lambda k: found.criterion[k]) == n
+    assert (found.probability > 0.99).all()
+
+
+def test_the_criterion_is_the_information_criterion_of_the_fit():
+    colours = np.random.default_rng(1).normal(0, 1, (60, 2))
+    fit = GaussianMixture(1, reg_covar=1e-3).fit((colours - colours.mean(axis=0)) / colours.std(axis=0))
+    # Two means, three covariances.
+    by_hand = -2 * 60 * fit.score((colours - colours.mean(axis=0)) / colours.std(axis=0)) + 5 * np.log(60)
+    assert smears.cluster(colours, range(60), most=1).criterion[1] == pytest.approx(by_hand)
+
+
+@given(st.lists(st.integers(1, 3), min_size=2, max_size=40))
+def test_agreement_is_what_counting_gives(values):
+    found = smears.compare_with_numbers(pd.Series(values, index=np.arange(len(values)) * 2 + 5))
+    n = len(values)
+    assert found.neighbours == pytest.approx(np.mean([a == b for a, b in zip(values, values[1:], strict=False)]))
+    pairs = [values[i] == values[j] for i in range(n) for j in range(n) if i != j]
+    assert found.by_chance == pytest.approx(np.mean(pairs))
+    largest = pd.Series(values).value_counts().index[:2]
+    at = int(np.searchsorted(np.arange(n) * 2 + 5, found.cut))
+    if len(largest) == 2:
+        # No cut, whichever smear comes first, parts them better but where both lie about the same place.
+        one, other = largest
+        ways = [max(_parted(values, i, one, other), _parted(values, i, other, one)) for i in range(n)]
+        assert found.parted <= max(ways) + 1e-12
+        here = (_parted(values, at, one, other), _parted(values, at, other, one))
+        assert any(found.parted == pytest.approx(share) for share in here)
+    else:
+        assert found.parted == pytest.approx(1)
+
+
+def _parted(values, at, before, beyond):
+    right = [v == before if i < at else v == beyond for i, v in enumerate(values)]
+    return sum(right) / len(values)
+
+
+def test_the_table_of_phantoms_names_every_photo_and_can_be_recorded(phantom_set, tmp_path, monkeypatch):
+    table = smears.find_smears(phantom_set)
+    assert table.photo.tolist() == dataset.list_photos(phantom_set)
+    assert table.smear.min() == 1
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
+    with pytest.raises(BadDataError, match="restore it"):
+        smears.read_recorded()
+    smears.write_recorded(table.fillna(0.0))
+    pd.testing.assert_frame_equal(smears.read_recorded(), table.fillna(0.0), check_dtype=False)
+    smears.recorded_path().write_text("photo,smear\n1,2\n")
+    with pytest.raises(BadDataError, match="not a table of smears"):
+        smears.read_recorded()
+
+
+def _recorded() -> pd.DataFrame:
+    return pd.read_csv(paths.ROOT / "results" / "provenance" / "smears.csv")
+
+
+def test_the_recorded_smears_follow_from_the_recorded_colours():
+    table = _recorded()
+    found = smears.cluster(table[list(smears.COLOURS)].to_numpy(), table.photo.to_numpy())
+    np.testing.assert_array_equal(found.member, table.smear)
+
+
+def test_the_recorded_smears_agree_with_the_numbers_of_the_photos():
+    found = smears.compare_with_numbers(_recorded().set_index("photo").smear)
+    assert found.neighbours > 0.85 > 0.55 > found.by_chance
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real photos are not here")
+def test_the_recorded_colours_are_those_of_the_photos():
+    table, data = _recorded().set_index("photo"), dataset.open_folder(REAL)
+    for photo in (0, 110, 204):
+        found = smears.measure_colours(read_image(data.photo_path(photo)))
+        np.testing.assert_allclose(found, table.loc[photo, list(smears.COLOURS)].to_numpy(float), atol=0.01)

@@ -1,0 +1,184 @@
+"""A second opinion on each photo that is no convolutional network: numbers told by hand, and a forest of trees.
+
+The white cell's nucleus is outlined by its colour, and what lies around it counts as its plasma. Their colours, their
+texture and the shape of the nucleus are measured, none of which depends on how the photo is turned.
+"""
+
+import gzip
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wbc_lib import paths
+from wbc_lib.data.dataset import CLASSES, DataSet
+from wbc_lib.data.images import map_in_threads, read_image, to_grey, to_lab
+from wbc_lib.data.windows import RED_CELL, background_colour, find_cells, find_nuclei
+from wbc_lib.errors import BadDataError
+
+#: What is measured of colours in a part of the cell, for each of L, a and b.
+_STATISTICS = ("mean", "sd", "10 %", "50 %", "90 %")
+#: Parts of a cell, by how far they reach from the nucleus, in red cells.
+_RINGS = {"near": 0.12, "far": 0.3}
+#: Openings of the nucleus that part its lobes, and distances of texture, in red cells.
+_OPENINGS, _DISTANCES = (0.06, 0.12, 0.18), (0.02, 0.05)
+#: Trees, and photos in a leaf at least; fixed before any answer was seen.
+_TREES, _LEAF = 1000, 2
+#: Half of the window around a cell, in red cells.
+_REACH = 1.6
+_COLUMNS = ("repeat", "photo", *CLASSES)
+
+
+def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series:
+    """Measure the white cell with the largest nucleus in a picture, by the name of what is measured.
+
+    `red_cell` is a red cell's diameter in pixels. Lengths are told in it, and colours beside the background's.
+    Raises `BadDataError` if there is no white cell.
+    """
+    cells = find_cells(picture, red_cell)
+    if not cells:
+        raise BadDataError("There is no white cell in the picture; choose a photo with a stained nucleus.")
+    cell, reach = cells[0], round(_REACH * red_cell)
+    rows, columns = (slice(max(0, round(middle) - reach), round(middle) + reach + 1) for middle in (cell.y, cell.x))
+    window, nuclei = picture[rows, columns], find_nuclei(picture, red_cell / 30)[rows, columns].astype(np.uint8)
+    # Of nuclei in the window, only what lies within the cell's own box.
+    left, top, right, bottom = cell.box
+    own = np.zeros_like(nuclei)
+    inside = (slice(top - rows.start, bottom - rows.start), slice(left - columns.start, right - columns.start))
+    own[inside] = nuclei[inside]
+    parts = {"nucleus": own > 0}
+    grown = own
+    for name, width in _RINGS.items():
+        wider = cv2.dilate(own, _disc(width * red_cell))
+        parts[name] = (wider > 0) & (grown == 0) & (nuclei == 0)
+        grown = wider
+    ground = to_lab(background_colour(picture)[None, None])[0, 0]
+    found = _describe_colours(to_lab(window) - ground, parts) | _describe_shape(own, red_cell)
+    return pd.Series(found | _describe_texture(to_grey(window), parts, red_cell), dtype=float)
+
+
+def measure_photos(data: DataSet, photos: Sequence[int]) -> pd.DataFrame:
+    """`measure` each of the photos given, by number; a row each."""
+    rows = map_in_threads(lambda photo: measure(read_image(data.photo_path(photo))), photos)
+    return pd.DataFrame(list(rows), index=pd.Index(photos, name="photo"))
+
+
+def answer_out_of_fold(features: pd.DataFrame, labels: pd.Series, folds: pd.Series, seed: int) -> pd.DataFrame:
+    """Ask about the photos of each fold a forest (Geurts et al. 2006) that was grown on those of the others.
+
+    `features`, `labels` (1 to 4) and `folds` are by photo. A row per photo, with a probability per class, named as in
+    `dataset.CLASSES`, summing to one; 0 for a class that is in no other fold.
+    """
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    parts = []
+    for fold in sorted(folds.unique()):
+        asked = features.index[folds.loc[features.index] == fold]
+        learned = features.index.difference(asked)
+        forest = ExtraTreesClassifier(
+            _TREES, min_samples_leaf=_LEAF, class_weight="balanced", random_state=seed, n_jobs=1
+        )
+        forest.fit(features.loc[learned].to_numpy(), labels.loc[learned].to_numpy())
+        named = [CLASSES[label - 1] for label in forest.classes_]
+        parts.append(pd.DataFrame(forest.predict_proba(features.loc[asked].to_numpy()), asked, named))
+    answers = pd.concat(parts).reindex(columns=list(CLASSES)).fillna(0.0).sort_index()
+    return answers.rename_axis("photo")
+
+
+def recorded_path() -> Path:
+    """Where the answers on the published photos are recorded in the project."""
+    return paths.results() / "ceiling" / "features.csv.gz"
+
+
+def write_recorded(answers: pd.DataFrame) -> Path:
+    """Record answers: ``repeat``, ``photo`` and a probability per class; the same answers give the same bytes."""
+    text = answers[list(_COLUMNS)].round(4).to_csv(index=False, lineterminator="\n")
+    target = recorded_path()
+    with paths.written_whole(target) as temporary:
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+    return target
+
+
+def read_recorded() -> pd.DataFrame:
+    """Read the recorded answers, as `write_recorded` takes them; raises `BadDataError` if missing or damaged."""
+    path = recorded_path()
+    try:
+        table = pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())))
+        if tuple(table.columns) != _COLUMNS:
+            raise ValueError("other columns")
+        return table.astype({"repeat": int, "photo": int, **dict.fromkeys(CLASSES, float)})
+    except FileNotFoundError as error:
+        raise BadDataError(f"{path} is missing; restore it from the repository.") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise BadDataError(f"{path} is no table of answers; restore it from the repository.") from error
+
+
+def _describe_colours(lab: NDArray[np.floating], parts: dict[str, NDArray[np.bool_]]) -> dict[str, float]:
+    found = {}
+    for part, mask in parts.items():
+        pixels = lab[mask] if mask.any() else np.zeros((1, 3))
+        numbers = [pixels.mean(axis=0), pixels.std(axis=0), *np.percentile(pixels, [10, 50, 90], axis=0)]
+        for statistic, of_channel in zip(_STATISTICS, numbers, strict=True):
+            found |= {f"{part} {c} {statistic}": float(v) for c, v in zip("Lab", of_channel, strict=True)}
+    return found
+
+
+def _describe_shape(nucleus: NDArray[np.uint8], red_cell: float) -> dict[str, float]:
+    outlines = cv2.findContours(nucleus, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    points = np.concatenate(list(outlines))
+    hull = cv2.convexHull(points)
+    area, around = float(nucleus.sum()), sum(cv2.arcLength(outline, True) for outline in outlines)
+    _, (width, height), _ = cv2.minAreaRect(points)
+    hu = cv2.HuMoments(cv2.moments(nucleus, binaryImage=True)).ravel()
+    found = {
+        "area": area / red_cell**2,
+        "perimeter": around / red_cell,
+        "roundness": 4 * np.pi * area / max(around, 1.0) ** 2,
+        "solidity": area / max(cv2.contourArea(hull), 1.0),
+        "elongation": max(width, height) / max(min(width, height), 1.0),
+        "thickness": float(cv2.distanceTransform(nucleus, cv2.DIST_L2, 5).max()) / red_cell,
+        "pieces": float(len(outlines)),
+    }
+    for width in _OPENINGS:
+        opened = cv2.morphologyEx(nucleus, cv2.MORPH_OPEN, _disc(width * red_cell))
+        found[f"lobes at {width}"] = float(cv2.connectedComponents(opened)[0] - 1)
+        found[f"left at {width}"] = float(opened.sum()) / area
+    return found | {f"Hu {i}": float(np.sign(h) * np.log1p(1e6 * abs(h))) for i, h in enumerate(hu, start=1)}
+
+
+def _describe_texture(
+    grey: NDArray[np.uint8], parts: dict[str, NDArray[np.bool_]], red_cell: float
+) -> dict[str, float]:
+    # Local binary patterns of eight neighbours, uniform and whichever way they are turned (Ojala et al. 2002).
+    found = {}
+    for distance in _DISTANCES:
+        patterns = _local_patterns(grey, distance * red_cell)
+        for part, mask in parts.items():
+            counts = np.bincount(patterns[mask], minlength=10)
+            for i, share in enumerate(counts / max(counts.sum(), 1)):
+                found[f"{part} pattern {i} at {distance}"] = float(share)
+    return found
+
+
+def _local_patterns(grey: NDArray[np.uint8], radius: float) -> NDArray[np.int64]:
+    # Of each pixel how many neighbours are no darker, 0 to 8, or 9 if these are not next to each other.
+    height, width = grey.shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    brighter = []
+    for angle in np.arange(8) * np.pi / 4:
+        places = (columns + np.float32(radius * np.cos(angle)), rows + np.float32(radius * np.sin(angle)))
+        moved = cv2.remap(grey.astype(np.float32), *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        brighter.append(moved >= grey)
+    ring = np.array(brighter)
+    changes = (ring != np.roll(ring, 1, axis=0)).sum(axis=0)
+    return np.where(changes <= 2, ring.sum(axis=0), 9)
+
+
+def _disc(radius: float) -> NDArray[np.uint8]:
+    size = 2 * max(1, round(radius)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
