@@ -1,0 +1,215 @@
+"""Where honest models end on these photos, and why: disputed labels, an estimate of label noise, accuracy by smear.
+
+Answers are out of fold: by models that had not seen the photo. In a table they are a row per repeat and photo, with
+``repeat``, ``photo`` and a probability per class, named as in `dataset.CLASSES`. TEST's own answers decide nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wbc_lib.data.dataset import CLASSES
+from wbc_lib.evaluation import comparison, intervals
+from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
+from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.training.runs import Run
+
+#: What rows are called that hold all photos, and all classes.
+ALL = "All"
+#: Photos counted as certain of a class may fall short of its threshold by this, as in cleanlab.
+_TOLERANCE = 1e-6
+#: Resamples that are counted at once.
+_AT_ONCE = 200
+
+
+def tabulate_answers(repeats: Sequence[Pooled], way: str = WAYS[0]) -> pd.DataFrame:
+    """A table of out-of-fold answers, of repeats of cross-validation; `way` is one of `crossvalidation.WAYS`.
+
+    The output that belongs to no class is left out, and the others sum to one.
+    """
+    parts = []
+    for repeat in repeats:
+        known = repeat.probabilities[way][:, 1:]
+        part = pd.DataFrame(known / known.sum(axis=1, keepdims=True), columns=list(CLASSES))
+        part.insert(0, "photo", repeat.photos)
+        part.insert(0, "repeat", repeat.seed)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def call(answers: pd.DataFrame) -> pd.DataFrame:
+    """Likeliest label, 1 to 4, that each repeat (columns) gives each photo (rows)."""
+    stacked = answers.set_index(["photo", "repeat"])[list(CLASSES)]
+    return pd.Series(stacked.to_numpy().argmax(axis=1) + 1, stacked.index).unstack()
+
+
+def find_disputed(labels: pd.Series, first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Find the photos whose label every repeat of two architectures contradicts out of fold.
+
+    `labels` (1 to 4) are by photo; `first` and `second` are tables of answers, neither of the model that is later
+    scored on the photos left. A row per disputed photo, by number: its ``label``, what the ``first`` and the ``second``
+    call it (names of classes, by the mean probability), and how likely each finds that, ``first_probability`` and
+    ``second_probability``. The two need not agree with each other. Raises `ValueError` if they lack a photo.
+    """
+    contradicted = np.ones(len(labels), bool)
+    columns = {"label": pd.Series(np.array(CLASSES)[labels - 1], labels.index)}
+    for name, answers in {"first": first, "second": second}.items():
+        calls = call(answers).reindex(labels.index)
+        if calls.isna().to_numpy().any():
+            raise ValueError("each architecture has to answer about every photo in every repeat")
+        contradicted &= (calls.to_numpy() != labels.to_numpy()[:, None]).all(axis=1)
+        mean = answers.groupby("photo")[list(CLASSES)].mean().loc[labels.index]
+        columns |= {name: mean.idxmax(axis=1), f"{name}_probability": mean.max(axis=1)}
+    table = pd.DataFrame(columns)[["label", "first", "second", "first_probability", "second_probability"]]
+    return table[contradicted].rename_axis("photo").sort_index()
+
+
+def estimate_noise(
+    labels: pd.Series,
+    answers: pd.DataFrame,
+    fields: pd.Series,
+    smears: pd.Series | None = None,
+    resamples: int = 1000,
+) -> pd.DataFrame:
+    """Estimate what share of labels is wrong, by smear and class, with confident learning (Northcutt et al. 2021).
+
+    A photo counts where a model is as sure of a class as it is on average of that class' own photos; of those that
+    count, the share under another label is the estimate, by cleanlab. It measures disagreement: what a model
+    systematically mistakes counts as noise, and what it learned wrongly from wrong labels does not.
+
+    `labels` (1 to 4), `fields` (a number that overlapping photos share) and `smears` are by photo, `answers` as above.
+    A row per smear and class, `ALL` for all of them: ``photos``, and ``estimate`` (mean over repeats), ``low`` and
+    ``high``, shares from 0 to 1. Thresholds are those of all photos. A smear's or set's estimate weighs its
+    classes by their photos. The interval is for a new training on other photos: fields are drawn with replacement, each
+    draw is counted with each repeat's answers.
+    """
+    labels = labels.sort_index()
+    y = labels.to_numpy() - 1
+    groups = np.unique(fields.loc[labels.index], return_inverse=True)[1]
+    drawn = intervals.group_weights(groups, resamples)[:, groups]
+    parts = {ALL: np.ones(len(y), bool)}
+    if smears is not None:
+        of_photo = smears.loc[labels.index]
+        parts |= {str(smear): (of_photo == smear).to_numpy() for smear in sorted(of_photo.unique())}
+    estimates, spreads = [], []
+    for _, repeat in answers.groupby("repeat"):
+        probabilities = repeat.set_index("photo").loc[labels.index, list(CLASSES)].to_numpy(float)
+        estimates.append(_count_with_cleanlab(y, probabilities, parts))
+        shares = [
+            _count_noise(y, probabilities, parts, drawn[i : i + _AT_ONCE]) for i in range(0, resamples, _AT_ONCE)
+        ]
+        spreads.append(np.concatenate(shares))
+    mean, values = np.nanmean(estimates, axis=0), np.concatenate(spreads)
+    rows = {}
+    for i, (part, mask) in enumerate(parts.items()):
+        for j, cell in enumerate((ALL, *CLASSES)):
+            photos = int((mask & (y == j - 1)).sum() if j else mask.sum())
+            found = intervals.percentiles(float(mean[i, j]), values[:, i, j])
+            rows[part, cell] = {"photos": photos} | vars(found)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["smear", "cell"])
+
+
+def score_out_of_fold(
+    labels: pd.Series, answers: pd.DataFrame, fields: pd.Series, smears: pd.Series | None = None
+) -> pd.DataFrame:
+    """Accuracy by photo out of fold: of all photos, and of those within each smear and outside it.
+
+    A row per part (`ALL`, the smear, and "not" with the smear where there are more than two): ``photos``, ``estimate``
+    (mean over repeats), ``low`` and ``high``. Intervals are as those of `crossvalidation.score`.
+    """
+    calls = call(answers).loc[labels.index]
+    right = (calls.to_numpy() == labels.to_numpy()[:, None]).astype(float)
+    parts = {ALL: np.ones(len(labels), bool)}
+    if smears is not None:
+        of_photo = smears.loc[labels.index]
+        names = sorted(of_photo.unique())
+        parts |= {str(name): (of_photo == name).to_numpy() for name in names}
+        parts |= {f"not {name}": (of_photo != name).to_numpy() for name in names if len(names) > 2}
+    rows = {}
+    for name, mask in parts.items():
+        groups = np.unique(fields.loc[labels.index[mask]], return_inverse=True)[1]
+        totals = np.array([np.bincount(groups, column) for column in right[mask].T]).T
+        weights = intervals.group_weights(groups)
+        spread = (weights @ totals) / (weights @ np.bincount(groups))[:, None]
+        found = intervals.percentiles(float(right[mask].mean()), spread.ravel())
+        rows[name] = {"photos": int(mask.sum())} | vars(found)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("smear")
+
+
+def tabulate_right(labels: pd.Series, answers: pd.DataFrame) -> pd.Series:
+    """Share of the repeats that get each photo right out of fold, by photo."""
+    calls = call(answers).loc[labels.index]
+    return calls.eq(labels, axis=0).mean(axis=1).sort_index()
+
+
+def score_test(runs: Sequence[Run], provenance: pd.DataFrame, disputed: Sequence[int]) -> pd.DataFrame:
+    """Accuracy of runs on TEST as published, and on the photos of it that are not `disputed`: both are always given.
+
+    A row each: ``photos``, ``images``, ``by_image`` and ``by_photo`` (copies averaged), each an `Interval` that allows
+    for few photos. Which photos are disputed may not come from the model that is scored.
+    """
+    scored = comparison.score_photos(runs, provenance)
+    parts = {"as published": scored, "undisputed": scored.only(~np.isin(scored.photos, list(disputed)))}
+    rows: dict[str, dict[str, int | Interval]] = {
+        name: {
+            "photos": len(part.photos),
+            "images": int(part.copies.sum()),
+            "by_image": part.accuracy,
+            "by_photo": part.photo_accuracy,
+        }
+        for name, part in parts.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _count_with_cleanlab(
+    y: NDArray[np.integer], probabilities: NDArray[np.floating], parts: Mapping[str, NDArray[np.bool_]]
+) -> NDArray[np.float64]:
+    # As `_count_noise`, without resampling, shape (parts, 5).
+    from cleanlab.count import compute_confident_joint, get_confident_thresholds
+
+    thresholds = get_confident_thresholds(y, probabilities)
+    rows = []
+    for mask in parts.values():
+        joint = compute_confident_joint(y[mask], probabilities[mask], thresholds=thresholds, calibrate=False)
+        rows.append(_weigh(joint[None].astype(float), np.bincount(y[mask], minlength=len(CLASSES))[None])[0])
+    return np.array(rows)
+
+
+def _count_noise(
+    y: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    parts: Mapping[str, NDArray[np.bool_]],
+    weights: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    # What cleanlab counts, for all resamples at once: shares of noise, shape (resamples, parts, 5), all classes first.
+    own = y[:, None] == np.arange(len(CLASSES))
+    drawn = weights.astype(float)
+    with np.errstate(invalid="ignore"):
+        thresholds = (drawn @ (own * probabilities)) / (drawn @ own.astype(float))
+    # A class that was not drawn has no threshold, and no photo is certain of it.
+    sure = probabilities >= np.nan_to_num(thresholds, nan=np.inf)[:, None] - _TOLERANCE
+    several = sure.sum(axis=2) > 1
+    guess = np.where(several, probabilities.argmax(axis=1), sure.argmax(axis=2))
+    counted = np.where(sure.any(axis=2), weights, 0)
+    shares = []
+    for mask in parts.values():
+        joint = np.zeros((len(weights), len(CLASSES), len(CLASSES)))
+        for given in range(len(CLASSES)):
+            rows = mask & (y == given)
+            for other in range(len(CLASSES)):
+                joint[:, given, other] = (counted[:, rows] * (guess[:, rows] == other)).sum(axis=1)
+        diagonal = np.arange(len(CLASSES))
+        joint[:, diagonal, diagonal] = np.maximum(joint[:, diagonal, diagonal], 1)
+        shares.append(_weigh(joint, drawn[:, mask] @ own[mask].astype(float)))
+    return np.stack(shares, axis=1)
+
+
+def _weigh(joint: NDArray[np.float64], photos: NDArray[np.number]) -> NDArray[np.float64]:
+    # Share off the diagonal of joints (..., label, guess), each row weighing as its label's photos: (..., 5), all first.
+    by_class = 1 - np.diagonal(joint, axis1=-2, axis2=-1) / joint.sum(axis=-1)
+    by_class = np.where(photos > 0, by_class, np.nan)
+    overall = np.nansum(by_class * photos, axis=-1) / photos.sum(axis=-1)
+    return np.concatenate([overall[..., None], by_class], axis=-1)
