@@ -112,3 +112,26 @@ def data_smears(
         return
     with paths.place(file, "name another file"):
         paths.write_text(file, table.to_csv(index=False, lineterminator="\n"))
+
+
+@app.command("features")
+def data_features(
+    data: Data = None,
+    record: Annotated[
+        bool, typer.Option(help="Make the project's own table in results/ anew, to be committed.")
+    ] = False,
+) -> None:
+    """Answer about every photo out of fold by features told by hand, and print how many are right."""
+    from wbc_lib.data import dataset
+    from wbc_lib.data.splits import read_splits
+    from wbc_lib.evaluation import cell_features
+
+    if record:
+        paths.require_project("`wbc data features --record`")
+    answers = cell_features.answer_published(dataset.find(data))
+    cells = read_splits().drop_duplicates("photo").set_index("photo")["class"]
+    right = answers[list(dataset.CLASSES)].idxmax(axis=1) == answers.photo.map(cells)
+    for repeat, share in right.groupby(answers.repeat).mean().items():
+        progress.write_out(f"repeat {repeat}: {share:.1%} of the photos are right")
+    if record:
+        progress.write_out(str(cell_features.write_recorded(answers)))

@@ -97,9 +97,7 @@ def estimate_noise(
     for _, repeat in answers.groupby("repeat"):
         probabilities = repeat.set_index("photo").loc[labels.index, list(CLASSES)].to_numpy(float)
         estimates.append(_count_with_cleanlab(y, probabilities, parts))
-        shares = [
-            _count_noise(y, probabilities, parts, drawn[i : i + _AT_ONCE]) for i in range(0, resamples, _AT_ONCE)
-        ]
+        shares = [_count_noise(y, probabilities, parts, drawn[i : i + _AT_ONCE]) for i in range(0, resamples, _AT_ONCE)]
         spreads.append(np.concatenate(shares))
     mean, values = np.nanmean(estimates, axis=0), np.concatenate(spreads)
     rows = {}
@@ -208,7 +206,7 @@ def _count_noise(
 
 
 def _weigh(joint: NDArray[np.float64], photos: NDArray[np.number]) -> NDArray[np.float64]:
-    # Share off the diagonal of joints (..., label, guess), each row weighing as its label's photos: (..., 5), all first.
+    # Shares off the diagonal of joints (..., label, guess): (..., 5), first of all, classes weighing as their photos.
     by_class = 1 - np.diagonal(joint, axis1=-2, axis2=-1) / joint.sum(axis=-1)
     by_class = np.where(photos > 0, by_class, np.nan)
     overall = np.nansum(by_class * photos, axis=-1) / photos.sum(axis=-1)

@@ -16,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data.dataset import CLASSES, DataSet
+from wbc_lib.data.dataset import CLASSES, LABELS, DataSet
 from wbc_lib.data.images import map_in_threads, read_image, to_grey, to_lab
+from wbc_lib.data.splits import REPEATS, read_splits
 from wbc_lib.data.windows import RED_CELL, background_colour, find_cells, find_nuclei
 from wbc_lib.errors import BadDataError
 
@@ -88,6 +89,22 @@ def answer_out_of_fold(features: pd.DataFrame, labels: pd.Series, folds: pd.Seri
         parts.append(pd.DataFrame(forest.predict_proba(features.loc[asked].to_numpy()), asked, named))
     answers = pd.concat(parts).reindex(columns=list(CLASSES)).fillna(0.0).sort_index()
     return answers.rename_axis("photo")
+
+
+def answer_published(data: DataSet) -> pd.DataFrame:
+    """Answer about every published photo out of fold, once in each repeat of the recorded folds (`splits.REPEATS`).
+
+    A row per repeat and photo: ``repeat``, ``photo``, and a probability per class. Raises `BadDataError` if a photo
+    cannot be read.
+    """
+    photos = read_splits().query("split != 'TEST_SIMPLE'").drop_duplicates("photo").set_index("photo").sort_index()
+    features = measure_photos(data, photos.index.tolist())
+    labels = photos["class"].map(LABELS)
+    parts = [
+        answer_out_of_fold(features, labels, photos[f"fold_{name}"], seed).reset_index().assign(repeat=seed)
+        for seed, name in enumerate(REPEATS)
+    ]
+    return pd.concat(parts, ignore_index=True)[list(_COLUMNS)]
 
 
 def recorded_path() -> Path:

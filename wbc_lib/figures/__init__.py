@@ -1,6 +1,7 @@
 """Charts: they take data and return a figure. All of them are at hand as ``figures.draw_...``."""
 
 from wbc_lib.figures.attention import draw_covered, draw_panels, draw_randomised, draw_shares
+from wbc_lib.figures.ceiling import draw_along_numbers, draw_noise
 from wbc_lib.figures.data import (
     draw_balance,
     draw_cells,
