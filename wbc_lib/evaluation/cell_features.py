@@ -55,7 +55,7 @@ def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series
     parts = {"nucleus": own > 0}
     grown = own
     for name, width in _RINGS.items():
-        wider = cv2.dilate(own, _disc(width * red_cell))
+        wider = np.asarray(cv2.dilate(own, _disc(width * red_cell)), np.uint8)
         parts[name] = (wider > 0) & (grown == 0) & (nuclei == 0)
         grown = wider
     ground = to_lab(background_colour(picture)[None, None])[0, 0]
@@ -136,7 +136,7 @@ def read_recorded() -> pd.DataFrame:
 
 
 def _describe_colours(lab: NDArray[np.floating], parts: dict[str, NDArray[np.bool_]]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for part, mask in parts.items():
         pixels = lab[mask] if mask.any() else np.zeros((1, 3))
         numbers = [pixels.mean(axis=0), pixels.std(axis=0), *np.percentile(pixels, [10, 50, 90], axis=0)]
@@ -172,7 +172,7 @@ def _describe_texture(
     grey: NDArray[np.uint8], parts: dict[str, NDArray[np.bool_]], red_cell: float
 ) -> dict[str, float]:
     # Local binary patterns of eight neighbours, uniform and whichever way they are turned (Ojala et al. 2002).
-    found = {}
+    found: dict[str, float] = {}
     for distance in _DISTANCES:
         patterns = _local_patterns(grey, distance * red_cell)
         for part, mask in parts.items():
