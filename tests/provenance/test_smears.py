@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from tests.conftest import REAL
 from tests.drawn import GROUND, RED, VIOLET, draw_field
 from wbc_lib import paths
 from wbc_lib.data import dataset
@@ -112,9 +111,8 @@ def test_the_recorded_smears_agree_with_the_numbers_of_the_photos():
     assert found.neighbours > 0.85 > 0.55 > found.by_chance
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real photos are not here")
-def test_the_recorded_colours_are_those_of_the_photos():
-    table, data = _recorded().set_index("photo"), dataset.open_folder(REAL)
+def test_the_recorded_colours_are_those_of_the_photos(real_set):
+    table = _recorded().set_index("photo")
     for photo in (0, 110, 204):
-        found = smears.measure_colours(read_image(data.photo_path(photo)))
+        found = smears.measure_colours(read_image(real_set.photo_path(photo)))
         np.testing.assert_allclose(found, table.loc[photo, list(smears.COLOURS)].to_numpy(float), atol=0.01)
