@@ -46,6 +46,15 @@ def results() -> Path:
     return Path(os.environ.get("WBC_RESULTS") or ROOT / "results")
 
 
+def find_recorded(*names: str) -> Path:
+    """A recorded file: where results go, or if it is not there, in the project.
+
+    What is recorded of published pictures is the same wherever new results go.
+    """
+    path = results().joinpath(*names)
+    return path if path.exists() else ROOT.joinpath("results", *names)
+
+
 def settle_home() -> None:
     """Give a user who has no home, as an unknown id in a container, one in the temporary folder.
 

@@ -121,7 +121,7 @@ def data_features(
         bool, typer.Option(help="Make the project's own table in results/ anew, to be committed.")
     ] = False,
 ) -> None:
-    """Answer about every photo out of fold by features told by hand, and print how many are right."""
+    """Answer about every photo out of fold by measured features of its cell, and print how many are right."""
     from wbc_lib.data import dataset
     from wbc_lib.data.splits import read_splits
     from wbc_lib.evaluation import cell_features

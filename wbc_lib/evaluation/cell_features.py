@@ -123,7 +123,7 @@ def write_recorded(answers: pd.DataFrame) -> Path:
 
 def read_recorded() -> pd.DataFrame:
     """Read the recorded answers, as `write_recorded` takes them; raises `BadDataError` if missing or damaged."""
-    path = recorded_path()
+    path = paths.find_recorded("ceiling", "features.csv.gz")
     try:
         table = pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())))
         if tuple(table.columns) != _COLUMNS:

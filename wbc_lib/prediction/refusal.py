@@ -121,9 +121,7 @@ def recorded_path(model: str) -> Path:
 
 def read_recorded(model: str) -> Guard:
     """Read the guard of a model, such as "final"; raises `BadDataError` if it is missing or damaged."""
-    path = recorded_path(model)
-    if not path.exists():  # what the published runs learned from is the same wherever results go
-        path = paths.ROOT / "results" / "refusal" / path.name
+    path = paths.find_recorded("refusal", f"{model}.json")
     try:
         return _parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:

@@ -297,8 +297,7 @@ def _folder() -> Path:
 
 
 def _read(path: Path, command: str) -> pd.DataFrame:
-    # What published runs say of published pictures is the same whatever a page is built on.
-    found = path if path.exists() else paths.ROOT / "results" / "external" / path.name
+    found = paths.find_recorded("external", path.name)
     try:
         return pd.read_csv(found, keep_default_na=False, na_values={"nucleus": [""]})
     except FileNotFoundError as error:

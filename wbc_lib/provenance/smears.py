@@ -132,7 +132,7 @@ def recorded_path() -> Path:
 
 def read_recorded() -> pd.DataFrame:
     """Read the recorded table, as `find_smears` gives it; raises `BadDataError` if it is missing or damaged."""
-    path = recorded_path()
+    path = paths.find_recorded("provenance", "smears.csv")
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -1,5 +1,6 @@
 """Ask for a run: read it if it is recorded, train it if it is not."""
 
+import copy
 import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -189,6 +190,14 @@ def prefer_recorded(study: Study) -> Study:
     """The same study at profile "paper" where the final model's runs are recorded for these data, else at "quick"."""
     at_full_length = replace(study, profile=find_profile("paper"))
     return at_full_length if at_full_length.recorded("final") else replace(study, profile=find_profile("quick"))
+
+
+def published(study: Study) -> Study:
+    """The recorded runs of the published photos at full length, whatever data `study` has; nothing is trained."""
+    store = copy.copy(study.store)  # one that is watched stays so
+    store.roots = (*store.roots, paths.ROOT / "results")
+    profile = find_profile("paper")
+    return replace(study, profile=profile, store=store, may_train=False, results_of=PUBLISHED_SHA256)
 
 
 def _find_photos(named: str) -> DataSet | None:
