@@ -58,6 +58,7 @@ def test_no_photo_is_answered_by_trees_that_have_seen_it(monkeypatch):
 
 def test_recorded_answers_are_read_back_as_written_and_damage_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     with pytest.raises(BadDataError, match="missing"):
         cell_features.read_recorded()
     table = pd.DataFrame({"repeat": [0], "photo": [3], **dict.fromkeys(CLASSES, [0.25])})

@@ -13,7 +13,7 @@ from tests.drawn import draw_field
 from tests.train_tiny import SMALL
 from wbc_lib import paths
 from wbc_lib.attention import saliency
-from wbc_lib.data import dataset, images, pictures
+from wbc_lib.data import dataset, external, images, pictures
 from wbc_lib.data.windows import CLOSE, RED_CELL
 from wbc_lib.errors import BadDataError
 from wbc_lib.prediction import answers, picture, refusal
@@ -130,6 +130,43 @@ def test_the_recorded_model_that_is_asked_by_default_answers_as_it_was_scored(re
     assert max(np.abs(ours - truth).max() for ours, truth in answered) < 0.02
     threshold = picture.choose_threshold(run, folds=picture.find_folds(run, store))
     assert 0.5 < threshold < 1
+
+
+@pytest.mark.slow
+def test_seven_pictures_that_somebody_may_bring_get_seven_right_answers(
+    wbc, real_set, external_set, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WBC_RESULTS", str(paths.ROOT / "results"))
+    index = dataset.index_photos(real_set)
+    two, one = (index.index[kind & index.has_photo][0] for kind in (index.n_wbc == 2, index.labels == "LYMPHOCYTE"))
+    photo = images.read_image(real_set.photo_path(one))
+    portrait = next(m for m in external.draw_not_smears() if m.kind == "portrait")
+    for name, pixels in {"portrait.png": portrait.picture, "photo.tiff": photo, "photo.png": photo}.items():
+        cv2.imwrite(str(tmp_path / name), pixels[..., ::-1])
+    cv2.imwrite(str(tmp_path / "grey.png"), cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY))
+    listed = dataset.list_images(real_set).query("split == 'TEST' and cell == 'LYMPHOCYTE'")
+    foreign = sorted((external_set.root / "pbc" / "neutrophil").iterdir())[7]
+    for name, source in {
+        "test.jpeg": real_set.image_path(listed.image.iloc[0]),
+        "two.jpg": real_set.photo_path(two),
+        "foreign.jpg": foreign,
+    }.items():
+        (tmp_path / name).write_bytes(source.read_bytes())
+    (tmp_path / "broken.jpg").write_bytes((tmp_path / "two.jpg").read_bytes()[:5000])
+    said = {}
+    for model in ("stronger", "final"):
+        done = wbc("predict", tmp_path, "--model", model, "--json")
+        assert done.returncode == 1 and "broken.jpg: ends too early" in done.stderr
+        said[model] = {}
+        for row in json.loads(done.stdout)["images"]:
+            said[model].setdefault(row["image"].rpartition("/")[2], []).append(row)
+    stronger, final = said.values()
+    assert stronger["foreign.jpg"][0]["cell"] == "NEUTROPHIL" and "colours" in final["foreign.jpg"][0]["refused"]
+    assert stronger["test.jpeg"][0]["cell"] == stronger["photo.png"][0]["cell"] == "LYMPHOCYTE"
+    assert [row["cell"] for row in stronger["two.jpg"]] == ["NEUTROPHIL", "EOSINOPHIL"]
+    assert all(row["box"] for row in stronger["two.jpg"])
+    assert stronger["photo.tiff"][0]["probabilities"] == stronger["photo.png"][0]["probabilities"]
+    assert "no colour" in stronger["grey.png"][0]["refused"] and stronger["portrait.png"][0]["refused"]
 
 
 def test_the_recorded_predictions_come_out_again_from_the_files(small_run, tiny_set):

@@ -87,6 +87,7 @@ def test_the_table_of_phantoms_names_every_photo_and_can_be_recorded(phantom_set
     assert table.photo.tolist() == dataset.list_photos(phantom_set)
     assert table.smear.min() == 1
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     with pytest.raises(BadDataError, match="restore it"):
         smears.read_recorded()
     smears.write_recorded(table.fillna(0.0))
