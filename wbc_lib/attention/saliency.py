@@ -175,6 +175,14 @@ def map_attention(
     return np.stack([cv2.resize(m.astype(float), (width, height), interpolation=cv2.INTER_LINEAR) for m in coarse])
 
 
+def map_evenly(network: Network, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """The map (height, width) that `map_attention` would give if all that it can come from counted alike."""
+    if network.base:
+        return np.ones(shape)
+    n = len(network.convolutions)
+    return upsample(is_pooled(map_shape(shape, n))[None].astype(float), shape, n)[0]
+
+
 def downsample_masks(masks: NDArray[np.bool_], convolutions: int) -> NDArray[np.float64]:
     """How much, 0 to 1, of each position of the last convolution's map lies in a mask once the map is upsampled.
 

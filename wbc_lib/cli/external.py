@@ -126,6 +126,31 @@ def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
     progress.write_out(str(travel.border_path()))
 
 
+@app.command("attention")
+def external_attention(elsewhere: Elsewhere = None, data: Data = None) -> None:
+    """Record how much of what the recorded models look at lies on the white cell, by its mask, on the photos of TEST."""
+    import pandas as pd
+
+    from wbc_lib.attention import masks
+    from wbc_lib.data import dataset, external
+    from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
+    from wbc_lib.prediction.picture import find_window
+    from wbc_lib.training.experiments import MODELS
+
+    paths.require_writable(masks.recorded_path().parent)
+    found, others = dataset.find(data), external.find(elsewhere)
+    photos = open_set(TEST_PHOTOS, found)
+    runs = [run for model in sorted(MODELS) for run in _find_runs(found, model)]
+    seen = {window: masks.look(photos, others, window) for window in dict.fromkeys(map(find_window, runs))}
+    with progress.bar("Where models look") as on_progress:
+        tables = []
+        for run in runs:
+            tables.append(masks.measure_shares(run, seen[find_window(run)]))
+            on_progress(len(tables), len(runs))
+    masks.write_recorded(pd.concat(tables, ignore_index=True))
+    progress.write_out(str(masks.recorded_path()))
+
+
 def _find_runs(data: "DataSet", model: str) -> list["Run"]:
     from dataclasses import replace
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wbc_lib.data.dataset import CLASSES, read_file
+from wbc_lib.data.dataset import CLASSES, PHOTO_SIZE, read_file
 from wbc_lib.data.hashes import combine, hash_files
 from wbc_lib.data.pictures import decode_picture
 from wbc_lib.errors import BadDataError, DataNotFoundError, UnknownNameError
@@ -32,6 +32,13 @@ _MOST, _MOST_OTHERS = 1000, 250
 #: Diameter of its red cells in pixels: the median of what `windows.measure_red_cell` finds, as recorded of the set.
 PBC_RED_CELL = 73.06
 _COPY = "take another copy of the published file"
+#: Where masks of the white cell of each of our photos are published; and from which grey on a pixel is cell: in them
+#: 155 is cytoplasm and 255 nucleus, and some were smoothed.
+_MASKS = (
+    "https://github.com/ParthaPratimBanik/An-Automatic-Nucleus-Segmentation-and-CNN-Model-based-Classification-"
+    "Method-of-White-Blood-Cell (Banik et al. 2020; MIT)"
+)
+_CELL = 78
 
 #: Of the pictures that are no smears, in place of a hash; raise it whenever others are made.
 NOT_SMEARS_RECIPE = "not-smears-1"
@@ -167,6 +174,18 @@ def hold_back(names: list[str]) -> NDArray[np.bool_]:
 def read_nucleus(external: External, picture: str) -> NDArray[np.bool_]:
     """Where the nucleus is in a picture of Zheng et al.: their mask, shape (height, width)."""
     return external.read(str(Path(picture).with_suffix(".png")))[..., 0] == 255
+
+
+def read_cell(external: External, photo: int) -> NDArray[np.bool_]:
+    """Where the white cell is in one of our photos: the mask of Banik et al. (2020), shape (480, 640).
+
+    Raises `BadDataError` if it is missing, or is no mask of a photo.
+    """
+    path = external.root / "banik-masks" / f"BloodImage_Mask_{photo:05d}.png"
+    mask = decode_picture(read_file(path, remedy=f"get it from {_MASKS}"), str(path))
+    if mask.shape[1::-1] != PHOTO_SIZE:
+        raise BadDataError(f"{path} is not as large as a photo; {_COPY}.")
+    return mask[..., 0] >= _CELL
 
 
 def _choose_lowest(hashes: dict[str, str]) -> dict[str, str]:

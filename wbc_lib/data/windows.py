@@ -44,6 +44,10 @@ class Window:
         """Cut the window around a column and a row of a picture, as `cut_window` does."""
         return cut_window(picture, centre, red_cell, self.field, self.shape)
 
+    def cut_mask(self, mask: NDArray[np.bool_], centre: tuple[float, float], red_cell: float) -> NDArray[np.float32]:
+        """Cut the same window out of a mask: how much of each pixel is marked, 0 to 1; nothing outside is."""
+        return _cut(mask.astype(np.float32), centre, red_cell, self.field, self.shape)
+
     def widened(self, side: int) -> "Window":
         """As much more at the same scale as makes its sides so many pixels."""
         height, width = self.shape
@@ -164,16 +168,29 @@ def cut_window(
     height and width in pixels.
     """
     colour = background_colour(picture)
+    filled = np.where(_is_outside(picture)[..., None], colour, picture)
+    return np.asarray(_cut(filled, centre, red_cell, field, shape, colour), np.uint8)
+
+
+def _cut(
+    picture: NDArray,
+    centre: tuple[float, float],
+    red_cell: float,
+    field: tuple[float, float],
+    shape: tuple[int, int],
+    outside: NDArray | float = 0.0,
+) -> NDArray:
+    # As `cut_window`, of what may be no picture; `outside` is what lies beyond its edges.
     width, height = (max(1, round(side * red_cell)) for side in field)
     left, top = (round(middle + 0.5 - side / 2) for middle, side in zip(centre, (width, height), strict=True))
-    window = np.empty((height, width, 3), np.uint8)
-    window[:] = colour
+    window = np.empty((height, width, *picture.shape[2:]), picture.dtype)
+    window[:] = outside
     rows = slice(max(top, 0), max(min(top + height, picture.shape[0]), 0))
     columns = slice(max(left, 0), max(min(left + width, picture.shape[1]), 0))
-    part = np.where(_is_outside(picture)[rows, columns, None], colour, picture[rows, columns])
+    part = picture[rows, columns]
     window[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]] = part
     how = cv2.INTER_AREA if shape[0] <= height and shape[1] <= width else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(window, shape[::-1], interpolation=how), np.uint8)
+    return cv2.resize(window, shape[::-1], interpolation=how)
 
 
 def _is_outside(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -1,0 +1,143 @@
+"""How much of what recorded models look at lies on the white cell itself, by masks drawn of it: on the photos of TEST.
+
+A cell is always in the middle of the window that a model sees, so that a map which knew nothing but that would do well
+too. The maps of all other photos tell how well.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wbc_lib import paths
+from wbc_lib.attention import measure, saliency
+from wbc_lib.data import external
+from wbc_lib.data.dataset import LABELS, photo_number
+from wbc_lib.data.external import External
+from wbc_lib.data.picture_sets import PictureSet
+from wbc_lib.data.windows import Window, find_cells
+from wbc_lib.errors import BadDataError
+from wbc_lib.evaluation import intervals
+from wbc_lib.evaluation.comparison import bootstrap_groups
+from wbc_lib.evaluation.intervals import Interval
+from wbc_lib.training.experiments import read_plan
+from wbc_lib.training.runs import Run
+
+_COLUMNS = ("model", "seed", "photo", "cell", "right", "even", "share", "share_swapped")
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Photos as a model sees them, and where in them the white cell is; those that show none are left out."""
+
+    table: pd.DataFrame  # a row per photo: ``photo``, its number, and ``cell``, its class
+    windows: NDArray[np.uint8]  # shape (photos, height, width, RGB)
+    masks: NDArray[np.float32]  # how much of each pixel is cell, 0 to 1, shape (photos, height, width)
+
+
+def look(photos: PictureSet, elsewhere: External, window: Window) -> Masked:
+    """Cut the window around the cell with the largest nucleus out of each photo, and out of its mask.
+
+    Raises `BadDataError` if a mask is missing.
+    """
+    rows, windows, masks = [], [], []
+    for picture, cell in zip(photos.table.picture, photos.table.cell, strict=True):
+        pixels, photo = photos.read(picture), photo_number(picture)
+        for found in find_cells(pixels, photos.red_cell)[:1]:
+            place = (found.x, found.y), photos.red_cell
+            rows.append((photo, cell))
+            windows.append(window.cut(pixels, *place))
+            masks.append(window.cut_mask(external.read_cell(elsewhere, photo), *place))
+    return Masked(pd.DataFrame(rows, columns=["photo", "cell"]), np.stack(windows), np.stack(masks))
+
+
+def measure_shares(run: Run, seen: Masked) -> pd.DataFrame:
+    """Measure how much of a run's Grad-CAM for the class that it predicts lies on the cell.
+
+    A row per photo: ``model`` (the run's experiment), ``seed``, ``photo``, ``cell``, whether the prediction is
+    ``right``, and what share of a map lies on the cell: ``even`` (of an even map), ``share`` (of the photo's own),
+    ``share_swapped`` (mean over the maps of all other photos). NaN where a map is empty.
+    """
+    from wbc_lib.training.fit import predict
+
+    experiment = read_plan(run.record["experiment"], run.record["config"]).experiment
+    model = saliency.rebuild(run)
+    predicted = predict(model, seen.windows, experiment.settings.views).argmax(axis=1)
+    maps = saliency.map_attention(model, experiment.network, seen.windows, predicted)
+    shares = share_on_cells(maps, seen.masks)
+    others = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)
+    even = saliency.map_evenly(experiment.network, seen.windows.shape[1:3])
+    columns = {
+        "right": predicted == seen.table.cell.map(LABELS),
+        "even": share_on_cells(even[None], seen.masks)[:, 0],
+        "share": shares.diagonal(),
+        "share_swapped": pd.DataFrame(others).mean(axis=1),
+    }
+    return seen.table.assign(**columns, model=experiment.name, seed=run.seed)[list(_COLUMNS)]
+
+
+def share_on_cells(maps: NDArray[np.floating], masks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Share of each map (maps, height, width) on the cell of each mask, shape (masks, maps); NaN for an empty map."""
+    flat = maps.reshape(len(maps), -1)
+    total = flat.sum(axis=1)
+    on_cells = masks.reshape(len(masks), -1).astype(float) @ flat.T
+    return np.divide(on_cells, total, out=np.full(on_cells.shape, np.nan), where=total > 0)
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Average shares over photos, of which each counts once, by the mean over its seeds.
+
+    Takes what `measure_shares` gives of some runs. A row per model and kind of prediction ("all", "right", "wrong"):
+    ``photos``; means over them of ``even``, ``share`` and ``share_swapped``, 0 to 1; ``times``, `share` over `even`;
+    and ``more``, `share` less `share_swapped`. Those of ``share``, ``times`` and ``more`` are an `Interval`, the wider
+    of the bootstrap's and of Student's t.
+    """
+    rows = {}
+    kinds = {"all": table.right | True, "right": table.right, "wrong": ~table.right}
+    for kind, chosen in kinds.items():
+        for model, part in table[chosen].groupby("model", sort=False):
+            photos = part.groupby("photo")[["even", "share", "share_swapped"]].mean().dropna()
+            ones = pd.Series(1.0, photos.index)
+            rows[model, kind] = {
+                "photos": len(photos),
+                "even": photos.even.mean(),
+                "share": _average(photos.share, ones),
+                "share_swapped": photos.share_swapped.mean(),
+                "times": _average(photos.share, photos.even),
+                "more": _average(photos.share - photos.share_swapped, ones),
+            }
+    index = pd.MultiIndex.from_tuples(rows, names=["model", "kind"])
+    return pd.DataFrame(list(rows.values()), index).sort_index(level="model", sort_remaining=False)
+
+
+def _average(values: pd.Series, sizes: pd.Series) -> Interval:
+    # A ratio of totals, photos drawn anew from all at once.
+    photos = pd.DataFrame({"value": values, "size": sizes, "label": 0})
+    if len(photos) < 2:
+        return Interval(float(values.sum() / sizes.sum()), np.nan, np.nan)
+    few = intervals.student_interval(values, sizes, photos.label)
+    return max(few, bootstrap_groups(photos), key=lambda interval: interval.width)
+
+
+def recorded_path() -> Path:
+    """Where the shares of the recorded models are recorded."""
+    return measure.folder() / "masks.csv"
+
+
+def write_recorded(table: pd.DataFrame) -> None:
+    """Record rows as `measure_shares` gives them."""
+    paths.write_text(recorded_path(), table.round(4).to_csv(index=False, lineterminator="\n"))
+
+
+def read_recorded() -> pd.DataFrame:
+    """Read the recorded shares; raises `BadDataError` if they are missing or damaged."""
+    # What published runs look at in published photos is the same whatever a page is built on.
+    found = path if (path := recorded_path()).exists() else paths.ROOT / "results" / "attention" / path.name
+    try:
+        return pd.read_csv(found)[list(_COLUMNS)]
+    except FileNotFoundError as error:
+        raise BadDataError(f"{path} is missing; restore it, or make it with `wbc external attention`.") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise BadDataError(f"{found} is no such table; restore it from the repository.") from error
