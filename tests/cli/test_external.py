@@ -1,19 +1,34 @@
 import dataclasses
 
 import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from tests.drawn import draw_field
+from wbc_lib.attention import masks
 from wbc_lib.cli import external as commands
 from wbc_lib.cli.main import app
 from wbc_lib.data import external
 from wbc_lib.data.hashes import combine, hash_files
+from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.evaluation import elsewhere
 from wbc_lib.prediction import refusal, travel
 
 N = 24
+
+
+@dataclasses.dataclass
+class Named:
+    """Of a run, what tells its window."""
+
+    name: str
+    config: dict
+
+    @property
+    def record(self):
+        return {"config": self.config}
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +93,28 @@ def test_a_guard_refuses_few_of_the_photos_that_it_was_fitted_to(run):
 
 def test_a_set_that_is_not_there_is_named_with_those_that_are(run):
     assert isinstance(run("predict", "nothing").exception, UnknownNameError)
+
+
+def test_where_models_look_is_measured_run_by_run_in_the_window_of_each(run, tiny_set, folder, monkeypatch):
+    (folder / "banik-masks").mkdir()
+    photos = open_set(TEST_PHOTOS, tiny_set)
+    for picture in photos.table.picture:
+        name = picture.replace("Image_", "Image_Mask_").replace(".jpg", ".png")
+        cv2.imwrite(str(folder / "banik-masks" / name), np.full((480, 640), 155, np.uint8))
+    runs = {
+        "final": [Named("final", {"material": "augmented", "input_shape": (60, 80)})] * 2,
+        "stronger": [Named("stronger", {"material": "windows", "input_shape": (96, 96)})],
+    }
+    monkeypatch.setattr(commands, "_find_runs", lambda data, model: runs[model])
+
+    def measure(of, seen):
+        return seen.table.assign(
+            model=of.name, seed=0, right=True, even=seen.masks.shape[1], share=0.5, share_swapped=1
+        )
+
+    monkeypatch.setattr(masks, "measure_shares", measure)
+    assert run("attention").exit_code == 0
+    table = masks.read_recorded()
+    n = len(photos.table)
+    assert table.groupby("model").size().to_dict() == {"final": 2 * n, "stronger": n}
+    assert table.groupby("model").even.unique().to_dict() == {"final": 60, "stronger": 96}

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import importlib.util
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +47,19 @@ def test_the_masks_of_zheng_mark_a_nucleus(external_set):
     pixels = external_set.read(picture)
     assert nucleus.shape == pixels.shape[:2] and nucleus.any()
     assert pixels[nucleus].mean() < pixels[~nucleus].mean()
+
+
+def test_the_mask_of_a_photo_marks_its_cell_in_both_greys(tmp_path):
+    drawn = np.zeros((480, 640), np.uint8)
+    drawn[100:200, 300:400], drawn[120:150, 320:350], drawn[0, 0] = 155, 255, 40
+    (tmp_path / "banik-masks").mkdir()
+    for photo, mask in ((7, drawn), (8, drawn[:100])):
+        cv2.imwrite(str(tmp_path / "banik-masks" / f"BloodImage_Mask_{photo:05d}.png"), mask)
+    cell = external.read_cell(external.External(tmp_path), 7)
+    assert cell.shape == (480, 640) and cell.sum() == 100 * 100 and cell[100:200, 300:400].all()
+    for photo, reason in ((8, "not as large"), (9, r"missing; get it from https.*Banik")):
+        with pytest.raises(BadDataError, match=reason):
+            external.read_cell(external.External(tmp_path), photo)
 
 
 def test_half_is_held_back_by_names_alone_in_any_order():

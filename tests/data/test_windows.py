@@ -72,6 +72,19 @@ def test_a_window_is_centred_scaled_and_filled_outside():
     )
 
 
+def test_a_mask_is_cut_where_the_picture_is_and_nothing_outside_is_marked():
+    picture = draw_field(40, [(200, 100)], size=(200, 260))
+    violet = np.abs(picture.astype(int) - VIOLET).max(axis=2) < 30
+    for window in (windows.Window((6, 6), (120, 120)), windows.Window((2, 2), (160, 160))):
+        seen = window.cut(picture, (200, 100), 40)
+        mask = window.cut_mask(violet, (200, 100), 40)
+        assert mask.shape == seen.shape[:2] and mask.min() == 0 and mask.max() == 1
+        is_violet = np.abs(seen.astype(int) - VIOLET).max(axis=2) < 30
+        assert (is_violet != (mask > 0.9)).mean() < 0.01
+    whole = windows.Window((6, 6), (120, 120)).cut_mask(np.ones((200, 260), bool), (200, 100), 40)
+    assert whole[12:108, :88].min() == 1 and whole[:, 91:].max() == 0  # the picture ends there
+
+
 def test_black_corners_are_filled():
     picture = np.full((120, 160, 3), GROUND, np.uint8)
     picture[:40, :30] = 0

@@ -128,7 +128,10 @@ def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
 
 @app.command("attention")
 def external_attention(elsewhere: Elsewhere = None, data: Data = None) -> None:
-    """Record how much of what the recorded models look at lies on the white cell, by its mask, on the photos of TEST."""
+    """Record how much of what the models look at in the photos of TEST lies on the white cell, by its mask.
+
+    The masks are those of Banik et al. (2020).
+    """
     import pandas as pd
 
     from wbc_lib.attention import masks

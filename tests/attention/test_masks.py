@@ -1,0 +1,113 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from wbc_lib.attention import masks, saliency, summary
+from wbc_lib.data import external
+from wbc_lib.data.dataset import LABELS, photo_number
+from wbc_lib.data.external import External
+from wbc_lib.data.images import INPUT_SHAPE
+from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
+from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO, find_cells
+from wbc_lib.errors import BadDataError
+
+
+@pytest.fixture(scope="module")
+def photos(phantom_set):
+    return open_set(TEST_PHOTOS, phantom_set)
+
+
+@pytest.fixture(scope="module")
+def drawn(photos, tmp_path_factory):
+    """Masks that are discs about the middle of the largest nucleus."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    (root / "banik-masks").mkdir()
+    for picture in photos.table.picture:
+        mask = np.zeros((480, 640), np.uint8)
+        for cell in find_cells(photos.read(picture), photos.red_cell)[:1]:
+            cv2.circle(mask, (round(cell.x), round(cell.y)), 60, 255, -1)
+        cv2.imwrite(str(root / "banik-masks" / f"BloodImage_Mask_{photo_number(picture):05d}.png"), mask)
+    return External(root)
+
+
+def test_the_share_of_a_map_on_a_cell_is_the_one_that_was_drawn():
+    drawn = np.zeros((2, 10, 10))
+    drawn[0, :5], drawn[1, :, :2] = 1, 0.5  # half of the picture; a fifth of it, half of each pixel
+    maps = np.stack([np.ones((10, 10)), np.eye(10), np.zeros((10, 10))])
+    maps[1, :5] *= 3
+    shares = masks.share_on_cells(maps, drawn)
+    np.testing.assert_allclose(shares[:, :2], [[0.5, 0.75], [0.1, 0.15]])
+    assert np.isnan(shares[:, 2]).all()
+
+
+@given(hnp.arrays(float, (3, 6, 8), elements=st.floats(0, 1)), st.integers(0, 99))
+def test_shares_on_a_mask_and_beside_it_make_one(maps, seed):
+    drawn = np.random.default_rng(seed).uniform(0, 1, (2, 6, 8))
+    both = masks.share_on_cells(maps + 1e-3, drawn) + masks.share_on_cells(maps + 1e-3, 1 - drawn)
+    np.testing.assert_allclose(both, 1)
+
+
+@pytest.mark.parametrize("window", [WHOLE_PHOTO, CLOSE])
+def test_a_mask_is_cut_as_the_photo_is(photos, drawn, window):
+    seen = masks.look(photos, drawn, window)
+    assert seen.windows.shape == (*seen.masks.shape, 3) and 0 < len(seen.table) <= len(photos.table)
+    height, width = window.shape
+    per_pixel = np.pi * 60**2 / (window.field[0] * photos.red_cell / width) ** 2
+    for mask in seen.masks:
+        rows, columns = np.nonzero(mask > 0.5)
+        assert mask.sum() <= 1.03 * per_pixel and mask.max() < 1 + 1e-5
+        assert mask[height // 2, width // 2] > 0.999  # but for the photo's edge it is a disc about the middle
+        assert np.abs([rows.mean() - height / 2, columns.mean() - width / 2]).max() < 0.2 * height
+
+
+def test_shares_of_a_run_are_those_of_its_maps_one_by_one(run, photos, drawn):
+    seen = masks.look(photos, drawn, WHOLE_PHOTO)
+    table = masks.measure_shares(run, seen)
+    assert table.columns.tolist() == ["model", "seed", "photo", "cell", "right", "even", "share", "share_swapped"]
+    assert set(table.model) == {"tiny"} and table.photo.tolist() == seen.table.photo.tolist()
+    model, network = saliency.rebuild(run), saliency.read_network(run)
+    predicted = model(seen.windows.astype(np.float32)).numpy().argmax(axis=1)
+    assert (table.right == (predicted == table.cell.map(LABELS))).all()
+    maps = saliency.map_attention(model, network, seen.windows, predicted)
+    even = saliency.map_evenly(network, INPUT_SHAPE)
+    for i, row in enumerate(table.itertuples()):
+        assert row.even == pytest.approx((even * seen.masks[i]).sum() / even.sum())
+        of_all = np.array([(m * seen.masks[i]).sum() / m.sum() if m.any() else np.nan for m in maps])
+        assert row.share == pytest.approx(of_all[i], nan_ok=True)
+        assert row.share_swapped == pytest.approx(np.nanmean(np.delete(of_all, i)), nan_ok=True)
+
+
+def test_what_is_recorded_is_read_again_and_damage_is_told(run, photos, drawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
+    monkeypatch.setattr(masks.paths, "ROOT", tmp_path)
+    with pytest.raises(BadDataError, match="wbc external attention"):
+        masks.read_recorded()
+    table = masks.measure_shares(run, masks.look(photos, drawn, WHOLE_PHOTO))
+    masks.write_recorded(table)
+    again = masks.read_recorded()
+    pd.testing.assert_frame_equal(again, table.round(4), check_dtype=False)
+    masks.recorded_path().write_text("nothing,of,this\n1,2,3\n")
+    with pytest.raises(BadDataError, match="restore it"):
+        masks.read_recorded()
+
+
+def test_what_is_recorded_is_of_all_photos_and_holds_together():
+    table = masks.read_recorded()
+    assert (table.groupby(["model", "seed"]).size() == 71).all()
+    assert set(table.model) == {"final", "stronger"}
+    assert table[["even", "share", "share_swapped"]].stack().between(0, 1).all()
+    means = summary.tabulate_masks(table)
+    assert (means.loc[(slice(None), "all"), "photos"] == 71).all()
+
+
+def test_masks_of_the_photos_cover_the_nucleus_that_is_found(real_set, external_set):
+    photos = open_set(TEST_PHOTOS, real_set)
+    for picture in photos.table.picture[::7]:
+        mask = external.read_cell(external_set, photo_number(picture))
+        left, top, right, bottom = find_cells(photos.read(picture), photos.red_cell)[0].box
+        box = mask[top:bottom, left:right]
+        assert box.mean() > 0.6 and box.sum() > 0.25 * mask.sum()
