@@ -67,11 +67,19 @@ def test_a_mask_is_cut_as_the_photo_is(photos, drawn, window):
 def test_shares_of_a_run_are_those_of_its_maps_one_by_one(run, photos, drawn):
     seen = masks.look(photos, drawn, WHOLE_PHOTO)
     table = masks.measure_shares(run, seen)
-    assert table.columns.tolist() == ["model", "seed", "photo", "cell", "right", "even", "share", "share_swapped"]
     assert set(table.model) == {"tiny"} and table.photo.tolist() == seen.table.photo.tolist()
     model, network = saliency.rebuild(run), saliency.read_network(run)
     predicted = model(seen.windows.astype(np.float32)).numpy().argmax(axis=1)
     assert (table.right == (predicted == table.cell.map(LABELS))).all()
+    for i, mask in enumerate(seen.masks):
+        cell = (
+            cv2.filter2D((mask > 0).astype(np.float32), -1, np.ones((5, 5)), borderType=cv2.BORDER_CONSTANT) > 0.5
+        )  # 2 % of 80 pixels to each side
+        for where, column in ((cell, "right_covered"), (~cell, "right_alone")):
+            painted = seen.windows[i].copy()
+            painted[where] = seen.backgrounds[i]
+            answer = model(painted[None].astype(np.float32)).numpy().argmax() == LABELS[table.cell[i]]
+            assert table[column][i] == answer
     maps = saliency.map_attention(model, network, seen.windows, predicted)
     even = saliency.map_evenly(network, INPUT_SHAPE)
     for i, row in enumerate(table.itertuples()):

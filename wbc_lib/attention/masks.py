@@ -7,6 +7,7 @@ too. The maps of all other photos tell how well.
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -17,12 +18,14 @@ from wbc_lib.data import external
 from wbc_lib.data.dataset import LABELS, photo_number
 from wbc_lib.data.external import External
 from wbc_lib.data.picture_sets import PictureSet
-from wbc_lib.data.windows import Window, find_cells
+from wbc_lib.data.windows import Window, background_colour, find_cells
 from wbc_lib.errors import BadDataError
 from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.runs import Run
 
-_COLUMNS = ("model", "seed", "photo", "cell", "right", "even", "share", "share_swapped")
+_COLUMNS = ("model", "seed", "photo", "cell", "right", "even", "share", "share_swapped", "right_covered", "right_alone")
+#: What is painted over is this much wider than the mask, as a share of the window's width: a rim would give it away.
+_RIM = 0.02
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Masked:
 
     table: pd.DataFrame  # a row per photo: ``photo``, its number, and ``cell``, its class
     windows: NDArray[np.uint8]  # shape (photos, height, width, RGB)
+    backgrounds: NDArray[np.uint8]  # colour between the cells, shape (photos, RGB)
     masks: NDArray[np.float32]  # how much of each pixel is cell, 0 to 1, shape (photos, height, width)
 
 
@@ -39,15 +43,17 @@ def look(photos: PictureSet, elsewhere: External, window: Window) -> Masked:
 
     Raises `BadDataError` if a mask is missing.
     """
-    rows, windows, masks = [], [], []
+    rows, windows, backgrounds, masks = [], [], [], []
     for picture, cell in zip(photos.table.picture, photos.table.cell, strict=True):
         pixels, photo = photos.read(picture), photo_number(picture)
         for found in find_cells(pixels, photos.red_cell)[:1]:
             place = (found.x, found.y), photos.red_cell
             rows.append((photo, cell))
             windows.append(window.cut(pixels, *place))
+            backgrounds.append(background_colour(pixels))
             masks.append(window.cut_mask(external.read_cell(elsewhere, photo), *place))
-    return Masked(pd.DataFrame(rows, columns=["photo", "cell"]), np.stack(windows), np.stack(masks))
+    table = pd.DataFrame(rows, columns=["photo", "cell"])
+    return Masked(table, np.stack(windows), np.stack(backgrounds), np.stack(masks))
 
 
 def measure_shares(run: Run, seen: Masked) -> pd.DataFrame:
@@ -55,19 +61,29 @@ def measure_shares(run: Run, seen: Masked) -> pd.DataFrame:
 
     A row per photo: ``model`` (the run's experiment), ``seed``, ``photo``, ``cell``, whether the prediction is
     ``right``, and what share of a map lies on the cell: ``even`` (of an even map), ``share`` (of the photo's own),
-    ``share_swapped`` (mean over the maps of all other photos). NaN where a map is empty.
+    ``share_swapped`` (mean over the maps of all other photos). NaN where a map is empty. And whether the prediction is
+    right with the cell painted over in the background's colour, ``right_covered``, and with all but the cell,
+    ``right_alone``.
     """
     from wbc_lib.training.fit import predict
 
     experiment = read_plan(run.record["experiment"], run.record["config"]).experiment
     model = saliency.rebuild(run)
-    predicted = predict(model, seen.windows, experiment.settings.views).argmax(axis=1)
+    side = 2 * round(_RIM * seen.windows.shape[2]) + 1
+    cell = np.stack([cv2.dilate(mask, np.ones((side, side), np.uint8)) for mask in seen.masks]) > 0
+    covered, alone = (saliency.paint(seen.windows, m, seen.backgrounds) for m in (cell, ~cell))
+    predicted, without_cell, without_rest = (
+        predict(model, windows, experiment.settings.views).argmax(axis=1) for windows in (seen.windows, covered, alone)
+    )
+    labels = seen.table.cell.map(LABELS).to_numpy()
     maps = saliency.map_attention(model, experiment.network, seen.windows, predicted)
     shares = share_on_cells(maps, seen.masks)
     others = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)
     even = saliency.map_evenly(experiment.network, seen.windows.shape[1:3])
     columns = {
-        "right": predicted == seen.table.cell.map(LABELS),
+        "right": predicted == labels,
+        "right_covered": without_cell == labels,
+        "right_alone": without_rest == labels,
         "even": share_on_cells(even[None], seen.masks)[:, 0],
         "share": shares.diagonal(),
         "share_swapped": pd.DataFrame(others).mean(axis=1),
@@ -95,11 +111,10 @@ def write_recorded(table: pd.DataFrame) -> None:
 
 def read_recorded() -> pd.DataFrame:
     """Read the recorded shares; raises `BadDataError` if they are missing or damaged."""
-    # What published runs look at in published photos is the same whatever a page is built on.
-    found = path if (path := recorded_path()).exists() else paths.ROOT / "results" / "attention" / path.name
+    found = paths.find_recorded("attention", "masks.csv")
     try:
         return pd.read_csv(found)[list(_COLUMNS)]
     except FileNotFoundError as error:
-        raise BadDataError(f"{path} is missing; restore it, or make it with `wbc external attention`.") from error
+        raise BadDataError(f"{found} is missing; restore it, or make it with `wbc external attention`.") from error
     except (OSError, ValueError, KeyError) as error:
         raise BadDataError(f"{found} is no such table; restore it from the repository.") from error
