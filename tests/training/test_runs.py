@@ -17,7 +17,7 @@ from wbc_lib.data.images import Scale
 from wbc_lib.errors import PlaceError, RunError
 from wbc_lib.training import runs
 from wbc_lib.training.arrays import Examples, Material
-from wbc_lib.training.experiments import EXPERIMENTS
+from wbc_lib.training.experiments import BEYOND, EXPERIMENTS
 from wbc_lib.training.fit import Fitted
 from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Store
@@ -221,6 +221,9 @@ def test_the_recorded_runs_of_the_project_are_whole():
     recorded = Store(paths.ROOT / "results")
     assert recorded.damaged() == []
     names = {run.record["experiment"] for run in recorded.whole()}
-    assert {n for n in EXPERIMENTS if n not in ("vgg16", "resnet50", *TO_BE_RUN)} <= names
+    wanted = {*EXPERIMENTS, *BEYOND, *(f"stronger+fold-{k}" for k in range(1, 6))}
+    assert wanted - {"vgg16", "resnet50", *TO_BE_RUN} <= names
+    (asked,) = (run for run in recorded.read_all("stronger-") if run.seed == 0)
+    assert (asked.folder / "weights.npz").stat().st_size < 12_000_000
     size = sum(p.stat().st_size for p in (paths.ROOT / "results").glob("[!.]*/*"))
-    assert size < 40_000_000
+    assert size < 60_000_000

@@ -289,11 +289,12 @@ def tabulate_models(runs: Iterable["Run"], splits: pd.DataFrame) -> pd.DataFrame
     experiments that were not scored on the images of TEST are left out.
     """
     from wbc_lib.training.experiments import find_experiment
+    from wbc_lib.training.plan import WINDOWS
 
     test = splits[splits.split == "TEST"]
     by_length: dict[str, dict[int, list[Run]]] = {}
     for run in runs:
-        if run.record["config"]["material"] == "augmented" and np.array_equal(run.names("test"), test.image):
+        if run.record["config"]["material"] in ("augmented", WINDOWS) and np.array_equal(run.names("test"), test.image):
             by_length.setdefault(run.record["experiment"], {}).setdefault(run.epochs, []).append(run)
     tables = []
     for name, lengths in sorted(by_length.items()):
