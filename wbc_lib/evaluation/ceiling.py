@@ -4,6 +4,7 @@ Answers are out of fold: by models that had not seen the photo. In a table they 
 ``repeat``, ``photo`` and a probability per class, named as in `dataset.CLASSES`. TEST's own answers decide nothing.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -166,7 +167,9 @@ def _count_with_cleanlab(
     y: NDArray[np.integer], probabilities: NDArray[np.floating], parts: Mapping[str, NDArray[np.bool_]]
 ) -> NDArray[np.float64]:
     # As `_count_noise`, without resampling, shape (parts, 5).
-    from cleanlab.count import compute_confident_joint, get_confident_thresholds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook its progress bars ask for a package that none of them needs
+        from cleanlab.count import compute_confident_joint, get_confident_thresholds
 
     thresholds = get_confident_thresholds(y, probabilities)
     rows = []
