@@ -109,8 +109,9 @@ def test_where_models_look_is_measured_run_by_run_in_the_window_of_each(run, tin
 
     def measure(of, seen):
         return seen.table.assign(
-            model=of.name, seed=0, right=True, even=seen.masks.shape[1], share=0.5, share_swapped=1
-        )
+            model=of.name, seed=0, right=True, right_covered=False, right_alone=True,
+            even=seen.masks.shape[1], share=0.5, share_swapped=1,
+        )  # fmt: skip
 
     monkeypatch.setattr(masks, "measure_shares", measure)
     assert run("attention").exit_code == 0

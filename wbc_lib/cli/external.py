@@ -6,7 +6,6 @@ import typer
 
 from wbc_lib import paths, progress
 from wbc_lib.cli.data import Data
-from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO
 from wbc_lib.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ def external_predict(
     """
     from wbc_lib.data import dataset, external
     from wbc_lib.data.picture_sets import NAMES, open_set
+    from wbc_lib.data.windows import CLOSE
     from wbc_lib.prediction import refusal, travel
 
     chosen = names or NAMES
@@ -67,7 +67,7 @@ def external_predict(
     paths.require_writable(travel.recorded_path(model, chosen[0]).parent)
     guard = refusal.read_recorded(model)
     found = dataset.find(data)
-    runs, window = _find_runs(found, model), WHOLE_PHOTO if model == "final" else CLOSE
+    runs, window = _find_runs(found, model), None if model == "final" else CLOSE
     for name in chosen:
         others = external.find(elsewhere) if name in external.SOURCES else None
         pictures = open_set(name, found, others)
@@ -176,10 +176,11 @@ def _find_scale(name: str, data: "DataSet", others: "External | None") -> float:
     return travel.scale_by_nuclei(others, open_set(name, elsewhere=others).table, nucleus)
 
 
-def _look(pictures: "PictureSet", scale: float, window: "Window" = WHOLE_PHOTO) -> "Seen":
+def _look(pictures: "PictureSet", scale: float, window: "Window | None" = None) -> "Seen":
+    from wbc_lib.data.windows import WHOLE_PHOTO
     from wbc_lib.prediction import travel
 
     with progress.bar(f"{pictures.name}: red cells") as on_progress:
         measured = travel.measure(pictures, on_progress)
     with progress.bar(f"{pictures.name}: white cells") as on_progress:
-        return travel.look_at(pictures, measured, scale, window, on_progress)
+        return travel.look_at(pictures, measured, scale, window or WHOLE_PHOTO, on_progress)

@@ -146,8 +146,9 @@ def predict(model: keras.Model, inputs: NDArray, views: int = 1) -> NDArray[np.f
     parts = []
     for i in range(0, len(inputs), _SCORING_BATCH):
         batch = inputs[i : i + _SCORING_BATCH]
-        both = (batch, batch[:, :, ::-1]) if views > 1 else (batch,)
-        turned = [np.rot90(b, k, axes=(1, 2)) for b in both for k in range(max(1, views // 2))]
+        turned = [batch]
+        if views > 1:
+            turned = [np.rot90(b, k, axes=(1, 2)) for b in (batch, batch[:, :, ::-1]) for k in range(views // 2)]
         parts.append(np.mean([call(tf.constant(np.ascontiguousarray(t))).numpy() for t in turned], axis=0))
     return np.concatenate(parts)
 
