@@ -1,4 +1,4 @@
-"""A second opinion on each photo that is no convolutional network: numbers told by hand, and a forest of trees.
+"""A second opinion on each photo that is no convolutional network: numbers that are measured, and a forest of trees.
 
 The white cell's nucleus is outlined by its colour, and what lies around it counts as its plasma. Their colours, their
 texture and the shape of the nucleus are measured, none of which depends on how the photo is turned.

@@ -29,6 +29,7 @@ def _transfer(base: str, weights: str) -> Network:
 _PRETRAINED_WITH = f"{EFFICIENTNET_SHA256[:12]}+{SOURCES['pbc'].sha256[:12]}"
 _WINDOWS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 8e-4, "schedule": "one-cycle", "steps": 50}
 _WINDOWS |= {"label_smoothing": 0.05, "views": 8}
+_CLOSE: dict[str, Any] = {"input_shape": CLOSE.shape, "protocol": "test", "in_paper": False}
 
 
 def _on_windows(weights: str) -> Network:
@@ -99,9 +100,7 @@ BEYOND = {
             epochs=14,
             material=BARCELONA,
             settings=Settings(batch_size=64, **_WINDOWS),
-            input_shape=CLOSE.shape,
-            protocol="test",
-            in_paper=False,
+            **_CLOSE,
         ),
         Experiment(
             "stronger",
@@ -110,9 +109,7 @@ BEYOND = {
             epochs=10,
             material=WINDOWS,
             settings=Settings(batch_size=48, **_WINDOWS),
-            input_shape=CLOSE.shape,
-            protocol="test",
-            in_paper=False,
+            **_CLOSE,
         ),
     )
 }

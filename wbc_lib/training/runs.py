@@ -124,7 +124,7 @@ class Run:
         """The trained weights, in Keras' order; raises `RunError` if this run was recorded without them."""
         if "weights.npz" not in self.record["files"]:
             raise RunError(
-                f"{self.name} was recorded without weights; only runs of the experiment final keep theirs, and "
+                f"{self.name} was recorded without weights; only runs of final, pbc and stronger keep theirs, and "
                 "`wbc train final` makes one."
             )
         with np.load(self.folder / "weights.npz", allow_pickle=False) as file:
