@@ -1,6 +1,7 @@
 """Where things are, how files are written (whole or not at all), and what to do about a place that cannot be used."""
 
 import errno
+import gzip
 import logging
 import os
 import re
@@ -9,16 +10,17 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from wbc_lib.errors import PlaceError, ProjectError
+from wbc_lib.errors import BadDataError, PlaceError, ProjectError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -264,3 +266,29 @@ def write_text(target: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with written_whole(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(target: Path, table: "pd.DataFrame") -> Path:
+    """Write a table as CSV, compressed if its name ends in ``.gz``; the same table gives the same bytes."""
+    text = table.to_csv(index=False, lineterminator="\n").encode()
+    with written_whole(target) as temporary:
+        temporary.write_bytes(gzip.compress(text, mtime=0) if target.suffix == ".gz" else text)
+    return target
+
+
+def read_table(path: Path, columns: Mapping[str, type], what: str, remedy: str) -> "pd.DataFrame":
+    """Read a table of these columns and types, and of no others, that `write_table` wrote.
+
+    Raises `BadDataError`, which says of `what` the table should be and has a `remedy`, if it is missing or damaged.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, float_precision="round_trip")
+        if list(table.columns) != list(columns):
+            raise ValueError("other columns")
+        return table.astype(columns)
+    except FileNotFoundError as error:
+        raise BadDataError(f"{path} is missing; {remedy}.") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # what pandas cannot parse or decode is a ValueError
+        raise BadDataError(f"{path} is damaged, or no table of {what}; {remedy}.") from error

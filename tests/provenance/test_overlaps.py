@@ -63,10 +63,10 @@ def test_a_damaged_record_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
     table = pd.DataFrame([[1, 2, *np.eye(2, 3).ravel(), 9, 9, 0.5, 1.0]], columns=list(overlaps._COLUMNS))
     path = overlaps.write_recorded(table)
-    pd.testing.assert_frame_equal(overlaps._parse(path), table)
+    pd.testing.assert_frame_equal(overlaps.read_recorded(), table)
     path.write_text(path.read_text().replace("other", "others"))
-    with pytest.raises(BadDataError, match="not a table of pairs"):
-        overlaps._parse(path)
+    with pytest.raises(BadDataError, match="no table of pairs"):
+        overlaps.read_recorded()
 
 
 # --- the cells that photos share

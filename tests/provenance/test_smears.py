@@ -90,10 +90,10 @@ def test_the_table_of_phantoms_names_every_photo_and_can_be_recorded(phantom_set
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     with pytest.raises(BadDataError, match="restore it"):
         smears.read_recorded()
-    smears.write_recorded(table.fillna(0.0))
+    path = smears.write_recorded(table.fillna(0.0))
     pd.testing.assert_frame_equal(smears.read_recorded(), table.fillna(0.0), check_dtype=False)
-    smears.recorded_path().write_text("photo,smear\n1,2\n")
-    with pytest.raises(BadDataError, match="not a table of smears"):
+    path.write_text("photo,smear\n1,2\n")
+    with pytest.raises(BadDataError, match="no table of smears"):
         smears.read_recorded()
 
 

@@ -19,11 +19,14 @@ from wbc_lib.data.dataset import LABELS, photo_number
 from wbc_lib.data.external import External
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Window, background_colour, find_cells
-from wbc_lib.errors import BadDataError
 from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.runs import Run
 
-_COLUMNS = ("model", "seed", "photo", "cell", "right", "even", "share", "share_swapped", "right_covered", "right_alone")
+_COLUMNS = {
+    **{"model": str, "seed": int, "photo": int, "cell": str, "right": bool},
+    **dict.fromkeys(("even", "share", "share_swapped"), float),
+    **dict.fromkeys(("right_covered", "right_alone"), bool),
+}
 #: What is painted over is this much wider than the mask, as a share of the window's width: a rim would give it away.
 _RIM = 0.02
 
@@ -106,15 +109,10 @@ def recorded_path() -> Path:
 
 def write_recorded(table: pd.DataFrame) -> None:
     """Record rows as `measure_shares` gives them."""
-    paths.write_text(recorded_path(), table.round(4).to_csv(index=False, lineterminator="\n"))
+    paths.write_table(recorded_path(), table.round(4))
 
 
 def read_recorded() -> pd.DataFrame:
     """Read the recorded shares; raises `BadDataError` if they are missing or damaged."""
-    found = paths.find_recorded("attention", "masks.csv")
-    try:
-        return pd.read_csv(found)[list(_COLUMNS)]
-    except FileNotFoundError as error:
-        raise BadDataError(f"{found} is missing; restore it, or make it with `wbc external attention`.") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise BadDataError(f"{found} is no such table; restore it from the repository.") from error
+    path, remedy = paths.find_recorded("attention", "masks.csv"), "restore it, or make it with `wbc external attention`"
+    return paths.read_table(path, _COLUMNS, "shares", remedy)

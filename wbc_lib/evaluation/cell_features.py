@@ -4,9 +4,6 @@ The white cell's nucleus is outlined by its colour, and what lies around it coun
 texture and the shape of the nucleus are measured, none of which depends on how the photo is turned.
 """
 
-import gzip
-import io
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +29,9 @@ _OPENINGS, _DISTANCES = (0.06, 0.12, 0.18), (0.02, 0.05)
 _TREES, _LEAF = 1000, 2
 #: Half of the window around a cell, in red cells.
 _REACH = 1.6
-_COLUMNS = ("repeat", "photo", *CLASSES)
+_COLUMNS = {"repeat": int, "photo": int, **dict.fromkeys(CLASSES, float)}
+#: Where the answers are recorded, within ``results/``.
+_RECORDED = ("ceiling", "features.csv.gz")
 
 
 def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series:
@@ -107,32 +106,14 @@ def answer_published(data: DataSet) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[list(_COLUMNS)]
 
 
-def recorded_path() -> Path:
-    """Where the answers on the published photos are recorded in the project."""
-    return paths.results() / "ceiling" / "features.csv.gz"
-
-
 def write_recorded(answers: pd.DataFrame) -> Path:
-    """Record answers: ``repeat``, ``photo`` and a probability per class; the same answers give the same bytes."""
-    text = answers[list(_COLUMNS)].round(4).to_csv(index=False, lineterminator="\n")
-    target = recorded_path()
-    with paths.written_whole(target) as temporary:
-        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-    return target
+    """Record answers: ``repeat``, ``photo`` and a probability per class."""
+    return paths.write_table(paths.results().joinpath(*_RECORDED), answers[list(_COLUMNS)].round(4))
 
 
 def read_recorded() -> pd.DataFrame:
     """Read the recorded answers, as `write_recorded` takes them; raises `BadDataError` if missing or damaged."""
-    path = paths.find_recorded("ceiling", "features.csv.gz")
-    try:
-        table = pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())))
-        if tuple(table.columns) != _COLUMNS:
-            raise ValueError("other columns")
-        return table.astype({"repeat": int, "photo": int, **dict.fromkeys(CLASSES, float)})
-    except FileNotFoundError as error:
-        raise BadDataError(f"{path} is missing; restore it from the repository.") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise BadDataError(f"{path} is no table of answers; restore it from the repository.") from error
+    return paths.read_table(paths.find_recorded(*_RECORDED), _COLUMNS, "answers", "restore it from the repository")
 
 
 def _describe_colours(lab: NDArray[np.floating], parts: dict[str, NDArray[np.bool_]]) -> dict[str, float]:

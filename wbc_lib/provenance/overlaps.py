@@ -14,9 +14,7 @@ from wbc_lib import paths
 from wbc_lib.data.dataset import IMAGE_SIZE, PHOTO_SIZE, DataSet, list_photos
 from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import AFFINE, affine_maps, map_in_threads, read_reduced, to_grey
-from wbc_lib.errors import BadDataError
 from wbc_lib.provenance.registration import Limits, build_index, compare, detect, footprint, is_within, register, vote
-from wbc_lib.provenance.trace import parse_table
 
 #: Raise it whenever the same photos may give another table than before, so that cached tables are made anew.
 METHOD = 1
@@ -75,8 +73,8 @@ def read_pairs(data: DataSet) -> pd.DataFrame:
         return read_recorded()
     cached = paths.cache() / "overlaps" / f"{checksums.sha256[:16]}-method{METHOD}-opencv{cv2.__version__}.csv"
     if not cached.exists():
-        _write(find_pairs(data), cached)
-    return _parse(cached)
+        paths.write_table(cached, find_pairs(data))
+    return _read_table(cached)
 
 
 def recorded_path() -> Path:
@@ -86,12 +84,12 @@ def recorded_path() -> Path:
 
 def read_recorded() -> pd.DataFrame:
     """Read the recorded table, as `find_pairs` gives it; raises `BadDataError` if it is missing or damaged."""
-    return _parse(recorded_path())
+    return _read_table(recorded_path())
 
 
 def write_recorded(table: pd.DataFrame) -> Path:
     """Record a table as `find_pairs` gives it."""
-    return _write(table, recorded_path())
+    return paths.write_table(recorded_path(), table)
 
 
 def group(photos: list[int], pairs: pd.DataFrame) -> pd.Series:
@@ -145,14 +143,5 @@ def _intersection_over_union(one: NDArray, other: NDArray) -> float:
     return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)
 
 
-def _write(table: pd.DataFrame, target: Path) -> Path:
-    paths.write_text(target, table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n"))
-    return target
-
-
-def _parse(path: Path) -> pd.DataFrame:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadDataError(f"{path} is missing; restore it from the repository.") from error
-    return parse_table(content, _COLUMNS, f"{path} is not a table of pairs of photos; restore or remove it.")
+def _read_table(path: Path) -> pd.DataFrame:
+    return paths.read_table(path, _COLUMNS, "pairs of photos", "restore it from the repository, or remove it")

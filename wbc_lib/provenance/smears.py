@@ -16,8 +16,6 @@ from wbc_lib import paths
 from wbc_lib.data.dataset import DataSet, list_photos
 from wbc_lib.data.images import map_in_threads, read_image, to_lab
 from wbc_lib.data.windows import RED_CELL, background_colour, find_nuclei
-from wbc_lib.errors import BadDataError
-from wbc_lib.provenance.trace import parse_table
 
 #: What is measured: a and b (CIE 1976, D65) of the light between cells, of red cells, and of nuclei.
 COLOURS = tuple(f"{what}_{axis}" for what in ("background", "red", "nucleus") for axis in "ab")
@@ -125,23 +123,12 @@ def compare_with_numbers(smears: pd.Series) -> Agreement:
     return Agreement(neighbours, by_chance, int(ordered.index[best]), float(right[best] / n))
 
 
-def recorded_path() -> Path:
-    """Where the table of the published photos is recorded in the project."""
-    return paths.results() / "provenance" / "smears.csv"
-
-
 def read_recorded() -> pd.DataFrame:
     """Read the recorded table, as `find_smears` gives it; raises `BadDataError` if it is missing or damaged."""
     path = paths.find_recorded("provenance", "smears.csv")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadDataError(f"{path} is missing; restore it from the repository.") from error
-    return parse_table(content, _COLUMNS, f"{path} is not a table of smears; restore or remove it.")
+    return paths.read_table(path, _COLUMNS, "smears", "restore it from the repository")
 
 
 def write_recorded(table: pd.DataFrame) -> Path:
     """Record a table as `find_smears` gives it."""
-    target = recorded_path()
-    paths.write_text(target, table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n"))
-    return target
+    return paths.write_table(paths.results() / "provenance" / "smears.csv", table[list(_COLUMNS)])

@@ -3,10 +3,7 @@
 An image is compared with all single-label photos of its class, whatever their split (see `registration.find_source`).
 """
 
-import gzip
-import io
 import shutil
-import zlib
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,7 +16,6 @@ from wbc_lib import paths
 from wbc_lib.data.dataset import CLASSES, DataSet, index_photos, list_images
 from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import AFFINE, OnProgress, map_in_threads, read_image, require_size, to_grey
-from wbc_lib.errors import BadDataError, DataNotFoundError
 from wbc_lib.provenance.registration import SourceIndex, find_source, index_sources, read_source
 
 #: Raise it whenever the same images may give another table than before, so that cached tables are made anew.
@@ -70,7 +66,7 @@ def trace(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
 def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None) -> pd.DataFrame:
     finished = folder / "images.csv"
     if finished.exists():
-        return _parse(finished, finished.read_bytes())
+        return _read_table(finished)
     images = list_images(data)
     pieces = [images.iloc[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     chunks = {folder / "chunks" / f"{piece.index[0]}-{piece.index[-1]}.csv": piece for piece in pieces}
@@ -82,12 +78,12 @@ def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None) 
     traced = map_in_threads(partial(_trace_chunk, data, photos), missing.values())
     with closing(traced):  # at once if the caller's callback raises
         for path, result in zip(missing, traced, strict=True):
-            paths.write_text(path, result)
+            paths.write_table(path, result)
             done += len(missing[path])
             if on_progress:
                 on_progress(done, len(images))
-    table = pd.concat([_parse(path, path.read_bytes()) for path in chunks], ignore_index=True)
-    paths.write_text(finished, _as_csv(table))
+    table = pd.concat([_read_table(path) for path in chunks], ignore_index=True)
+    paths.write_table(finished, table)
     shutil.rmtree(folder / "chunks", ignore_errors=True)
     return table
 
@@ -105,46 +101,17 @@ def recorded_path() -> Path:
 
 
 def write_recorded(table: pd.DataFrame) -> Path:
-    """Record a table as `trace` gives it; the same table gives the same bytes."""
-    target = recorded_path()
-    with paths.written_whole(target) as temporary:
-        temporary.write_bytes(gzip.compress(_as_csv(table).encode(), mtime=0))
-    return target
+    """Record a table as `trace` gives it."""
+    return paths.write_table(recorded_path(), table[list(_COLUMNS)])
 
 
 def read_recorded() -> pd.DataFrame:
-    """Read the recorded table, as `trace` gives it.
-
-    Raises `DataNotFoundError` if none is recorded, and `BadDataError` if the file is damaged.
-    """
-    path = recorded_path()
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataNotFoundError(f"{path} is missing; restore it from the repository or trace the images.") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadDataError(f"{path} is damaged ({type(error).__name__}); restore it from the repository.") from error
-    return _parse(path, content)
+    """Read the recorded table, as `trace` gives it; raises `BadDataError` if it is missing or damaged."""
+    return _read_table(recorded_path(), "restore it from the repository")
 
 
-def _as_csv(table: pd.DataFrame) -> str:
-    return table[list(_COLUMNS)].to_csv(index=False, lineterminator="\n")
-
-
-def _parse(path: Path, content: bytes) -> pd.DataFrame:
-    refusal = f"{path} is not a table of provenance; remove it and trace the images again."
-    return parse_table(content, _COLUMNS, refusal)
-
-
-def parse_table(content: bytes, columns: dict[str, type], refusal: str) -> pd.DataFrame:
-    """Read a table of exactly these columns and types from csv; raises `BadDataError` with `refusal` if it is none."""
-    try:
-        table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
-        if list(table.columns) != list(columns):
-            raise ValueError("other columns")
-        return table.astype(columns)
-    except ValueError as error:  # pandas' parser errors and undecodable text are ValueErrors
-        raise BadDataError(refusal) from error
+def _read_table(path: Path, remedy: str = "remove it and trace the images again") -> pd.DataFrame:
+    return paths.read_table(path, _COLUMNS, "provenance", remedy)
 
 
 def _read_sources(data: DataSet) -> dict[str, SourceIndex]:
@@ -154,8 +121,7 @@ def _read_sources(data: DataSet) -> dict[str, SourceIndex]:
     return {c: index_sources(list(map_in_threads(partial(read_source, data), of_class[c]))) for c in CLASSES}
 
 
-def _trace_chunk(data: DataSet, photos: dict[str, SourceIndex], chunk: pd.DataFrame) -> str:
-    # The chunk's rows of the table, as csv.
+def _trace_chunk(data: DataSet, photos: dict[str, SourceIndex], chunk: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for image, cell in zip(chunk.image, chunk.cell, strict=True):
         path = data.image_path(image)
@@ -164,4 +130,4 @@ def _trace_chunk(data: DataSet, photos: dict[str, SourceIndex], chunk: pd.DataFr
         match = find_source(to_grey(picture), photos[cell])
         affine = dict(zip(AFFINE, match.affine.ravel(), strict=True))
         rows.append({"image": image, "mirrored": match.mirrored, **affine, **vars(match)})
-    return _as_csv(pd.DataFrame(rows).round(_DECIMALS))
+    return pd.DataFrame(rows).round(_DECIMALS)[list(_COLUMNS)]
