@@ -1,7 +1,6 @@
 """Charts: they take data and return a figure. All of them are at hand as ``figures.draw_...``."""
 
 from wbc_lib.figures.attention import draw_covered, draw_panels, draw_randomised, draw_shares
-from wbc_lib.figures.ceiling import draw_along_numbers, draw_noise
 from wbc_lib.figures.data import (
     draw_balance,
     draw_cells,
@@ -19,11 +18,13 @@ from wbc_lib.figures.data import (
     draw_unnoticed,
 )
 from wbc_lib.figures.evaluation import (
+    draw_along_numbers,
     draw_changes,
     draw_counting_errors,
     draw_coverage_of_photos,
     draw_differential,
     draw_intervals,
+    draw_noise,
     draw_photos_and_cells,
     draw_reliability,
     draw_risk_coverage,

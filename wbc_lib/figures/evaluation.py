@@ -1,4 +1,4 @@
-"""Figures of what predictions are worth: intervals, calibration, conformal sets, counts. Data in, a Figure out."""
+"""Figures of what predictions are worth: intervals, calibration, conformal sets, counts, wrong labels."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -27,6 +27,10 @@ from wbc_lib.figures.style import (
 _INTERVALS = ("#0072B2", "#D55E00", "#999999", "#009E73")
 _PARTS = (VALIDATION, TEST, "#D55E00")
 _WAYS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7")
+#: A colour per smear, and one per model; photos next to each other by number that a curve is the mean over.
+_SMEARS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#999999")
+_MODELS = ("#000000", "#0072B2", "#D55E00", "#009E73")
+_NEIGHBOURS = 25
 #: Dots of the strip plot closer than this, in share right, are set beside each other.
 _BIN = 0.03
 #: What is changed: how the axis is called, and where on it nothing is changed.
@@ -289,4 +293,46 @@ def draw_changes(changes: pd.DataFrame, usual: float, levels: Mapping[str, float
     handles += [Line2D([], [], color=GREY, ls=":", label="on the set itself")]
     handles += [Line2D([], [], color=TEST, marker="s", ls="", label="unchanged photos of TEST")]
     axes[1, 2].legend(handles=handles, loc="center", fontsize=8)
+    return figure
+
+
+def draw_noise(table: pd.DataFrame) -> Figure:
+    """Show the estimated share of wrong labels by class, a bar for each smear and one for all (95 % intervals).
+
+    `table` is as `ceiling.estimate_noise` gives it, of up to three smears.
+    """
+    smears = table.index.get_level_values("smear").unique()
+    names = {smear: f"smear {smear}" if smear.isdigit() else f"{smear.lower()} photos" for smear in smears}
+    series = {names[smear]: table.loc[smear].rename(index=nice).dropna(subset="estimate") for smear in smears}
+    figure = draw_intervals(series, "estimated share of labels that are wrong")
+    axis = figure.axes[0]
+    axis.set_xlim(-0.01, min(1.005, 1.1 * float(np.nanmax(table.high)) + 0.02))
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def draw_along_numbers(right: Mapping[str, pd.Series], smears: pd.Series) -> Figure:
+    """Show how many photos are right out of fold along the photos' numbers, and which smear each photo is of.
+
+    `right` gives for each model, by photo, the share of the repeats that get it right: each curve is the mean over
+    `_NEIGHBOURS` photos by number. `smears` are by photo; beneath, each photo is a dash in its smear's row.
+    """
+    names = sorted(smears.unique())
+    ratios = {"height_ratios": [1, 0.07 + 0.07 * len(names)]}
+    figure, axes = new_figure(3.2 + 0.15 * len(names), 2, 1, sharex=True, gridspec_kw=ratios)
+    curves, strip = axes[:, 0]
+    for (name, of_photo), colour in zip(right.items(), _MODELS, strict=False):
+        ordered = of_photo.sort_index()
+        mean = ordered.rolling(_NEIGHBOURS, center=True, min_periods=_NEIGHBOURS // 2 + 1).mean()
+        curves.plot(mean.index, mean, color=colour, label=name)
+    curves.set(ylabel=f"right, mean over {_NEIGHBOURS} photos", ylim=(0, 1.02))
+    curves.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    curves.legend(loc="lower right")
+    for row, (smear, colour) in enumerate(zip(names, _SMEARS, strict=False)):
+        numbers = smears.index[smears == smear]
+        strip.plot(numbers, np.full(len(numbers), row), "|", color=colour, ms=9, mew=1.3)
+    strip.set_yticks(range(len(names)), [f"smear {smear}" for smear in names])
+    strip.set(xlabel="number of the photo", ylim=(len(names) - 0.4, -0.6))
+    strip.grid(axis="y", visible=False)
+    strip.tick_params(axis="y", labelcolor=GREY)
     return figure
