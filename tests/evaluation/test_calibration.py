@@ -207,3 +207,10 @@ def test_sets_are_tabulated_with_their_size_and_the_coverage_of_each_class():
     assert table.coverage["known photos"].estimate < row.coverage.estimate
     lacking = Trial([j.take(j.labels != 3) for j in some["new photos"].judged], some["new photos"].fitted_on)
     assert np.isnan(calibration.tabulate_sets({"": lacking}, 0.1).MONOCYTE.iloc[0])
+
+
+def test_probabilities_of_the_classes_leave_out_what_is_none_and_sum_to_one():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), 7)
+    predictions = Predictions.from_probabilities(np.ones(7, int), probabilities, np.arange(7))
+    np.testing.assert_allclose(predictions.probabilities, probabilities)
+    np.testing.assert_allclose(predictions.class_probabilities, probabilities[:, 1:] / (1 - probabilities[:, :1]))

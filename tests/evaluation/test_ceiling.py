@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tests.made_predictions import made_run
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import ceiling
+from wbc_lib.evaluation.calibration import Predictions
 from wbc_lib.evaluation.ceiling import ALL
-from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
 
 N = 60
 PHOTOS = np.arange(N) + 100
@@ -17,15 +17,15 @@ FIELDS = pd.Series(PHOTOS // 2, PHOTOS)
 SMEARS = pd.Series(np.where(PHOTOS < 130, 1, 2), PHOTOS)
 
 
-def made(calls: pd.Series, repeats: int = 3, seed: int = 0, sure: float = 0.9) -> pd.DataFrame:
-    """Answers that call each photo as told, with some noise in how sure they are."""
+def made(calls: pd.Series, repeats: int = 3, seed: int = 0, sure: float = 0.9) -> list[Predictions]:
+    """Predictions that call each photo as told, with some noise in how sure they are."""
     parts = []
     for repeat in range(repeats):
         rng = np.random.default_rng([seed, repeat])
         share = sure * np.eye(4)[calls - 1] + (1 - sure) * rng.dirichlet(np.ones(4), len(calls))
-        part = pd.DataFrame(share, columns=list(CLASSES))
-        parts.append(part.assign(repeat=repeat, photo=calls.index))
-    return pd.concat(parts, ignore_index=True)
+        probabilities = np.insert(share, 0, 0, axis=1)
+        parts.append(Predictions.from_probabilities(LABELS.to_numpy(), probabilities, PHOTOS))
+    return parts
 
 
 def changed(*photos: int) -> pd.Series:
@@ -34,31 +34,21 @@ def changed(*photos: int) -> pd.Series:
     return calls
 
 
-def test_answers_leave_out_what_is_no_class_and_sum_to_one():
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), 2)
-    pooled = Pooled(np.array([3, 8]), np.array([1, 2]), dict.fromkeys(WAYS, probabilities), 7)
-    table = ceiling.tabulate_answers([pooled])
-    assert table.repeat.tolist() == [7, 7]
-    assert table.photo.tolist() == [3, 8]
-    np.testing.assert_allclose(table[list(CLASSES)], probabilities[:, 1:] / (1 - probabilities[:, :1]))
-
-
 @given(st.sets(st.sampled_from(PHOTOS.tolist())), st.sets(st.sampled_from(PHOTOS.tolist())), st.integers(0, 2))
 def test_a_photo_is_disputed_if_every_repeat_of_both_contradicts_its_label(first, second, once):
     one, other = made(changed(*first)), made(changed(*second))
-    # In one repeat, the second architecture gets everything right.
-    rescued = pd.concat([other[other.repeat != once], made(LABELS)[lambda t: t.repeat == once]])
-    found = ceiling.find_disputed(LABELS, one, other)
+    found = ceiling.find_disputed(one, other)
     assert set(found.index) == first & second
     for photo in found.index:
         called = CLASSES[LABELS[photo] % 4]
-        assert found.loc[photo, ["label", "first", "second"]].tolist() == [CLASSES[LABELS[photo] - 1], called, called]
-    assert ceiling.find_disputed(LABELS, one, rescued).empty
+        assert found.loc[photo].tolist() == [CLASSES[LABELS[photo] - 1], called, called]
+    other[once] = made(LABELS)[once]  # in one repeat, the second architecture gets everything right
+    assert ceiling.find_disputed(one, other).empty
 
 
 def test_every_repeat_has_to_answer_about_every_photo():
     with pytest.raises(ValueError, match="every photo"):
-        ceiling.find_disputed(LABELS, made(LABELS), made(LABELS).iloc[1:])
+        ceiling.find_disputed(made(LABELS), [p.take(PHOTOS > 100) for p in made(LABELS)])
 
 
 def _noise_by_hand(labels, probabilities, chosen):
@@ -107,24 +97,12 @@ def test_swapped_labels_are_found_where_they_are():
     swapped = [p for p in PHOTOS[:30] if LABELS[p] == 1][:4]  # of eight neutrophils in smear 1
     truth = LABELS.copy()
     truth[swapped] = 2
-    found = ceiling.estimate_noise(LABELS, made(truth, sure=1.0), FIELDS, SMEARS, resamples=200)
+    found = ceiling.estimate_noise(made(truth, sure=1.0), FIELDS, SMEARS, 200)
     assert found.loc[("1", "NEUTROPHIL"), "estimate"] == pytest.approx(0.5)
     assert found.loc[("2", ALL), "estimate"] == 0
     assert found.loc[(ALL, ALL), "photos"] == N
     assert found.loc[(ALL, ALL), "low"] <= found.loc[(ALL, ALL), "estimate"] <= found.loc[(ALL, ALL), "high"]
     assert found.loc[("1", "MONOCYTE"), "high"] == 0
-
-
-def test_accuracy_is_told_within_smears_and_their_sizes_are_weights():
-    answers = made(changed(100, 101, 102, 140))
-    found = ceiling.score_out_of_fold(LABELS, answers, FIELDS, SMEARS)
-    assert found.loc[[ALL, "1", "2"], "estimate"].tolist() == pytest.approx([56 / 60, 27 / 30, 29 / 30])
-    assert found.photos.tolist() == [60, 30, 30]
-    assert (found.low <= found.estimate).all()
-    three = SMEARS.where(SMEARS.index < 150, 3)
-    parts = ceiling.score_out_of_fold(LABELS, answers, FIELDS, three)
-    assert parts.loc["not 3", "estimate"] == pytest.approx(46 / 50)
-    assert ceiling.tabulate_right(LABELS, answers)[[100, 103]].tolist() == [0, 1]
 
 
 def test_both_accuracies_on_test_are_given():

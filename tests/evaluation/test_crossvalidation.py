@@ -6,7 +6,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from tests.made_predictions import made_run
 from wbc_lib.errors import RunError
 from wbc_lib.evaluation import crossvalidation, scores
-from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
+from wbc_lib.evaluation.calibration import Predictions
+from wbc_lib.evaluation.crossvalidation import AS_TAKEN, OVER_COPIES
 
 N_PHOTOS, COPIES = 40, 3
 TABLE = pd.DataFrame({"image": [f"TRAIN/X/{p}-{i}.jpeg" for p in range(N_PHOTOS) for i in range(COPIES)]}).assign(
@@ -46,14 +47,14 @@ def folds(**changes) -> list[FoldRun]:
 
 def test_every_photo_is_answered_once_by_the_network_that_had_not_seen_it():
     pooled = crossvalidation.pool(folds(seed=2), TABLE)
-    assert pooled.seed == 2
-    np.testing.assert_array_equal(pooled.photos, np.arange(N_PHOTOS))
-    np.testing.assert_array_equal(pooled.labels, LABELS)
-    assert pooled.right("as taken").all()
+    for predictions in pooled.values():
+        np.testing.assert_array_equal(predictions.photos, np.arange(N_PHOTOS))
+        np.testing.assert_array_equal(predictions.labels, LABELS)
+    assert pooled[AS_TAKEN].right.all()
     run = folds()[3]
     for i, photo in enumerate(run.photos):
         expected = run.probabilities("validation")[i * COPIES : (i + 1) * COPIES].mean(axis=0)
-        np.testing.assert_allclose(pooled.probabilities["mean over copies"][photo], expected)
+        np.testing.assert_allclose(pooled[OVER_COPIES].probabilities[photo], expected)
 
 
 @pytest.mark.parametrize(
@@ -77,30 +78,33 @@ def test_only_whole_repeats_are_pooled_each_with_its_own_network():
     found |= {f"baseline+fold-{k}": [FoldRun(k)] for k in range(1, 5)}
     found["final+fold-3"] = [FoldRun(3, seed=1)]
     repeats = crossvalidation.pool_repeats(found, TABLE)
-    assert {name: [r.seed for r in some] for name, some in repeats.items()} == {"final": [1], "baseline": []}
+    assert {name: {way: len(some) for way, some in by_way.items()} for name, by_way in repeats.items()} == {
+        "final": {AS_TAKEN: 1, OVER_COPIES: 1},
+        "baseline": {AS_TAKEN: 0, OVER_COPIES: 0},
+    }
 
 
-def made_up(seed: int, share: float) -> Pooled:
+def made_up(seed: int, share: float) -> Predictions:
     rng = np.random.default_rng(seed)
     shown = np.where(rng.random(N_PHOTOS) < share, LABELS, rng.integers(1, 5, N_PHOTOS))
-    probabilities = np.eye(5)[shown]
-    return Pooled(np.arange(N_PHOTOS), LABELS, dict.fromkeys(WAYS, probabilities), 0)
+    return Predictions.from_probabilities(LABELS, np.eye(5)[shown], np.arange(N_PHOTOS))
 
 
 @pytest.mark.parametrize("seed, share", [(0, 0.3), (1, 0.8), (2, 1.0)])
 def test_a_score_is_the_mean_over_repeats_of_scikit_learns(seed, share):
     repeats = [made_up(seed, share), made_up(seed + 1, share)]
     for ours, theirs in ((scores.accuracy, accuracy_score), (scores.balanced_accuracy, balanced_accuracy_score)):
-        found = crossvalidation.score(repeats, WAYS[0], GROUP, ours)
-        assert found.estimate == pytest.approx(np.mean([theirs(r.labels, r.predicted(WAYS[0])) for r in repeats]))
+        found = crossvalidation.score(repeats, GROUP, ours)
+        assert found.estimate == pytest.approx(np.mean([theirs(r.labels, r.predicted) for r in repeats]))
         assert found.low <= found.estimate <= found.high
 
 
-def answer(*classes: int, sure: float = 0.96) -> Pooled:
+def answer(*classes: int, sure: float = 0.96) -> Predictions:
     """A repeat that gives each photo one class."""
     probabilities = np.full((len(classes), 5), (1 - sure) / 4)
     probabilities[np.arange(len(classes)), classes] = sure
-    return Pooled(np.arange(len(classes)) + 20, np.ones(len(classes), int), dict.fromkeys(WAYS, probabilities), 0)
+    ones = np.ones(len(classes), int)
+    return Predictions.from_probabilities(ones, probabilities, np.arange(len(classes)) + 20)
 
 
 def test_a_label_is_doubtful_if_every_repeat_denies_it_and_their_mean_is_sure_of_one_class():
@@ -111,23 +115,17 @@ def test_a_label_is_doubtful_if_every_repeat_denies_it_and_their_mean_is_sure_of
     assert named.loc[21, ["label", "other"]].tolist() == [1, 2]
     assert named.loc[21, "probability"] == pytest.approx(0.96)
     assert crossvalidation.find_doubtful([answer(2, sure=0.89)]).empty
-    assert repeats[0].only(np.array([True, False, True, False])).photos.tolist() == [20, 22]
     changed = repeats[0].relabel(named.other)
     assert changed.labels.tolist() == [1, 2, 1, 1] and repeats[0].labels.tolist() == [1, 1, 1, 1]
-    assert changed.right(WAYS[1]).tolist() == [True, True, False, False]
+    assert changed.right.tolist() == [True, True, False, False]
 
 
 def test_photos_of_one_field_are_drawn_together():
     repeat = made_up(0, 0.7)
     # Twenty fields of two photos that are right or wrong together are no more than twenty photos.
-    twins = Pooled(
-        repeat.photos,
-        np.repeat(repeat.labels[:20], 2),
-        {w: np.repeat(p[:20], 2, axis=0) for w, p in repeat.probabilities.items()},
-        0,
-    )
-    together = crossvalidation.score([twins], WAYS[0], GROUP // 2, scores.accuracy)
-    as_if_alone = crossvalidation.score([twins], WAYS[0], GROUP, scores.accuracy)
+    twins = Predictions(np.repeat(repeat.labels[:20], 2), np.repeat(repeat.logits[:20], 2, axis=0), repeat.photos)
+    together = crossvalidation.score([twins], GROUP // 2, scores.accuracy)
+    as_if_alone = crossvalidation.score([twins], GROUP, scores.accuracy)
     assert together.width > 1.2 * as_if_alone.width > 0
 
 
@@ -135,8 +133,8 @@ def test_the_interval_of_several_repeats_covers_a_new_training():
     # Each repeat is right about half of the photos, but not the same half, or about all or none.
     even, odd = (answer(*np.where(np.arange(40) % 2 == k, 1, 2)) for k in (0, 1))
     group = pd.Series(even.photos, even.photos)
-    alike = crossvalidation.score([even, odd], WAYS[1], group, scores.accuracy)
-    unlike = crossvalidation.score([answer(*[1] * 40), answer(*[2] * 40)], WAYS[1], group, scores.accuracy)
+    alike = crossvalidation.score([even, odd], group, scores.accuracy)
+    unlike = crossvalidation.score([answer(*[1] * 40), answer(*[2] * 40)], group, scores.accuracy)
     assert alike.estimate == unlike.estimate == 0.5
     assert alike.width < 0.4
     assert (unlike.low, unlike.high) == (0, 1)
@@ -144,11 +142,11 @@ def test_the_interval_of_several_repeats_covers_a_new_training():
 
 def test_a_network_against_itself_does_not_differ_and_against_a_better_one_it_does():
     weak, strong = made_up(1, 0.2), made_up(2, 1.0)
-    same = crossvalidation.compare([weak], [weak], WAYS[0], GROUP, scores.accuracy)
+    same = crossvalidation.compare([weak], [weak], GROUP, scores.accuracy)
     assert (same.estimate, same.low, same.high) == (0, 0, 0)
-    difference = crossvalidation.compare([strong, weak], [weak], WAYS[0], GROUP, scores.accuracy)
+    difference = crossvalidation.compare([strong, weak], [weak], GROUP, scores.accuracy)
     assert difference.low > 0
-    expected = (strong.right(WAYS[0]).mean() - weak.right(WAYS[0]).mean()) / 2
+    expected = (strong.right.mean() - weak.right.mean()) / 2
     assert difference.estimate == pytest.approx(expected)
 
 

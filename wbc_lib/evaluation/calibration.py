@@ -6,7 +6,7 @@ fitted on some predictions serves for others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Lowest and highest temperature that is looked for.
 TEMPERATURES = (0.1, 20.0)
 N_BINS = 10
+#: Least probability that is counted: the loss of a zero would be infinite.
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Predictions:
     labels: NDArray[np.integer]  # (images,), 1 to 4
     logits: NDArray[np.floating]  # (images, 5)
     photos: NDArray[np.integer]  # (images,)
+
+    @classmethod
+    def from_probabilities(
+        cls, labels: NDArray[np.integer], probabilities: NDArray[np.floating], photos: NDArray[np.integer]
+    ) -> "Predictions":
+        """Predictions of which probabilities (images, 5) are known, summing to one."""
+        return cls(labels, np.log(np.maximum(probabilities, _LEAST)), photos)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,7 +55,13 @@ class Predictions:
 
         Above 1 the network sounds less sure, below 1 surer; the likeliest class stays the same.
         """
-        return Predictions(self.labels, self.logits / np.reshape(temperature, (-1, 1)), self.photos)
+        return replace(self, logits=self.logits / np.reshape(temperature, (-1, 1)))
+
+    def relabel(self, labels: pd.Series) -> "Predictions":
+        """The same if some photos had other labels, given by photo."""
+        changed, is_other = self.labels.copy(), np.isin(self.photos, labels.index)
+        changed[is_other] = labels[self.photos[is_other]]
+        return replace(self, labels=changed)
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -54,14 +69,25 @@ class Predictions:
         return softmax(self.logits, axis=1)
 
     @property
+    def class_probabilities(self) -> NDArray[np.float64]:
+        """Probabilities of the classes (images, 4), without the output that belongs to none; rows sum to one."""
+        known = self.probabilities[:, 1:]
+        return known / np.maximum(known.sum(axis=1, keepdims=True), 1e-300)
+
+    @property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of the likeliest class, shape (images,)."""
         return self.probabilities.max(axis=1)
 
     @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The likeliest label of each image, 0 to 4, shape (images,)."""
+        return self.logits.argmax(axis=1)
+
+    @property
     def right(self) -> NDArray[np.bool_]:
         """Whether the likeliest class is the true one, shape (images,)."""
-        return self.logits.argmax(axis=1) == self.labels
+        return self.predicted == self.labels
 
     @property
     def losses(self) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Where honest models end on these photos, and why: disputed labels, an estimate of label noise, accuracy by smear.
 
-Answers are out of fold: by models that had not seen the photo. In a table they are a row per repeat and photo, with
-``repeat``, ``photo`` and a probability per class, named as in `dataset.CLASSES`. TEST's own answers decide nothing.
+Predictions are out of fold, of one repeat of cross-validation each: by models that had not seen the photo. What is said
+of TEST itself decides nothing.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import comparison, intervals
-from wbc_lib.evaluation.crossvalidation import WAYS, Pooled
+from wbc_lib.evaluation.calibration import Predictions
 from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.training.runs import Run
 
@@ -25,54 +25,26 @@ _TOLERANCE = 1e-6
 _AT_ONCE = 200
 
 
-def tabulate_answers(repeats: Sequence[Pooled], way: str = WAYS[0]) -> pd.DataFrame:
-    """A table of out-of-fold answers, of repeats of cross-validation; `way` is one of `crossvalidation.WAYS`.
-
-    The output that belongs to no class is left out, and the others sum to one.
-    """
-    parts = []
-    for repeat in repeats:
-        known = repeat.probabilities[way][:, 1:]
-        part = pd.DataFrame(known / known.sum(axis=1, keepdims=True), columns=list(CLASSES))
-        part.insert(0, "photo", repeat.photos)
-        part.insert(0, "repeat", repeat.seed)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def call(answers: pd.DataFrame) -> pd.DataFrame:
-    """Likeliest label, 1 to 4, that each repeat (columns) gives each photo (rows)."""
-    stacked = answers.set_index(["photo", "repeat"])[list(CLASSES)]
-    return pd.Series(stacked.to_numpy().argmax(axis=1) + 1, stacked.index).unstack()
-
-
-def find_disputed(labels: pd.Series, first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def find_disputed(first: Sequence[Predictions], second: Sequence[Predictions]) -> pd.DataFrame:
     """Find the photos whose label every repeat of two architectures contradicts out of fold.
 
-    `labels` (1 to 4) are by photo; `first` and `second` are tables of answers, neither of the model that is later
-    scored on the photos left. A row per disputed photo, by number: its ``label``, what the ``first`` and the ``second``
-    call it (names of classes, by the mean probability), and how likely each finds that, ``first_probability`` and
-    ``second_probability``. The two need not agree with each other. Raises `ValueError` if they lack a photo.
+    Neither may be the model that is later scored on the photos left. A row per disputed photo, by number: its
+    ``label``, and what the ``first`` and the ``second`` call it (names of classes, by the mean probability), which need
+    not be the same. Raises `ValueError` if they are not about the same photos in the same order.
     """
-    contradicted = np.ones(len(labels), bool)
-    columns = {"label": pd.Series(np.array(CLASSES)[labels - 1], labels.index)}
-    for name, answers in {"first": first, "second": second}.items():
-        calls = call(answers).reindex(labels.index)
-        if calls.isna().to_numpy().any():
-            raise ValueError("each architecture has to answer about every photo in every repeat")
-        contradicted &= (calls.to_numpy() != labels.to_numpy()[:, None]).all(axis=1)
-        mean = answers.groupby("photo")[list(CLASSES)].mean().loc[labels.index]
-        columns |= {name: mean.idxmax(axis=1), f"{name}_probability": mean.max(axis=1)}
-    table = pd.DataFrame(columns)[["label", "first", "second", "first_probability", "second_probability"]]
-    return table[contradicted].rename_axis("photo").sort_index()
+    both, names = (*first, *second), np.array(CLASSES)
+    if any(not np.array_equal(repeat.photos, first[0].photos) for repeat in both):
+        raise ValueError("each architecture has to answer about every photo in every repeat")
+    columns = {"label": names[first[0].labels - 1]}
+    for name, repeats in {"first": first, "second": second}.items():
+        mean = np.mean([repeat.class_probabilities for repeat in repeats], axis=0)
+        columns[name] = names[mean.argmax(axis=1)]
+    is_right_once = np.any([repeat.right for repeat in both], axis=0)
+    return pd.DataFrame(columns, pd.Index(first[0].photos, name="photo"))[~is_right_once].sort_index()
 
 
 def estimate_noise(
-    labels: pd.Series,
-    answers: pd.DataFrame,
-    fields: pd.Series,
-    smears: pd.Series | None = None,
-    resamples: int = 1000,
+    repeats: Sequence[Predictions], fields: pd.Series, smears: pd.Series, resamples: int
 ) -> pd.DataFrame:
     """Estimate what share of labels is wrong, by smear and class, with confident learning (Northcutt et al. 2021).
 
@@ -80,23 +52,19 @@ def estimate_noise(
     count, the share under another label is the estimate, by cleanlab. It measures disagreement: what a model
     systematically mistakes counts as noise, and what it learned wrongly from wrong labels does not.
 
-    `labels` (1 to 4), `fields` (a number that overlapping photos share) and `smears` are by photo, `answers` as above.
-    A row per smear and class, `ALL` for all of them: ``photos``, and ``estimate`` (mean over repeats), ``low`` and
-    ``high``, shares from 0 to 1. Thresholds are those of all photos. A smear's or set's estimate weighs its
-    classes by their photos. The interval is for a new training on other photos: fields are drawn with replacement, each
-    draw is counted with each repeat's answers.
+    `fields` (a number that overlapping photos share) and `smears` are by photo. A row per smear and class, `ALL` for
+    all of them: ``photos``, and ``estimate`` (mean over repeats), ``low`` and ``high``, shares from 0 to 1. Thresholds
+    are those of all photos. A smear's or set's estimate weighs its classes by their photos. The interval is for a new
+    training on other photos: fields are drawn with replacement, each draw is counted with each repeat's predictions.
     """
-    labels = labels.sort_index()
-    y = labels.to_numpy() - 1
-    groups = np.unique(fields.loc[labels.index], return_inverse=True)[1]
+    photos, y = repeats[0].photos, repeats[0].labels - 1
+    groups = np.unique(fields.loc[photos], return_inverse=True)[1]
     drawn = intervals.group_weights(groups, resamples)[:, groups]
-    parts = {ALL: np.ones(len(y), bool)}
-    if smears is not None:
-        of_photo = smears.loc[labels.index]
-        parts |= {str(smear): (of_photo == smear).to_numpy() for smear in sorted(of_photo.unique())}
+    of_photo = smears.loc[photos].to_numpy()
+    parts = {ALL: np.ones(len(y), bool)} | {str(smear): of_photo == smear for smear in np.unique(of_photo)}
     estimates, spreads = [], []
-    for _, repeat in answers.groupby("repeat"):
-        probabilities = repeat.set_index("photo").loc[labels.index, list(CLASSES)].to_numpy(float)
+    for repeat in repeats:
+        probabilities = repeat.class_probabilities
         estimates.append(_count_with_cleanlab(y, probabilities, parts))
         shares = [_count_noise(y, probabilities, parts, drawn[i : i + _AT_ONCE]) for i in range(0, resamples, _AT_ONCE)]
         spreads.append(np.concatenate(shares))
@@ -104,43 +72,10 @@ def estimate_noise(
     rows = {}
     for i, (part, mask) in enumerate(parts.items()):
         for j, cell in enumerate((ALL, *CLASSES)):
-            photos = int((mask & (y == j - 1)).sum() if j else mask.sum())
+            n_photos = int((mask & (y == j - 1)).sum() if j else mask.sum())
             found = intervals.percentiles(float(mean[i, j]), values[:, i, j])
-            rows[part, cell] = {"photos": photos} | vars(found)
+            rows[part, cell] = {"photos": n_photos} | vars(found)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["smear", "cell"])
-
-
-def score_out_of_fold(
-    labels: pd.Series, answers: pd.DataFrame, fields: pd.Series, smears: pd.Series | None = None
-) -> pd.DataFrame:
-    """Accuracy by photo out of fold: of all photos, and of those within each smear and outside it.
-
-    A row per part (`ALL`, the smear, and "not" with the smear where there are more than two): ``photos``, ``estimate``
-    (mean over repeats), ``low`` and ``high``. Intervals are as those of `crossvalidation.score`.
-    """
-    calls = call(answers).loc[labels.index]
-    right = (calls.to_numpy() == labels.to_numpy()[:, None]).astype(float)
-    parts = {ALL: np.ones(len(labels), bool)}
-    if smears is not None:
-        of_photo = smears.loc[labels.index]
-        names = sorted(of_photo.unique())
-        parts |= {str(name): (of_photo == name).to_numpy() for name in names}
-        parts |= {f"not {name}": (of_photo != name).to_numpy() for name in names if len(names) > 2}
-    rows = {}
-    for name, mask in parts.items():
-        groups = np.unique(fields.loc[labels.index[mask]], return_inverse=True)[1]
-        totals = np.array([np.bincount(groups, column) for column in right[mask].T]).T
-        weights = intervals.group_weights(groups)
-        spread = (weights @ totals) / (weights @ np.bincount(groups))[:, None]
-        found = intervals.percentiles(float(right[mask].mean()), spread.ravel())
-        rows[name] = {"photos": int(mask.sum())} | vars(found)
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("smear")
-
-
-def tabulate_right(labels: pd.Series, answers: pd.DataFrame) -> pd.Series:
-    """Share of the repeats that get each photo right out of fold, by photo."""
-    calls = call(answers).loc[labels.index]
-    return calls.eq(labels, axis=0).mean(axis=1).sort_index()
 
 
 def score_test(runs: Sequence[Run], provenance: pd.DataFrame, disputed: Sequence[int]) -> pd.DataFrame:

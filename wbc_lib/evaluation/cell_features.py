@@ -18,6 +18,7 @@ from wbc_lib.data.images import map_in_threads, read_image, to_grey, to_lab
 from wbc_lib.data.splits import REPEATS, read_splits
 from wbc_lib.data.windows import RED_CELL, background_colour, find_cells, find_nuclei
 from wbc_lib.errors import BadDataError
+from wbc_lib.evaluation.calibration import Predictions
 
 #: What is measured of colours in a part of the cell, for each of L, a and b.
 _STATISTICS = ("mean", "sd", "10 %", "50 %", "90 %")
@@ -111,9 +112,19 @@ def write_recorded(answers: pd.DataFrame) -> Path:
     return paths.write_table(paths.results().joinpath(*_RECORDED), answers[list(_COLUMNS)].round(4))
 
 
-def read_recorded() -> pd.DataFrame:
-    """Read the recorded answers, as `write_recorded` takes them; raises `BadDataError` if missing or damaged."""
-    return paths.read_table(paths.find_recorded(*_RECORDED), _COLUMNS, "answers", "restore it from the repository")
+def read_recorded(labels: pd.Series) -> list[Predictions]:
+    """Read the recorded answers about photos whose `labels`, 1 to 4, are given by photo, those of each repeat.
+
+    Raises `BadDataError` if they are missing or damaged.
+    """
+    path = paths.find_recorded(*_RECORDED)
+    table = paths.read_table(path, _COLUMNS, "answers", "restore it from the repository").set_index("photo")
+    shares = [repeat.loc[labels.index, list(CLASSES)].to_numpy() for _, repeat in table.groupby("repeat")]
+    # No tree names the output that belongs to no class.
+    return [
+        Predictions.from_probabilities(labels.to_numpy(), np.insert(share, 0, 0, axis=1), labels.index.to_numpy())
+        for share in shares
+    ]
 
 
 def _describe_colours(lab: NDArray[np.floating], parts: dict[str, NDArray[np.bool_]]) -> dict[str, float]:

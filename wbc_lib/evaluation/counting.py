@@ -186,8 +186,7 @@ def make_estimators(test: Predictions, validation: Predictions) -> dict[str, Est
     """
     prior = np.bincount(validation.labels, minlength=len(CLASSES) + 1)[1:] + 1.0  # one more, lest a class have none
     rates = confusion_rates(validation)
-    of_class = test.at(fit_temperature(validation)).probabilities[:, 1:]  # without the output that belongs to no class
-    stated = of_class / np.maximum(of_class.sum(axis=1, keepdims=True), 1e-300)
+    stated = test.at(fit_temperature(validation)).class_probabilities
     return {
         COUNTING: lambda cells: count_predictions(cells, test),
         ADJUSTED: lambda cells: adjusted_count(count_predictions(cells, test), rates),

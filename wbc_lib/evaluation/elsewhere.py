@@ -52,7 +52,7 @@ def read_answers(table: pd.DataFrame) -> list[Predictions]:
 
 def confusion(table: pd.DataFrame) -> NDArray[np.float64]:
     """True against predicted classes, the mean over seeds, shape (4, 5) as `scores.confusion` gives it."""
-    return np.mean([scores.confusion(a.labels, a.logits.argmax(axis=1)) for a in read_answers(table)], axis=0)
+    return np.mean([scores.confusion(a.labels, a.predicted) for a in read_answers(table)], axis=0)
 
 
 def summarise(table: pd.DataFrame) -> pd.Series:
@@ -66,7 +66,7 @@ def summarise(table: pd.DataFrame) -> pd.Series:
         nothing = {"accuracy": UNKNOWN, "balanced": UNKNOWN, "confidence": np.nan, "sure": np.nan, "error": np.nan}
         return pd.Series({"pictures": 0} | nothing)
     labels, rows = answers[0].labels, answers[0].photos
-    counts = np.mean([group_counts(labels, a.logits.argmax(axis=1), rows) for a in answers], axis=0)
+    counts = np.mean([group_counts(labels, a.predicted, rows) for a in answers], axis=0)
     weights = group_weights(rows, _RESAMPLES, strata=labels)
     confidence = np.concatenate([a.confidence for a in answers])
     return pd.Series(

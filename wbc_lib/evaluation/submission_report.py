@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 #: The table of recorded models as it is shipped.
 MODELS_PATH = Path(__file__).with_name("models.csv")
 STUDENT, BOOTSTRAP, EXACT = "Student's t", "bootstrap", "Clopper-Pearson"
-#: Least probability of the true class that the loss counts: a zero would make it infinite.
-_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -163,9 +161,9 @@ def _tabulate_folds(scored: PhotoScores, pictures: pd.DataFrame) -> pd.DataFrame
 
 def _calibrate(submission: Submission) -> tuple[pd.DataFrame, pd.DataFrame]:
     pictures = submission.pictures
-    logits = np.log(np.maximum(submission.answers, _LEAST))
     # Fields of view take the place of photos: they are what is drawn anew.
-    predictions = calibration.Predictions(pictures.label.to_numpy(), logits, pictures.field.to_numpy())
+    known = pictures.label.to_numpy(), submission.answers, pictures.field.to_numpy()
+    predictions = calibration.Predictions.from_probabilities(*known)
     summary = calibration.summarise(predictions)
     gap = summary.gap
     row = {"confidence": summary.confidence, "accuracy": summary.accuracy, "gap": gap.estimate}
