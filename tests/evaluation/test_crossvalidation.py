@@ -1,13 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from tests.made_predictions import made_run
+from wbc_lib.data.dataset import CLASSES
 from wbc_lib.errors import RunError
 from wbc_lib.evaluation import crossvalidation, scores
 from wbc_lib.evaluation.calibration import Predictions
-from wbc_lib.evaluation.crossvalidation import AS_TAKEN, OVER_COPIES
+from wbc_lib.evaluation.crossvalidation import ALL, AS_TAKEN, OVER_COPIES
 
 N_PHOTOS, COPIES = 40, 3
 TABLE = pd.DataFrame({"image": [f"TRAIN/X/{p}-{i}.jpeg" for p in range(N_PHOTOS) for i in range(COPIES)]}).assign(
@@ -151,17 +153,111 @@ def test_a_network_against_itself_does_not_differ_and_against_a_better_one_it_do
 
 
 def test_images_and_photos_are_weighed_each_in_their_way():
-    labels, photos = np.array([1, 1, 1, 3, 3, 3, 3, 1, 1]), [7, 7, 7, 8, 8, 8, 8, 9, 9]
-    names = np.array([f"{i}.jpeg" for i in range(9)])
+    labels, photos = np.array([1, 1, 1, 3, 3, 3, 3, 1, 1]), np.array([7, 7, 7, 8, 8, 8, 8, 9, 9])
     answers = np.array([1, 1, 1, 1, 1, 1, 3, 0, 2]), np.array([1, 1, 2, 1, 1, 3, 3, 1, 2])
-    runs = [made_run(names, labels, predicted) for predicted in answers]
-    photo_of = pd.Series(photos, names)
-    table = crossvalidation.recall_by_class(runs[:1], "test", photo_of)
+    runs = [Predictions(labels, np.eye(5)[predicted], photos) for predicted in answers]
+    table = crossvalidation.recall_by_class(runs[:1])
     # Photo 7: 3 of 3 right; photo 9: 0 of 2; photo 8, a monocyte: 1 of 4.
-    assert list(table.index) == ["Neutrophil", "Monocyte", crossvalidation.ALL]
+    assert list(table.index) == ["Neutrophil", "Monocyte", ALL]
     assert table.photos.tolist() == [2, 1, 3]
     assert table.by_image.tolist() == pytest.approx([3 / 5, 1 / 4, 4 / 9])
     assert table.by_photo.tolist() == pytest.approx([1 / 2, 1 / 4, 5 / 12])
-    assert table.share.tolist() == pytest.approx([5 / 9, 4 / 9, 1])
-    second, both = (crossvalidation.recall_by_class(r, "test", photo_of) for r in (runs[1:], runs))
+    second, both = map(crossvalidation.recall_by_class, (runs[1:], runs))
     pd.testing.assert_frame_equal(both, (table + second) / 2)
+
+
+# Which labels the networks contradict -------------------------------------------------------------------------------
+
+N = 60
+NUMBERS = np.arange(N) + 100
+TRUE = pd.Series(np.arange(N) % 4 + 1, NUMBERS)
+FIELDS = pd.Series(NUMBERS // 2, NUMBERS)
+SMEARS = pd.Series(np.where(NUMBERS < 130, 1, 2), NUMBERS)
+
+
+def made(calls: pd.Series, repeats: int = 3, seed: int = 0, sure: float = 0.9) -> list[Predictions]:
+    """Predictions that call each photo as told, with some noise in how sure they are."""
+    parts = []
+    for repeat in range(repeats):
+        rng = np.random.default_rng([seed, repeat])
+        share = sure * np.eye(4)[calls - 1] + (1 - sure) * rng.dirichlet(np.ones(4), len(calls))
+        probabilities = np.insert(share, 0, 0, axis=1)
+        parts.append(Predictions.from_probabilities(TRUE.to_numpy(), probabilities, NUMBERS))
+    return parts
+
+
+def changed(*photos: int) -> pd.Series:
+    calls = TRUE.copy()
+    calls[list(photos)] = calls[list(photos)] % 4 + 1
+    return calls
+
+
+@given(st.sets(st.sampled_from(NUMBERS.tolist())), st.sets(st.sampled_from(NUMBERS.tolist())), st.integers(0, 2))
+def test_a_photo_is_disputed_if_every_repeat_of_both_contradicts_its_label(first, second, once):
+    one, other = made(changed(*first)), made(changed(*second))
+    found = crossvalidation.find_disputed(one, other)
+    assert set(found.index) == first & second
+    for photo in found.index:
+        called = CLASSES[TRUE[photo] % 4]
+        assert found.loc[photo].tolist() == [CLASSES[TRUE[photo] - 1], called, called]
+    other[once] = made(TRUE)[once]  # in one repeat, the second architecture gets everything right
+    assert crossvalidation.find_disputed(one, other).empty
+
+
+def test_every_repeat_has_to_answer_about_every_photo():
+    with pytest.raises(ValueError, match="every photo"):
+        crossvalidation.find_disputed(made(TRUE), [p.take(NUMBERS > 100) for p in made(TRUE)])
+
+
+def _noise_by_hand(labels, probabilities, chosen):
+    """Confident learning as its authors describe it, photo by photo; shares of noise, all classes first."""
+    thresholds = [np.mean([p[k] for y, p in zip(labels, probabilities, strict=True) if y == k]) for k in range(4)]
+    joint = np.zeros((4, 4))
+    for y, p, counts in zip(labels, probabilities, chosen, strict=True):
+        bins = [k for k in range(4) if p[k] >= thresholds[k] - 1e-6]
+        if counts and bins:
+            joint[y, bins[0] if len(bins) == 1 else int(np.argmax(p))] += 1
+    np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))
+    shares = 1 - joint.diagonal() / joint.sum(axis=1)
+    sizes = np.bincount(np.array(labels)[chosen], minlength=4)
+    shares[sizes == 0] = np.nan
+    return np.array([np.nansum(shares * sizes) / sizes.sum(), *shares])
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000))
+def test_noise_is_what_its_authors_count(seed):
+    rng = np.random.default_rng(seed)
+    y, probabilities = TRUE.to_numpy() - 1, rng.dirichlet(np.full(4, 0.5), N)
+    chosen = rng.random(N) < 0.5
+    chosen[:1] = True
+    parts = {"all": np.ones(N, bool), "some": chosen}
+    by_hand = np.array([_noise_by_hand(y, probabilities, mask) for mask in parts.values()])
+    once = np.ones((1, N), int)
+    np.testing.assert_allclose(crossvalidation._count_noise(y, probabilities, parts, once)[0], by_hand)
+    pytest.importorskip("cleanlab")
+    np.testing.assert_allclose(crossvalidation._count_with_cleanlab(y, probabilities, parts), by_hand)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 10_000))
+def test_a_photo_drawn_twice_counts_as_two_photos(seed):
+    rng = np.random.default_rng(seed)
+    y, probabilities = TRUE.to_numpy() - 1, rng.dirichlet(np.full(4, 0.5), N)
+    weights = np.maximum(rng.integers(0, 3, N), np.arange(N) < 4)  # each class is drawn
+    rows = np.repeat(np.arange(N), weights)
+    drawn = crossvalidation._count_noise(y, probabilities, {"all": np.ones(N, bool)}, weights[None])[0, 0]
+    np.testing.assert_allclose(drawn, _noise_by_hand(y[rows], probabilities[rows], np.ones(len(rows), bool)))
+
+
+def test_swapped_labels_are_found_where_they_are():
+    pytest.importorskip("cleanlab")
+    swapped = [p for p in NUMBERS[:30] if TRUE[p] == 1][:4]  # of eight neutrophils in smear 1
+    truth = TRUE.copy()
+    truth[swapped] = 2
+    found = crossvalidation.estimate_noise(made(truth, sure=1.0), FIELDS, SMEARS, 200)
+    assert found.loc[("1", "NEUTROPHIL"), "estimate"] == pytest.approx(0.5)
+    assert found.loc[("2", ALL), "estimate"] == 0
+    assert found.loc[(ALL, ALL), "photos"] == N
+    assert found.loc[(ALL, ALL), "low"] <= found.loc[(ALL, ALL), "estimate"] <= found.loc[(ALL, ALL), "high"]
+    assert found.loc[("1", "MONOCYTE"), "high"] == 0

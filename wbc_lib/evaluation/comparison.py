@@ -56,9 +56,9 @@ class PhotoScores:
         """The photos that are chosen, shape (photos,)."""
         return PhotoScores(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def without(self, photo: int) -> "PhotoScores":
+    def without(self, *photos: int) -> "PhotoScores":
         """The other photos."""
-        return self.only(self.photos != photo)
+        return self.only(~np.isin(self.photos, photos))
 
     def sum_by_group(self, values: NDArray, sizes: NDArray) -> pd.DataFrame:
         """Sum values and sizes (photos,) over each group: ``value``, ``size``, and the ``label`` of its first photo.

@@ -299,7 +299,7 @@ def draw_changes(changes: pd.DataFrame, usual: float, levels: Mapping[str, float
 def draw_noise(table: pd.DataFrame) -> Figure:
     """Show the estimated share of wrong labels by class, a bar for each smear and one for all (95 % intervals).
 
-    `table` is as `ceiling.estimate_noise` gives it, of up to three smears.
+    `table` is as `crossvalidation.estimate_noise` gives it, of up to three smears.
     """
     smears = table.index.get_level_values("smear").unique()
     names = {smear: f"smear {smear}" if smear.isdigit() else f"{smear.lower()} photos" for smear in smears}
