@@ -2,21 +2,165 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from hypothesis import given
+from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs_version
 
 from wbc_lib import figures, paths
+from wbc_lib.book import explore
+from wbc_lib.data.dataset import CLASSES, index_photos
 from wbc_lib.evaluation import scores
-from wbc_lib.figures import interactive
+from wbc_lib.training.experiments import PROFILES
+from wbc_lib.training.runs import Store
+from wbc_lib.training.study import Study
 
 SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
 EXPLORE = paths.BOOK / "_static" / "explore"
 TITLES = ("Baseline CNN", "<Final> model")
+
+
+# Every photo ----------------------------------------------------------------------------------------------------------
+
+
+def make_run(seed, photos, copies=3):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(photos)) % 4 + 1, copies)
+    probabilities = rng.dirichlet(np.ones(5) / 3, len(labels))
+    names = np.array([f"{photo}-{copy}" for photo in photos for copy in range(copies)])
+    parts = {
+        "labels": labels,
+        "predicted": probabilities.argmax(axis=1),
+        "probabilities": probabilities,
+        "names": names,
+    }
+    return SimpleNamespace(**{name: lambda part, value=value: value for name, value in parts.items()})
+
+
+def make_table(photos, copies=3):
+    rows = [(f"{photo}-{copy}", photo) for photo in photos for copy in range(copies)]
+    return pd.DataFrame(rows, columns=["image", "photo"])
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=6, unique=True), st.integers(1, 3))
+def test_a_photo_is_scored_by_the_means_over_its_copies_and_runs(photos, n_runs):
+    photos = sorted(photos)
+    runs = [make_run(seed, photos) for seed in range(n_runs)]
+    found = explore.score_photos(runs, make_table(photos))
+    for i, photo in enumerate(photos):
+        own = np.concatenate([run.probabilities("test")[3 * i : 3 * i + 3] for run in runs])
+        label = i % 4 + 1
+        np.testing.assert_allclose(found.loc[photo, ["none", *CLASSES]].to_numpy(float), own.mean(axis=0))
+        right = np.mean([run.predicted("test")[3 * i : 3 * i + 3] == label for run in runs])
+        assert found.right[photo] == pytest.approx(right)
+        assert (found.copies[photo], found.cell[photo]) == (3, CLASSES[label - 1])
+        assert found.is_right[photo] == (own.mean(axis=0).argmax() == label)
+
+
+@pytest.fixture(scope="module")
+def study(phantom_set, tmp_path_factory):
+    return Study(phantom_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture(scope="module")
+def models(study):
+    index = index_photos(study.data)
+    photos = [int(p) for p in index.index[(index.kind == "single") & index.has_photo][:12]]
+    table = make_table(photos)
+    return {"Final <model>": explore.score_photos([make_run(0, photos)], table)} | {
+        "Other": explore.score_photos([make_run(1, photos)], table)
+    }
+
+
+def test_without_the_photos_cards_stand_in_their_place_and_the_figures_stay(study, models):
+    html = explore.show_photos(replace(study, results_of="0" * 64), models).data
+    assert "<img" not in html and html.count("<li ") == 12
+    told = json.loads(re.search(r'json">(.*?)</script>', html, re.S).group(1))
+    for title, table in models.items():
+        shares = pd.DataFrame.from_dict(told["models"][title], orient="index").iloc[:, :5]
+        said = shares.to_numpy().argmax(axis=1)
+        true = [told["photos"][photo]["cell"] for photo in shares.index]
+        names = list(told["outputs"])
+        wrong = sum(names[s] != t for s, t in zip(said, true, strict=True))
+        assert wrong == (~table.is_right).sum()
+    assert explore.show_photos(study, {}).data.startswith("<p>No run")
+
+
+def test_boxes_are_shares_of_the_photo(study):
+    boxes = explore.find_boxes(study.data)
+    assert boxes
+    for left, top, width, height in (box for some in boxes.values() for box in some):
+        assert 0 <= left < left + width <= 100.2 and 0 <= top < top + height <= 100.2
+
+
+@pytest.fixture(scope="module")
+def gallery(study, models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copytree(paths.BOOK / "_static" / "gallery", folder / "gallery")
+    head = '<link rel="stylesheet" href="gallery/gallery.css"><script defer src="gallery/gallery.js"></script>'
+    html = explore.show_photos(study, models).data
+    # As the theme has it in the dark: a margin inside every picture, which must not move it away from under its box.
+    theme = "<style>html[data-theme=dark] .bd-content div.cell_output img { padding: 0.5rem }</style>"
+    body = f'<body class="bd-content"><div class="cell_output">{html}</div>'
+    start = '<!doctype html><html lang=en data-theme="dark"><meta charset=utf-8><title>.</title>'
+    (folder / "page.html").write_text(start + theme + head + body)
+    return folder / "page.html"
+
+
+def test_tiles_are_filtered_and_opened(chromium, gallery, models):
+    first, other = models.values()
+
+    def look(browser):
+        tab, seen = browser.new_page(), []
+        tab.on("pageerror", lambda error: seen.append(str(error)))
+        tab.goto(gallery.as_uri())
+        cell, outcome, model = (tab.locator("select").nth(i) for i in range(3))
+        count = tab.locator("output")
+        seen.append(count.inner_text())
+        outcome.select_option("wrong")
+        seen.append(count.inner_text())
+        model.select_option("Other")
+        seen.append(count.inner_text())
+        cell.select_option("Neutrophil")
+        seen.append(tab.locator("li:visible").count())
+        outcome.select_option("all")
+        tab.locator("li:visible button").first.focus()
+        tab.keyboard.press("Enter")
+        seen.append(tab.locator("dialog h2").inner_text())
+        seen.append(tab.locator("dialog img").get_attribute("alt"))
+        box, image = (tab.locator(f"dialog {part}").first.bounding_box() for part in ("i", "img"))
+        seen.append(image["x"] <= box["x"] and box["x"] + box["width"] <= image["x"] + image["width"] + 4)
+        seen.append(tab.locator("dialog .wbc-bar").count())
+        seen.append(tab.locator("dialog img").evaluate("image => getComputedStyle(image).padding"))
+        tab.keyboard.press("Escape")
+        seen.append(tab.locator("dialog").is_visible())
+        tab.close()
+        return seen
+
+    neutrophils = other[other.cell == "NEUTROPHIL"]
+    number, said = neutrophils.index[0], neutrophils.iloc[0]
+    assert chromium(look) == [
+        "12 of 12 photos shown",
+        f"{(~first.is_right).sum()} of 12 photos shown",
+        f"{(~other.is_right).sum()} of 12 photos shown",
+        (~neutrophils.is_right).sum(),
+        f"Photo {number}: Neutrophil",
+        f"Photo {number}: Neutrophil.",
+        True,
+        4 + (said.none >= 0.0005),
+        "0px",
+        False,
+    ]
+
+
+# Curves and matrices --------------------------------------------------------------------------------------------------
 
 
 def make_histories(titles=TITLES, seeds=3, epochs=6):
@@ -38,13 +182,13 @@ def make_matrices():
 @pytest.fixture(scope="module")
 def embedded():
     """The curves and the matrices as the page has them, by name."""
-    curves = interactive.draw_curves(make_histories(), TITLES)
+    curves = explore.draw_curves(make_histories(), TITLES)
     still = figures.draw_missing("a still picture")
-    shown = interactive.embed(curves, still, '"curves"'), interactive.show_matrices(make_matrices())
+    shown = explore.embed(curves, still, '"curves"'), explore.show_matrices(make_matrices())
     return {name: html.data for name, html in zip(("curves", "matrix"), shown, strict=True)}
 
 
-# In the browser -------------------------------------------------------------------------------------------------------
+# Curves and matrices in the browser -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +300,7 @@ def test_the_library_is_not_fetched_before_its_figure_is_near(open_page, page):
 
 def test_curves_are_means_within_their_range_and_others_wait_in_the_legend():
     histories = make_histories()
-    figure = interactive.draw_curves(histories, [TITLES[1], "never run"])
+    figure = explore.draw_curves(histories, [TITLES[1], "never run"])
     lines = [t for t in figure.data if t.fill is None]
     assert [t.visible for t in lines] == ["legendonly"] * 2 + [True] * 2
     assert [t.showlegend for t in figure.data].count(True) == len(TITLES)
@@ -164,18 +308,18 @@ def test_curves_are_means_within_their_range_and_others_wait_in_the_legend():
     np.testing.assert_allclose(lines[3].y, expected, atol=5e-5)
     table = np.array([h.val_accuracy for h in histories[TITLES[1]]])
     np.testing.assert_allclose(figure.data[-2].y, [*table.max(axis=0), *table.min(axis=0)[::-1]], atol=5e-5)
-    assert all(t.visible is True for t in interactive.draw_curves(histories, []).data)
-    many = interactive.draw_curves(make_histories([str(i) for i in range(16)], seeds=1), []).data
+    assert all(t.visible is True for t in explore.draw_curves(histories, []).data)
+    many = explore.draw_curves(make_histories([str(i) for i in range(16)], seeds=1), []).data
     assert len({(t.line.color, t.line.dash) for t in many}) == 16
-    assert len(interactive.draw_curves({}, []).data) == 0
+    assert len(explore.draw_curves({}, []).data) == 0
 
 
 def test_a_prediction_of_no_class_has_its_column():
     matrix = scores.confusion(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]))
-    rows = BeautifulSoup(interactive.show_matrices({"a": matrix}).data, "html.parser").find_all("tr")
+    rows = BeautifulSoup(explore.show_matrices({"a": matrix}).data, "html.parser").find_all("tr")
     assert rows[0].find_all("th")[-1].get_text() == "none"
     assert [cell.get_text(" ", strip=True) for cell in rows[3].find_all("td")] == ["0 0.0%"] * 4 + ["1 100.0%"]
-    assert "none" not in interactive.show_matrices(make_matrices()).data
+    assert "none" not in explore.show_matrices(make_matrices()).data
 
 
 # On the page ----------------------------------------------------------------------------------------------------------
