@@ -44,19 +44,13 @@ def _within_range(share: Interval) -> Interval:
     return Interval(share.estimate, max(0.0, share.low), min(1.0, share.high))
 
 
-def combine_images(runs: Sequence[Attention], part: str) -> pd.DataFrame:
-    """The images of one part, "test" or "validation", of several runs: as `Attention.images`, with ``is_right``."""
-    images = pd.concat([run.images for run in runs], ignore_index=True).query("part == @part")
-    return images.assign(is_right=images.label == images.predicted)
-
-
 def tabulate_shares(images: pd.DataFrame, n_runs: int) -> pd.DataFrame:
     """How much of the attention lies inside the cells' boxes, by class, for right and wrong predictions.
 
-    Takes what `combine_images` gives of so many runs. A row per class and kind ("right", "wrong") that there is:
-    ``images`` (mean over runs), ``photos``; averages in which each photo counts once, 0 to 1: ``area`` of the box,
-    ``even`` (an even map's share inside it), ``share`` with its interval ``low`` to ``high`` (NaN for a single photo),
-    ``share_true`` and ``by_position``; and ``times``, ``share`` over ``even``.
+    Takes images as of `Attention.images`, of so many runs, with ``is_right``. A row per class and kind ("right",
+    "wrong") that there is: ``images`` (mean over runs), ``photos``; averages in which each photo counts once, 0 to 1:
+    ``area`` of the box, ``even`` (an even map's share inside it), ``share`` with its interval ``low`` to ``high`` (NaN
+    for a single photo), ``share_true`` and ``by_position``; and ``times``, ``share`` over ``even``.
     """
     rows = {}
     for (label, is_right), kind in images.groupby(["label", "is_right"]):
@@ -142,9 +136,9 @@ def _average_photos(values: pd.Series, sizes: pd.Series) -> Interval:
 def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int) -> pd.DataFrame:
     """Accuracy with parts painted over in one of `FILLS`, on the images that have room for all of them.
 
-    Takes what `combine_images` gives of so many runs. A row per class (and `ALL`) and cover (`UNCHANGED`, then the
-    values of `COVERS`): ``images`` (mean over runs), ``accuracy`` with ``low`` and ``high``, and ``loss`` against the
-    unchanged images with ``loss_low`` and ``loss_high``; 0 to 1. In `ALL` the classes count alike.
+    Takes what `tabulate_shares` does. A row per class (and `ALL`) and cover (`UNCHANGED`, then the values of `COVERS`):
+    ``images`` (mean over runs), ``accuracy`` with ``low`` and ``high``, and ``loss`` against the unchanged images with
+    ``loss_low`` and ``loss_high``; 0 to 1. In `ALL` the classes count alike.
     """
     images = images[_have_room(images)]
     rows = {}

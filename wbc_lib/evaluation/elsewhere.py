@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 
 from wbc_lib.data.dataset import CLASSES, LABELS, N_OUTPUTS
 from wbc_lib.data.images import to_lab
@@ -117,9 +117,7 @@ def auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> Interval
 
 
 def _auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> float:
-    ranks = rankdata(np.concatenate([unlike, usual]))[: len(unlike)]
-    n, m = len(unlike), len(usual)
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+    return float(mannwhitneyu(unlike, usual, method="asymptotic").statistic / (len(unlike) * len(usual)))
 
 
 def compare_scores(
