@@ -76,19 +76,13 @@ def answer_out_of_fold(features: pd.DataFrame, labels: pd.Series, folds: pd.Seri
     `dataset.CLASSES`, summing to one; 0 for a class that is in no other fold.
     """
     from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-    parts = []
-    for fold in sorted(folds.unique()):
-        asked = features.index[folds.loc[features.index] == fold]
-        learned = features.index.difference(asked)
-        forest = ExtraTreesClassifier(
-            _TREES, min_samples_leaf=_LEAF, class_weight="balanced", random_state=seed, n_jobs=1
-        )
-        forest.fit(features.loc[learned].to_numpy(), labels.loc[learned].to_numpy())
-        named = [CLASSES[label - 1] for label in forest.classes_]
-        parts.append(pd.DataFrame(forest.predict_proba(features.loc[asked].to_numpy()), asked, named))
-    answers = pd.concat(parts).reindex(columns=list(CLASSES)).fillna(0.0).sort_index()
-    return answers.rename_axis("photo")
+    forest = ExtraTreesClassifier(_TREES, min_samples_leaf=_LEAF, class_weight="balanced", random_state=seed, n_jobs=1)
+    y, division = labels.loc[features.index], PredefinedSplit(folds.loc[features.index])
+    shares = cross_val_predict(forest, features.to_numpy(), y, cv=division, method="predict_proba")
+    answers = pd.DataFrame(shares, features.index, [CLASSES[label - 1] for label in np.unique(y)])
+    return answers.reindex(columns=list(CLASSES), fill_value=0.0).sort_index().rename_axis("photo")
 
 
 def answer_published(data: DataSet) -> pd.DataFrame:

@@ -162,17 +162,14 @@ def accuracy_of_border(numbers: NDArray[np.floating], cells: Sequence[str], grou
     pictures of one group are held out together. The interval draws groups anew.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     labels = np.array([LABELS[cell] for cell in cells])
-    predicted = np.zeros(len(labels), int)
-    for fold in range(1, _FOLDS + 1):
-        split = split_by_group(labels, groups, fold, _FOLDS, 0)
-        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-        predicted[split.validation] = model.fit(numbers[split.training], labels[split.training]).predict(
-            numbers[split.validation]
-        )
+    splits = (split_by_group(labels, groups, fold, _FOLDS, 0) for fold in range(1, _FOLDS + 1))
+    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
+    predicted = cross_val_predict(model, numbers, labels, cv=[(split.training, split.validation) for split in splits])
     _, first = np.unique(groups, return_index=True)
     weights = group_weights(groups, _RESAMPLES, strata=labels[first])
     return bootstrap(group_counts(labels, predicted, groups), weights, scores.balanced_accuracy)

@@ -97,24 +97,15 @@ def simulate_copies(n_photos: int, draws: int, resamples: int, rng: np.random.Ge
     return copies
 
 
-def dispersion(copies: ArrayLike) -> NDArray[np.float64]:
-    """Sum of squared deviations from the mean over the mean: chi-square if each image drew its photo by itself.
-
-    The last axis of `copies` is that of the photos.
-    """
-    copies = np.asarray(copies, float)
-    mean = copies.mean(axis=-1, keepdims=True)
-    return ((copies - mean) ** 2 / mean).sum(axis=-1)
-
-
 def assess_evenness(copies: NDArray[np.integer], simulated: NDArray[np.integer]) -> tuple[float, float]:
     """Hold the copies found per photo against two accounts of how they were drawn.
 
     Gives the probability of so even a spread, or a more even one, if each image had drawn its photo by itself, and the
     two-sided probability of a spread as unusual as this if the recipe was followed, as in `simulate_copies`.
     """
-    observed = float(dispersion(copies))
-    return float(stats.chi2.cdf(observed, len(copies) - 1)), two_sided(observed, dispersion(simulated))
+    # How far the copies are from alike: chi-square if each image drew its photo by itself.
+    observed, followed = (stats.chisquare(some, axis=-1).statistic for some in (copies, simulated))
+    return float(stats.chi2.cdf(observed, len(copies) - 1)), two_sided(float(observed), followed)
 
 
 def judge_copies(counted: pd.DataFrame, resamples: int) -> tuple[pd.DataFrame, NDArray[np.int64]]:

@@ -47,15 +47,15 @@ class Agreement:
     parted: float  # share of all photos that are on their smear's side of it
 
 
-def measure_colours(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> NDArray[np.float64]:
-    """Measure the six `COLOURS` of a photo, whose red cells have a diameter of so many pixels; NaN where none is seen.
+def measure_colours(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Measure the six `COLOURS` of a photo; NaN where none is seen.
 
     Each is the median over what is background, red cells, and stained nuclei.
     """
-    nuclei = find_nuclei(picture, red_cell / 30)
-    green = cv2.GaussianBlur(picture, (0, 0), red_cell / 30)[..., 1]
+    nuclei = find_nuclei(picture, RED_CELL / 30)
+    green = cv2.GaussianBlur(picture, (0, 0), RED_CELL / 30)[..., 1]
     _, dark = cv2.threshold(green, 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
-    size = 2 * round(_APART / 2 * red_cell) + 1
+    size = 2 * round(_APART / 2 * RED_CELL) + 1
     near = cv2.dilate(nuclei.astype(np.uint8), np.ones((size, size), np.uint8)) > 0
     medians = [background_colour(picture)]
     for mask in ((dark > 0) & ~near, nuclei):
