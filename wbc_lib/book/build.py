@@ -14,6 +14,7 @@ from subprocess import STDOUT
 from typing import Any
 
 import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from wbc_lib import paths, stopping
 from wbc_lib.book import downloads, lineage, print_version, site, statements
@@ -55,21 +56,7 @@ class Chapter:
 
 def read_toc() -> list[str]:
     """Names of all pages in reading order, as ``_toc.yml`` lists them, without endings."""
-    toc = yaml.safe_load((paths.ROOT / _TOC).read_text(encoding="utf-8"))
-    pages = [toc["root"]]
-
-    def walk(node: object) -> None:
-        if isinstance(node, dict):
-            if "file" in node:
-                pages.append(node["file"])
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, list):
-            for value in node:
-                walk(value)
-
-    walk({k: v for k, v in toc.items() if k != "root"})
-    return pages
+    return list(parse_toc_yaml(paths.ROOT / _TOC))
 
 
 def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callable[[str, int, int], None]) -> Path:

@@ -170,23 +170,14 @@ def _courses(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
 
 
 def _orders(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
-    def pair(names: Sequence[str], is_true: Callable[[dict[str, pd.DataFrame]], bool]) -> list[bool]:
-        # Seed by seed: equal seeds share their split.
-        histories = {name: {run.seed: run.history for run in runs.get(name, ())} for name in names}
-        seeds = set.intersection(*(set(of_seed) for of_seed in histories.values()))
-        return [is_true({name: histories[name][seed] for name in names}) for seed in sorted(seeds)]
-
-    def validation(history: pd.DataFrame) -> float:
-        return scores.peaks(history).validation
-
-    def peak_gap(history: pd.DataFrame) -> float:
-        return _peak_gap(scores.peaks(history))
-
-    def closing_gap(history: pd.DataFrame) -> float:
-        return scores.peaks(history).gap
-
-    def plateau(history: pd.DataFrame) -> int:
-        return scores.plateau_epoch(history.val_accuracy)
+    def pair(names: Sequence[str], is_true: Callable[[dict[str, pd.Series]], bool]) -> list[bool]:
+        # Seed by seed, a row of `scores.tabulate_courses` of each: equal seeds share their split.
+        courses = {
+            name: {run.seed: scores.tabulate_courses([run.history]).iloc[0] for run in runs.get(name, ())}
+            for name in names
+        }
+        seeds = set.intersection(*(set(of_seed) for of_seed in courses.values()))
+        return [bool(is_true({name: courses[name][seed] for name in names})) for seed in sorted(seeds)]
 
     earlier = ("overfitting", "dropout-0.2", "dropout-0.4")
     others = (*earlier, "reduced", "l2-activity")
@@ -195,22 +186,22 @@ def _orders(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
     unavailable = "the weights of this base cannot be had here"
     return [
         _about("reduced", "highest validation accuracy so far", "statement", measured=pair(
-            (*earlier, "reduced"), lambda h: all(validation(h["reduced"]) > validation(h[n]) for n in earlier))),
+            (*earlier, "reduced"), lambda c: all(c["reduced"].validation > c[n].validation for n in earlier))),
         _about("l1l2-kernel", "gap between the peaks smaller than others leave", "statement", measured=pair(
-            (*others, "l1l2-kernel"), lambda h: all(peak_gap(h["l1l2-kernel"]) < peak_gap(h[n]) for n in others))),
+            (*others, "l1l2-kernel"), lambda c: all(_peak_gap(c["l1l2-kernel"]) < _peak_gap(c[n]) for n in others))),
         _about("l1l2-kernel", "levels off later than the overfitting, reduced and L2 networks", "statement",
                is_late=True, measured=pair(
             ("overfitting", "reduced", "l2-activity", "l1l2-kernel"),
-            lambda h: all(plateau(h["l1l2-kernel"]) > plateau(h[n]) for n in h if n != "l1l2-kernel"))),
+            lambda c: all(c["l1l2-kernel"].validation_level > c[n].validation_level for n in c if n != "l1l2-kernel"))),
         _about("final", "the small gap is due to regularisation (without dropout, and without penalties, it is larger)",
                "statement", is_late=True, measured=pair(
-            ("final", *without), lambda h: all(closing_gap(h["final"]) < closing_gap(h[n]) for n in without))),
+            ("final", *without), lambda c: all(c["final"].gap < c[n].gap for n in without))),
         _about("vgg16", "does better than ResNet50", "statement", reason=unavailable, measured=pair(
-            bases, lambda h: validation(h["vgg16"]) > validation(h["resnet50"]))),
+            bases, lambda c: c["vgg16"].validation > c["resnet50"].validation)),
         _about("vgg16", "overfits drastically (gap above 5 points)", "statement", reason=unavailable, is_late=True,
-               measured=[closing_gap(run.history) > _LARGE_GAP for run in runs.get("vgg16", ())]),
+               measured=[scores.peaks(run.history).gap > _LARGE_GAP for run in runs.get("vgg16", ())]),
         _about("vgg16", "neither it nor ResNet50 beats the final model", "statement", reason=unavailable, measured=pair(
-            (*bases, "final"), lambda h: max(validation(h[b]) for b in bases) < validation(h["final"]))),
+            (*bases, "final"), lambda c: max(c[b].validation for b in bases) < c["final"].validation)),
     ]  # fmt: skip
 
 
@@ -246,7 +237,7 @@ def _conclusions(evidence: Evidence) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _peak_gap(peaks: scores.Peaks) -> float:
+def _peak_gap(peaks: scores.Peaks | pd.Series) -> float:
     return peaks.training - peaks.validation
 
 
