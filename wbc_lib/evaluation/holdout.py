@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.evaluation import intervals, scores
+from wbc_lib.evaluation.calibration import Predictions
 from wbc_lib.evaluation.intervals import Interval
-from wbc_lib.training.runs import Run
 
 #: The scores that are given intervals, by the name a reader sees. Each is the share of a fixed set of images.
 SCORES: dict[str, scores.Statistic] = {
@@ -91,20 +91,15 @@ class HoldOut:
         return HoldOut(self.photos, counts)
 
 
-def count_by_photo(runs: Sequence[Run], provenance: pd.DataFrame) -> HoldOut:
-    """Count the predictions of runs on TEST by the photo each image was made from.
+def count_by_photo(runs: Sequence[Predictions]) -> HoldOut:
+    """Count what one or more runs predict of TEST by the photo that each image was made from.
 
-    Raises `ValueError` if the runs, at least one, were scored on different images, or `provenance` lacks one of these.
+    Raises `ValueError` if the runs were scored on different images.
     """
-    source = provenance.set_index("image").photo
-    names = runs[0].names("test")
-    if not pd.Index(names).isin(source.index).all():
-        raise ValueError("the table of provenance lacks images of TEST; trace the images these runs were scored on")
-    if any((run.names("test") != names).any() for run in runs):
+    if any(not np.array_equal(run.photos, runs[0].photos) for run in runs):
         raise ValueError("these runs were scored on different images")
-    photos = source.loc[names].to_numpy()
-    counts = [intervals.group_counts(run.labels("test"), run.predicted("test"), photos) for run in runs]
-    return HoldOut(np.unique(photos), np.stack(counts))
+    counts = [intervals.group_counts(run.labels, run.predicted, run.photos) for run in runs]
+    return HoldOut(np.unique(runs[0].photos), np.stack(counts))
 
 
 def tabulate_classes(holdout: HoldOut) -> pd.DataFrame:
