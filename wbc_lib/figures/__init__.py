@@ -31,20 +31,5 @@ from wbc_lib.figures.evaluation import (
     draw_strip,
     draw_variation,
 )
-from wbc_lib.figures.style import (
-    BOX_COLOURS,
-    CLASS_COLOURS,
-    GREY,
-    PAPER,
-    TEST,
-    TRAINING,
-    VALIDATION,
-    WIDTH,
-    draw_missing,
-    new_figure,
-    nice,
-    show_as_jpeg,
-    show_as_png,
-    use_style,
-)
+from wbc_lib.figures.style import TEST, VALIDATION, draw_missing, nice, use_style
 from wbc_lib.figures.training import draw_confusion, draw_curves, draw_estimates, draw_multiples, draw_summary
