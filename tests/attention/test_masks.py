@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wbc_lib.attention import masks, saliency, summary
+from wbc_lib.attention import masks, saliency
 from wbc_lib.data import external
 from wbc_lib.data.dataset import LABELS, photo_number
 from wbc_lib.data.external import External
@@ -103,12 +103,27 @@ def test_what_is_recorded_is_read_again_and_damage_is_told(run, photos, drawn, t
         masks.read_recorded()
 
 
+def test_of_shares_on_masks_each_photo_counts_once():
+    columns = {"model": "a", "seed": [0, 1, 0, 1, 0, 1], "photo": [1, 1, 2, 2, 3, 3], "cell": "NEUTROPHIL"}
+    columns |= {"right": [True, True, True, False, True, True], "even": [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]}
+    columns |= {"share": [0.2, 0.4, 0.6, 0.2, 0.6, 0.8], "share_swapped": [0.2, 0.2, 0.2, 0.2, 0.3, 0.3]}
+    table = masks.tabulate_masks(pd.DataFrame(columns))
+    assert table.index.tolist() == [("a", "all"), ("a", "right"), ("a", "wrong")]
+    assert table.photos.tolist() == [3, 3, 1]
+    every, right, wrong = (table.loc[("a", kind)] for kind in ("all", "right", "wrong"))
+    assert every.share.estimate == pytest.approx((0.3 + 0.4 + 0.7) / 3)
+    assert every.share.low < 0.3 and every.share.high > 0.7  # three photos tell little
+    assert every.times.estimate == pytest.approx(1.4 / 0.6)
+    assert right.more.estimate == pytest.approx((0.1 + 0.4 + 0.4) / 3)
+    assert wrong.share.estimate == pytest.approx(0.2) and np.isnan(wrong.share.low)
+
+
 def test_what_is_recorded_is_of_all_photos_and_holds_together():
     table = masks.read_recorded()
     assert (table.groupby(["model", "seed"]).size() == 71).all()
     assert set(table.model) == {"final", "stronger"}
     assert table[["even", "share", "share_swapped"]].stack().between(0, 1).all()
-    means = summary.tabulate_masks(table)
+    means = masks.tabulate_masks(table)
     assert (means.loc[(slice(None), "all"), "photos"] == 71).all()
 
 

@@ -196,18 +196,3 @@ def test_covers_are_shown_beside_the_image_as_it_is(tiny_study):
     assert all(c.any() for c in changed)
     grey = panels[6].picture[changed[1]]
     assert (grey == 128).all(axis=1).mean() > 0.9
-
-
-def test_of_shares_on_masks_each_photo_counts_once():
-    columns = {"model": "a", "seed": [0, 1, 0, 1, 0, 1], "photo": [1, 1, 2, 2, 3, 3], "cell": "NEUTROPHIL"}
-    columns |= {"right": [True, True, True, False, True, True], "even": [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]}
-    columns |= {"share": [0.2, 0.4, 0.6, 0.2, 0.6, 0.8], "share_swapped": [0.2, 0.2, 0.2, 0.2, 0.3, 0.3]}
-    table = summary.tabulate_masks(pd.DataFrame(columns))
-    assert table.index.tolist() == [("a", "all"), ("a", "right"), ("a", "wrong")]
-    assert table.photos.tolist() == [3, 3, 1]
-    every, right, wrong = (table.loc[("a", kind)] for kind in ("all", "right", "wrong"))
-    assert every.share.estimate == pytest.approx((0.3 + 0.4 + 0.7) / 3)
-    assert every.share.low < 0.3 and every.share.high > 0.7  # three photos tell little
-    assert every.times.estimate == pytest.approx(1.4 / 0.6)
-    assert right.more.estimate == pytest.approx((0.1 + 0.4 + 0.4) / 3)
-    assert wrong.share.estimate == pytest.approx(0.2) and np.isnan(wrong.share.low)

@@ -13,8 +13,8 @@ from wbc_lib.attention.measure import Attention, choose, unflatten
 from wbc_lib.attention.saliency import COVERS
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import INPUT_SHAPE, read_image
-from wbc_lib.evaluation.comparison import average_classes, bootstrap_groups
-from wbc_lib.evaluation.intervals import UNKNOWN, Interval, student_interval
+from wbc_lib.evaluation.comparison import average_classes
+from wbc_lib.evaluation.intervals import UNKNOWN, Interval
 from wbc_lib.provenance import trace
 from wbc_lib.provenance.boxes import carry_boxes, cell_masks, white_cells
 from wbc_lib.training.plan import Network
@@ -96,41 +96,6 @@ def mean_by_photo(images: pd.DataFrame) -> pd.DataFrame:
     groups = images.dropna(subset="share").groupby(["photo", "label", "is_right"]).share
     table = groups.agg(share="mean", images="size").reset_index()
     return table.assign(cell=np.array(CLASSES)[table.label - 1])
-
-
-def tabulate_masks(table: pd.DataFrame) -> pd.DataFrame:
-    """How much of the attention lies on the cells' masks, mean over photos, of each the mean over its seeds.
-
-    Takes what `masks.measure_shares` gives of some runs. A row per model and kind of prediction ("all", "right",
-    "wrong"): ``photos``; means over them of ``even``, ``share`` and ``share_swapped``, 0 to 1; ``times``, ``share``
-    over ``even``; and ``more``, ``share`` less ``share_swapped``. Those of ``share``, ``times`` and ``more`` are an
-    `Interval`, the wider of the bootstrap's and of Student's t.
-    """
-    rows = {}
-    kinds = {"all": table.right | True, "right": table.right, "wrong": ~table.right}
-    for kind, chosen in kinds.items():
-        for model, part in table[chosen].groupby("model", sort=False):
-            photos = part.groupby("photo")[["even", "share", "share_swapped"]].mean().dropna()
-            ones = pd.Series(1.0, photos.index)
-            rows[model, kind] = {
-                "photos": len(photos),
-                "even": photos.even.mean(),
-                "share": _average_photos(photos.share, ones),
-                "share_swapped": photos.share_swapped.mean(),
-                "times": _average_photos(photos.share, photos.even),
-                "more": _average_photos(photos.share - photos.share_swapped, ones),
-            }
-    index = pd.MultiIndex.from_tuples(rows, names=["model", "kind"])
-    return pd.DataFrame(list(rows.values()), index).sort_index(level="model", sort_remaining=False)
-
-
-def _average_photos(values: pd.Series, sizes: pd.Series) -> Interval:
-    # A ratio of totals, photos drawn anew from all at once.
-    photos = pd.DataFrame({"value": values, "size": sizes, "label": 0})
-    if len(photos) < 2:
-        return Interval(float(values.sum() / sizes.sum()), np.nan, np.nan)
-    few = student_interval(values, sizes, photos.label)
-    return max(few, bootstrap_groups(photos), key=lambda interval: interval.width)
 
 
 def tabulate_covered(images: pd.DataFrame, fill: str, n_runs: int) -> pd.DataFrame:
