@@ -79,8 +79,7 @@ def values(axis, label: str) -> np.ndarray:
 def test_errors_are_drawn_in_cells_of_a_hundred_with_a_panel_for_the_legend():
     mixes = {"a": np.full(4, 0.25), "b": counting.MIXES[counting.HEALTHY]}
     errors = counting.summarise_errors(counting.simulate([(PREDICTIONS, PREDICTIONS)], mixes, (100, 1000), 10))
-    sizes = [100, 1000]
-    readers = pd.DataFrame({name: counting.expected_distance(mix, sizes) for name, mix in mixes.items()}, sizes)
+    readers = counting.expected_errors(mixes, [100, 1000])
     figure = evaluation.draw_counting_errors(errors, readers, {counting.COUNTING: "counted"})
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in panels] == ["a", "b"]

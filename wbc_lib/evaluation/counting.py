@@ -71,6 +71,11 @@ def equivalent_cells(mix: NDArray[np.floating], error: float) -> int:
     return bisect_left(range(1, 1_000_000), True, key=lambda n: bool(expected_distance(mix, n) <= error)) + 1
 
 
+def expected_errors(mixes: Mapping[str, NDArray[np.floating]], sizes: Sequence[int]) -> pd.DataFrame:
+    """`expected_distance` of each mix, a column, for each number of cells, a row."""
+    return pd.DataFrame({name: expected_distance(mix, sizes) for name, mix in mixes.items()}, index=list(sizes))
+
+
 def count_photos(predictions: Predictions) -> dict[str, int]:
     """How many photos of each class there are."""
     return {c: len(np.unique(predictions.photos[predictions.labels == k])) for k, c in enumerate(CLASSES, start=1)}

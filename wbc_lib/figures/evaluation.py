@@ -236,9 +236,8 @@ def draw_differential(counts: pd.DataFrame, reference: Mapping[str, tuple[float,
 def draw_counting_errors(errors: pd.DataFrame, readers: pd.DataFrame, ways: Mapping[str, str]) -> Figure:
     """Show the error of the estimated mix over the number of cells counted, a panel per mix.
 
-    `errors` are as `counting.summarise_errors` gives them, `readers` a faultless reader's, a row per number of cells,
-    100 among them, and a column per mix. Of the `ways` of estimating, with what to call each, the first is shown with
-    the middle 95 % of its errors.
+    `errors` are as `counting.summarise_errors`, `readers` as `counting.expected_errors` gives them, with a row for 100
+    cells. Of the `ways` of estimating, with what to call each, the first is shown with the middle 95 % of its errors.
     """
     columns = 3
     rows = -(-(readers.shape[1] + 1) // columns)
