@@ -25,7 +25,7 @@ from wbc_lib.attention.saliency import COVERS, FILLS
 from wbc_lib.data import dataset
 from wbc_lib.data.dataset import PHOTO_SIZE, DataSet
 from wbc_lib.data.hashes import read_checksums
-from wbc_lib.data.images import load_images
+from wbc_lib.data.images import OnProgress, load_images
 from wbc_lib.errors import RunError
 from wbc_lib.provenance import trace
 from wbc_lib.provenance.boxes import cell_masks, white_cells
@@ -44,8 +44,6 @@ DRAWS = 5
 _EDGE = 2
 #: TEST comes last: its maps are kept.
 _PARTS = ("validation", "test")
-
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def data_smears(
         progress.write_out(str(smears.write_recorded(table)))
         return
     with paths.place(file, "name another file"):
-        paths.write_text(file, table.to_csv(index=False, lineterminator="\n"))
+        paths.write_table(file, table)
 
 
 @app.command("features")

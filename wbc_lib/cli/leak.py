@@ -222,7 +222,7 @@ def _require_writable(target: Path | None, remedy: str) -> None:
 
 def _write_csv(table: "pd.DataFrame", target: Path) -> None:
     with paths.place(target, _CSV_REMEDY):
-        paths.write_text(target, table.to_csv(index=False, lineterminator="\n"))
+        paths.write_table(target, table)
 
 
 def _end(problems: Sequence[str], notes: Sequence[str]) -> None:
