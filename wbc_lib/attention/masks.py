@@ -146,7 +146,7 @@ def recorded_path() -> Path:
 
 def write_recorded(table: pd.DataFrame) -> None:
     """Record rows as `measure_shares` gives them."""
-    paths.write_table(recorded_path(), table.round(4))
+    paths.write_table(recorded_path(), table[list(_COLUMNS)].round(4))
 
 
 def read_recorded() -> pd.DataFrame:
