@@ -1,6 +1,8 @@
 import dataclasses
 import io
 import json
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -104,17 +106,36 @@ def test_a_network_that_sees_the_cell_alone_is_asked_about_a_window_in_turned_co
     run = dataclasses.replace(small_run, record=small_run.record | {"config": config})
     asked = []
 
-    def predict(model, pixels, views=1):
+    def compute_logits(network, scale, weights, pixels, views):
         asked.append((pixels, views))
         return np.tile(np.eye(5)[2], (len(pixels), 1))
 
-    monkeypatch.setattr(saliency, "rebuild", lambda run: None)
-    monkeypatch.setattr(fit, "predict", predict)
+    monkeypatch.setattr(picture.forward, "compute_logits", compute_logits)
     image, two = ask(run, None, folder / "image.jpeg", folder / "two.png")
     ((pixels, views),) = asked
     assert (pixels.shape, views) == ((3, 96, 96, 3), 8) and (len(image.cells), len(two.cells)) == (1, 2)
     (first, *_) = picture.look(pictures.read_full(folder / "image.jpeg"), RED_CELL / 2, CLOSE)
     np.testing.assert_array_equal(pixels[0], first.window)
+
+
+def test_a_few_pictures_are_answered_without_tensorflow_and_get_the_same_answer_as_with_it(
+    small_run, folder, monkeypatch
+):
+    code = (
+        "import sys; from pathlib import Path; from wbc_lib import paths;"
+        "from wbc_lib.prediction import answers, picture;"
+        "from wbc_lib.training.runs import Store; run = picture.find_run(Store(paths.ROOT / 'results'));"
+        "(answer,) = answers.answer(run, None, [Path(sys.argv[1])], 0.5, as_is=True);"
+        "print(answer.cells[0].cell, 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(folder / "image.jpeg")]
+    done = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True)
+    cell, loaded = done.stdout.split()
+    assert cell in dataset.CLASSES and loaded == "False"
+    (few,) = ask(small_run, None, folder / "image.jpeg")
+    monkeypatch.setattr(answers, "_FEW", 0)
+    (many,) = ask(small_run, None, folder / "image.jpeg")
+    np.testing.assert_allclose(few.cells[0].probabilities, many.cells[0].probabilities, atol=1e-4)
 
 
 @pytest.mark.slow

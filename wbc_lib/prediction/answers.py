@@ -13,7 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from wbc_lib import paths
@@ -24,7 +23,6 @@ from wbc_lib.data.pictures import read_full, read_picture
 from wbc_lib.data.windows import CLOSE, RED_CELL, Window
 from wbc_lib.errors import BadDataError, NoAnswerError, printable
 from wbc_lib.evaluation.intervals import binomial_interval
-from wbc_lib.figures.style import CLASS_COLOURS, nice
 from wbc_lib.prediction import refusal
 from wbc_lib.prediction.picture import Box, Prediction, ask, find_window, look
 from wbc_lib.prediction.refusal import Guard
@@ -33,6 +31,8 @@ from wbc_lib.training.runs import Run
 
 #: Pictures that are asked about together: those whose cells are found first, which takes a while, and whole ones.
 _BATCH, _WHOLE_BATCH = 32, 256
+#: Up to so many pictures and cells are answered with NumPy before TensorFlow would have loaded.
+_FEW = 32
 _GREY = (90, 90, 90)
 
 
@@ -102,15 +102,17 @@ def answer(
     Takes a run with weights, what it refuses (nothing if ``None``), and the probability below which it would rather
     abstain. `red_cell` is the diameter of the red cells of all pictures in pixels; 0 to have it measured in each. With
     `as_is` no cell is sought, nothing is refused, and the picture is asked about as a whole. Yields a `BadDataError`
-    for a picture that cannot be read; raises `RunError` for a run without convolutions of its own.
+    for a picture that cannot be read; raises `RunError` for a run without weights.
     """
-    model, window = saliency.rebuild(run), find_window(run)
+    model, window = None, find_window(run)
     step = _WHOLE_BATCH if as_is else _BATCH
     for start in range(0, len(pictures), step):
         batch = pictures[start : start + step]
         seen = [_look(path, guard, red_cell, window, as_is=as_is) for path in batch]
         windows = [q.window for asked in seen if isinstance(asked, list) for q in asked if q.window is not None]
-        said = ask(model, run, windows, with_attention)
+        if model is None and (with_attention or max(len(pictures), len(windows)) > _FEW):
+            model = saliency.rebuild(run)
+        said = ask(run, model, windows, with_attention)
         for done, (path, asked) in enumerate(zip(batch, seen, strict=True), start + 1):
             if isinstance(asked, BadDataError):
                 yield asked
@@ -171,7 +173,7 @@ def count_cells(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     found = Counter(cells)
     intervals = {cell: binomial_interval(found[cell], len(cells), exact=True) for cell in CLASSES}
     return [
-        {"class": nice(cell), "cells": found[cell], "share": i.estimate, "low": i.low, "high": i.high}
+        {"class": cell.capitalize(), "cells": found[cell], "share": i.estimate, "low": i.low, "high": i.high}
         for cell, i in intervals.items()
     ]
 
@@ -191,6 +193,10 @@ def write_boxes(answer: Answer, target: Path) -> None:
 
     Written as PNG, whole or not at all.
     """
+    from matplotlib.colors import to_rgb
+
+    from wbc_lib.figures.style import CLASS_COLOURS
+
     pixels = read_full(answer.path)
     width = max(1, min(pixels.shape[:2]) // 200)
     for number, cell in enumerate(answer.cells, start=1):

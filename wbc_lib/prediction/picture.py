@@ -1,6 +1,7 @@
 """What there is to ask about in any picture, its white cells, and what a recorded network says of each.
 
-It says a class, how sure it is of it, and whether it would rather not say. TensorFlow is loaded when it is asked.
+It says a class, how sure it is of it, and whether it would rather not say. What takes a second to load, TensorFlow and
+the library for charts, is loaded where it is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,13 @@ from scipy.special import softmax
 
 from wbc_lib import paths
 from wbc_lib.attention import saliency
-from wbc_lib.attention.summary import Panel
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.data.pictures import ENDINGS
 from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO, Cell, Window, find_cells, measure_red_cell
 from wbc_lib.errors import NoAnswerError, UnknownNameError
 from wbc_lib.evaluation.scores import confidence_threshold
-from wbc_lib.figures.attention import draw_panels
-from wbc_lib.figures.style import nice
-from wbc_lib.prediction import refusal
+from wbc_lib.prediction import forward, refusal
 from wbc_lib.training.experiments import PAPER, PROFILES, STRONGER, find_experiment, read_plan
 from wbc_lib.training.plan import BARCELONA, WINDOWS, Plan
 from wbc_lib.training.runs import Run, Store
@@ -116,7 +114,7 @@ class Prediction:
     def describe(self) -> str:
         """For the command line."""
         doubt = "; would rather abstain" if self.abstains else ""
-        return f"{nice(self.cell) if self.cell else 'None of the four'}, {self.probability:.1%}{doubt}"
+        return f"{self.cell.capitalize() if self.cell else 'None of the four'}, {self.probability:.1%}{doubt}"
 
     def as_plain(self) -> dict[str, Any]:
         """As values that JSON can hold."""
@@ -171,24 +169,29 @@ def describe_basis(run: Run, threshold: float, accuracy: float, folds: Sequence[
 
 
 def ask(
-    model: "keras.Model", run: Run, pictures: Sequence[NDArray[np.uint8]], with_attention: bool = False
+    run: Run, model: "keras.Model | None", pictures: Sequence[NDArray[np.uint8]], with_attention: bool = False
 ) -> Iterator[Prediction]:
     """Ask a run's network about pixels of its size; a threshold is left open.
 
-    `with_attention`: whether to map what speaks for the likeliest class.
+    Takes the network rebuilt in Keras, or ``None`` to have it computed with NumPy. `with_attention`: whether to map
+    what speaks for the likeliest class, which only Keras can.
     """
-    from wbc_lib.training.fit import predict
-
     if not pictures:
         return
     pixels = np.stack(pictures)
-    plan = read_plan(run.record["experiment"], run.record["config"])
-    logits = predict(model, pixels, plan.experiment.settings.views)
+    experiment = read_plan(run.record["experiment"], run.record["config"]).experiment
+    network, views = experiment.network, experiment.settings.views
+    if model is None:
+        logits = forward.compute_logits(network, run.record["scale"], run.weights(), pixels, views)
+    else:
+        from wbc_lib.training.fit import predict
+
+        logits = predict(model, pixels, views)
     probabilities = softmax(logits.astype(float), axis=1)
-    if not with_attention:
+    if model is None or not with_attention:
         yield from (Prediction(*both, 0.0) for both in zip(pixels, probabilities, strict=True))
         return
-    maps = saliency.map_attention(model, plan.experiment.network, pixels, logits.argmax(axis=1))
+    maps = saliency.map_attention(model, network, pixels, logits.argmax(axis=1))
     maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
     for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
         yield Prediction(picture, each, 0.0, attention)
@@ -199,6 +202,9 @@ def write_map(prediction: Prediction, target: Path) -> None:
 
     Written whole or not at all, to a .png or .svg file.
     """
+    from wbc_lib.attention.summary import Panel
+    from wbc_lib.figures.attention import draw_panels
+
     title = prediction.describe().replace(";", ",")
     attention = np.zeros(prediction.pixels.shape[:2]) if prediction.attention is None else prediction.attention
     plain, mapped = (Panel(title, prediction.pixels), Panel("what speaks for it", prediction.pixels, None, attention))

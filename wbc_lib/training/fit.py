@@ -26,6 +26,7 @@ from wbc_lib.training import networks
 from wbc_lib.training.arrays import Examples, Material, draw
 from wbc_lib.training.networks import keras, tf
 from wbc_lib.training.plan import Experiment, Settings
+from wbc_lib.training.windows import turn
 
 #: Steps between two reports of progress: one call into the graph.
 _STEPS_PER_CALL = 25
@@ -145,10 +146,7 @@ def predict(model: keras.Model, inputs: NDArray, views: int = 1) -> NDArray[np.f
     call = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False), reduce_retracing=True)
     parts = []
     for i in range(0, len(inputs), _SCORING_BATCH):
-        batch = inputs[i : i + _SCORING_BATCH]
-        turned = [batch]
-        if views > 1:
-            turned = [np.rot90(b, k, axes=(1, 2)) for b in (batch, batch[:, :, ::-1]) for k in range(views // 2)]
+        turned = turn(inputs[i : i + _SCORING_BATCH], views)
         parts.append(np.mean([call(tf.constant(np.ascontiguousarray(t))).numpy() for t in turned], axis=0))
     return np.concatenate(parts)
 

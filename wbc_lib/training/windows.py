@@ -61,6 +61,13 @@ def take_middle(windows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(windows[:, edge : edge + SIDE, edge : edge + SIDE])
 
 
+def turn(pixels: NDArray[np.uint8], views: int) -> list[NDArray[np.uint8]]:
+    """Pictures (pictures, height, width, RGB) in one or eight `views`: turned by quarters, and mirrored."""
+    if views == 1:
+        return [pixels]
+    return [np.rot90(b, k, axes=(1, 2)) for b in (pixels, pixels[:, :, ::-1]) for k in range(views // 2)]
+
+
 def choose_rows(
     labels: NDArray[np.int32], sources: NDArray[np.integer], n: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
