@@ -363,3 +363,16 @@ def test_a_base_that_learns_goes_on_where_it_was_stopped_and_is_scored_with_the_
     views = [np.rot90(p, k, axes=(1, 2)) for p in both for k in range(4)]
     averaged = np.mean([model.predict_on_batch(v.astype(np.float32)) for v in views], axis=0)
     np.testing.assert_allclose(whole.test_logits, averaged, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["random", "imagenet"])
+def test_a_base_without_a_start_has_the_weights_that_its_description_names(monkeypatch, weights):
+    loaded = []
+    monkeypatch.setattr(networks, "EFFICIENTNET_STAGES", FEW_STAGES)
+    monkeypatch.setattr(networks, "load_efficientnet", loaded.append)
+    network = dataclasses.replace(ON_BASE.network, base_weights=weights)
+    settings = dataclasses.replace(ON_BASE.settings, steps=1)
+    held_out = window_examples(3, windows.SIDE, 1)
+    material = Material(window_examples(12, windows.KEPT, 0), held_out, held_out)
+    fit.fit(dataclasses.replace(ON_BASE, network=network, settings=settings), material, 1, 0)
+    assert len(loaded) == (weights == "imagenet")

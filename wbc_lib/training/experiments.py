@@ -132,6 +132,8 @@ VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "30-epochs": ("30 epochs", {"epochs": 30}),
     "4-convolutions": ("one convolution more", {"convolutions": (32, 64, 128, 256)}),
     "2-convolutions": ("one convolution fewer", {"convolutions": (32, 64)}),
+    "from-imagenet": ("not trained on the Barcelona set first", {"base_weights": "imagenet"}),
+    "from-random": ("from random weights", {"base_weights": "random"}),
     "weighted": ("class weights", {"class_weights": True}),
     "longer": ("ten times the epochs", {"epochs": 300}),
     "adadelta-0.001": ("Adadelta at 0.001", {"optimizer": "adadelta", "learning_rate": 0.001}),

@@ -62,8 +62,8 @@ def fit(
 ) -> Fitted:
     """Train one network; the seed decides the first weights, the order of the images and what dropout drops.
 
-    A base that is trained too starts from `start`, or from ImageNet, and is kept and scored with weights of float16.
-    The file `checkpoint` holds the state after the last finished epoch; if it is there, the training goes on from it.
+    A base that is trained too starts from `start`, or as its `base_weights` say, and is kept and scored with weights of
+    float16. The file `checkpoint` holds the state after the last finished epoch; if it is there, the training goes on from it.
     The caller removes it once the result is safe.
     """
     keras.utils.clear_session()
@@ -73,7 +73,7 @@ def fit(
     model = networks.build(network, material.test.inputs.shape[1:], scale)
     if start is not None:
         networks.assign_weights(model, start)
-    elif network.base_trained:
+    elif network.base_trained and network.base_weights == "imagenet":
         networks.load_efficientnet(model)
     optimizer = make_optimizer(settings, epochs * settings.steps)
     optimizer.build(model.trainable_variables)
