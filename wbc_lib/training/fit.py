@@ -63,8 +63,8 @@ def fit(
     """Train one network; the seed decides the first weights, the order of the images and what dropout drops.
 
     A base that is trained too starts from `start`, or as its `base_weights` say, and is kept and scored with weights of
-    float16. The file `checkpoint` holds the state after the last finished epoch; if it is there, the training goes on from it.
-    The caller removes it once the result is safe.
+    float16. The file `checkpoint` holds the state after the last finished epoch; if it is there, the training goes on
+    from it. The caller removes it once the result is safe.
     """
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
