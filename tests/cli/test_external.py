@@ -2,6 +2,7 @@ import dataclasses
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -11,10 +12,10 @@ from wbc_lib.cli import external as commands
 from wbc_lib.cli.main import app
 from wbc_lib.data import external
 from wbc_lib.data.hashes import combine, hash_files
-from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
+from wbc_lib.data.picture_sets import TEST_PHOTOS, TRAIN_PHOTOS, open_set
 from wbc_lib.errors import UnknownNameError
 from wbc_lib.evaluation import elsewhere
-from wbc_lib.prediction import refusal, travel
+from wbc_lib.prediction import feature_distance, refusal, travel
 
 N = 24
 
@@ -82,6 +83,24 @@ def test_photos_are_changed_towards_the_set_and_its_border_is_scored(run, monkey
     told = travel.read_border()
     assert told.set.tolist() == ["photos", "cellavision"] and told.pictures[1] == N / 2
     assert ((told.low <= told.balanced) & (told.balanced <= told.high)).all()
+
+
+def test_distances_are_measured_from_train_of_every_set_and_of_nothing_that_is_held_back(run, tiny_set, monkeypatch):
+    usual = []
+
+    def measure(runs, photos, pixels, on_progress):
+        usual.append(photos)
+        return pd.DataFrame({name: np.arange(len(pixels)) for name in feature_distance.COLUMNS})
+
+    monkeypatch.setattr(feature_distance, "measure_distances", measure)
+    drawn = [external.NotSmear(str(i), "drawn", draw_field(45, [(150, 140)], (320, 240), seed=i)) for i in range(2)]
+    monkeypatch.setattr(external, "make_not_smears", lambda: drawn)
+    assert run("features").exit_code == 0
+    told = travel.read_recorded("final", "features")
+    n_test = len(open_set(TEST_PHOTOS, tiny_set).table)
+    assert told.groupby("scaled").size().to_dict() == dict.fromkeys((travel.BY_SET, travel.MATCHED), n_test + N / 2 + 2)
+    assert [len(photos) for photos in usual] == [len(open_set(TRAIN_PHOTOS, tiny_set).table)]
+    assert not told.held_back.any() and told.dense.tolist() == list(range(len(told)))
 
 
 def test_a_guard_refuses_few_of_the_photos_that_it_was_fitted_to(run):

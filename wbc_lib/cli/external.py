@@ -82,6 +82,35 @@ def external_predict(
         progress.write_out(str(target))
 
 
+@app.command("features")
+def external_features(elsewhere: Elsewhere = None, data: Data = None) -> None:
+    """Record how far each picture lies from the photos of TRAIN in what networks compute of it.
+
+    The networks are those of the paper's model, and one that learned from ImageNet.
+    """
+    import pandas as pd
+
+    from wbc_lib.data import dataset, external
+    from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_PHOTOS, TRAIN_PHOTOS, open_set
+    from wbc_lib.prediction import feature_distance, refusal, travel
+
+    target = travel.recorded_path("final", "features")
+    paths.require_writable(target.parent)
+    found, others, guard = dataset.find(data), external.find(elsewhere), refusal.read_recorded("final")
+    seen = []
+    for name in (TRAIN_PHOTOS, TEST_PHOTOS, *external.SOURCES, NOT_SMEARS):
+        pictures = open_set(name, found, others if name in external.SOURCES else None)
+        shown = _look(pictures, pictures.red_cell or _find_scale(name, found, others))
+        shown = shown.take(((shown.table.scaled == travel.BY_SET) & ~shown.table.held_back).to_numpy())
+        seen.append(travel.join(shown, travel.match_colours(shown, guard.references[0])))
+    usual = seen[0].windows[(seen[0].table.scaled == travel.BY_SET).to_numpy()]
+    asked = travel.join(*seen[1:])
+    with progress.bar("Comparing with the photos of TRAIN") as on_progress:
+        distances = feature_distance.measure_distances(_find_runs(found, "final"), usual, asked.windows, on_progress)
+    travel.write_recorded(pd.concat([asked.table, distances], axis=1), target)
+    progress.write_out(str(target))
+
+
 @app.command("changes")
 def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
     """Record what the runs of the paper's model say of the photos of TEST, made like those from elsewhere step by step.
