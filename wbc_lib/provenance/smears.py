@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import DataSet, list_photos
@@ -78,7 +79,8 @@ def cluster(colours: NDArray[np.floating], order: Sequence[int] | NDArray[np.int
     centre, spread = np.nanmean(colours, axis=0), np.nanstd(colours, axis=0)
     z = np.nan_to_num((colours - centre) / np.where(spread > 0, spread, 1))
     tried = range(1, min(most, len(z)) + 1)
-    fits = {k: GaussianMixture(k, n_init=_STARTS, random_state=0, reg_covar=_FLOOR).fit(z) for k in tried}
+    with threadpool_limits(1):  # of so few numbers several threads take a hundred times as long on a busy machine
+        fits = {k: GaussianMixture(k, n_init=_STARTS, random_state=0, reg_covar=_FLOOR).fit(z) for k in tried}
     criterion = {k: float(fit.bic(z)) for k, fit in fits.items()}
     chosen = fits[min(criterion, key=lambda k: criterion[k])]
     member = chosen.predict(z)
