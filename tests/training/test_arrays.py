@@ -200,9 +200,8 @@ def test_examples_on_a_base_are_its_features_with_the_labels_of_their_images(pha
 
 
 @pytest.fixture
-def barcelona(monkeypatch, phantom_set, tmp_path):
+def barcelona(monkeypatch, phantom_set):
     """Photos of the phantoms in place of the pictures of Barcelona, and some basophils."""
-    monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
     real = arrays.open_set
     photos = real(TRAIN_PHOTOS, phantom_set)
     renamed = photos.table.assign(picture="pbc/" + photos.table.picture)
@@ -211,7 +210,7 @@ def barcelona(monkeypatch, phantom_set, tmp_path):
     def opening(name, data=None, elsewhere=None):
         if name != "pbc":
             return real(name, data, elsewhere)
-        return PictureSet("pbc", renamed, lambda p: photos.read(p.removeprefix("pbc/")), "0" * 64)
+        return PictureSet("pbc", renamed, lambda p: photos.read(p.removeprefix("pbc/")), "phantoms")
 
     monkeypatch.setattr(arrays, "open_set", opening)
     monkeypatch.setattr(arrays.external, "find", lambda: None)

@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.train_tiny import TINY_FINAL
 from wbc_lib import paths
 from wbc_lib.data.hashes import PUBLISHED_SHA256
 from wbc_lib.errors import BadDataError, DataNotFoundError, RunError, UnknownNameError, WeightsError
 from wbc_lib.provenance import trace
 from wbc_lib.training import arrays, experiments, study
 from wbc_lib.training.experiments import SUITES
-from wbc_lib.training.runs import Store, read
+from wbc_lib.training.plan import Plan
+from wbc_lib.training.runs import Run, Store, read
 from wbc_lib.training.study import RECORDED, Study, open_study, prefer_recorded
 
 TRAIN = [sys.executable, "-m", "tests.train_tiny"]
@@ -38,18 +40,18 @@ def stamp(run) -> tuple[int, int]:
 
 
 def test_two_processes_that_ask_for_the_same_run_train_it_once(phantom_set, tmp_path):
-    command = [*TRAIN, phantom_set.root, tmp_path / "runs", "6"]
+    command = [*TRAIN, phantom_set.root, tmp_path / "runs", "2"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
     answers = [p.communicate(timeout=300)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0]
-    assert answers[0].startswith("tiny-e6-s0")
+    assert answers[0].startswith("tiny-e2-s0")
     assert answers[0] == answers[1]  # the very same file, written once
     assert len(Store(tmp_path / "runs").whole()) == 1
 
 
-def test_nothing_that_a_training_chooses_depends_on_test(small, monkeypatch):
+def test_nothing_that_a_training_chooses_depends_on_test(with_run, monkeypatch):
     monkeypatch.setattr(study, "_WITH_WEIGHTS", ("tiny",))
-    honest = small.run("tiny")
+    honest = with_run.run("tiny")
     gather = arrays.gather
 
     def with_test_spoilt(*arguments):
@@ -59,7 +61,7 @@ def test_nothing_that_a_training_chooses_depends_on_test(small, monkeypatch):
         return dataclasses.replace(material, test=dataclasses.replace(material.test, inputs=noise, labels=others))
 
     monkeypatch.setattr(arrays, "gather", with_test_spoilt)
-    spoilt = dataclasses.replace(small, store=Store(small.store.roots[0] / "spoilt")).run("tiny")
+    spoilt = dataclasses.replace(with_run, store=Store(with_run.store.roots[0] / "spoilt")).run("tiny")
     assert not np.array_equal(spoilt.logits("test"), honest.logits("test"))
     assert not np.array_equal(spoilt.labels("test"), honest.labels("test"))
     assert all(map(np.array_equal, spoilt.weights(), honest.weights()))
@@ -86,14 +88,15 @@ def test_a_run_that_may_not_be_trained_is_said_to_be_missing(small, trained):
     assert careful.missing(["tiny"]) == []
 
 
-def test_one_run_per_seed_and_the_first_seeds_are_missing_first(small, trained):
+def test_one_run_per_seed_and_the_first_seeds_are_missing_first(small, trained, monkeypatch):
     two = dataclasses.replace(small, profile=dataclasses.replace(small.profile, seeds=(1, 0)))
     assert two.missing(["tiny", "final"]) == [("tiny", 1), ("final", 1), ("tiny", 0), ("final", 0)]
     shutil.copytree(trained, small.store.roots[0])
     assert two.missing(["tiny"]) == [("tiny", 1)]
     assert [run.seed for run in two.recorded("tiny")] == [0]
     assert two.missing(["tiny"], seeds=[5]) == [("tiny", 5)]
-    assert [run.seed for run in two.runs("tiny")] == [1, 0]
+    monkeypatch.setattr(Study, "train", lambda self, plan: plan)  # only that of seed 1 is to be trained
+    assert [(type(run), run.seed) for run in two.runs("tiny")] == [(Plan, 1), (Run, 0)]
 
 
 def test_a_base_without_its_weights_is_an_error_unless_it_is_optional(with_run, monkeypatch):
@@ -250,7 +253,8 @@ def test_killed_at_random_a_training_ends_with_the_same_bits(phantom_set, tmp_pa
     assert list(root.glob(".unfinished/*.npz")) == []
 
 
-def test_of_a_design_what_is_there_is_given_by_name_and_seed(small):
+def test_of_a_design_what_is_there_is_given_by_name_and_seed(small, monkeypatch):
+    monkeypatch.setitem(experiments.EXPERIMENTS, "final", TINY_FINAL)
     assert small.suite("leakage") == {name: [] for name in SUITES["leakage"].in_smoke}
     wanted, at_its_profile = small.wanted("leakage")
     assert at_its_profile is small and set(wanted.values()) == {(0,)}
