@@ -19,17 +19,21 @@ CORNERS = np.array([[0, 0, 1], [WIDTH - 1, 0, 1], [0, HEIGHT - 1, 1], [WIDTH - 1
 
 
 @pytest.fixture(scope="module")
-def tiny_table(tiny_set, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WBC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return trace.trace(tiny_set)
+def few_images():
+    """Phantoms of a few images, which are traced again and again."""
+    return phantoms.cached(seed=3, scale=0.01, copies=4)
+
+
+@pytest.fixture(scope="module")
+def few_traced(few_images):
+    return trace.trace(few_images)
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(trace, "_CHUNK", 16)
+    monkeypatch.setattr(trace, "_CHUNK", 8)
     return tmp_path / "cache"
 
 
@@ -50,15 +54,15 @@ def test_every_phantom_is_traced_to_its_photo(phantom_set, table):
     assert (table.inliers >= registration.MIN_INLIERS).all() and (table.inliers <= table.matches).all()
 
 
-def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny_set, tiny_table, cache, monkeypatch):
-    assert_true(tiny_table, tiny_set)
+def test_interrupted_work_is_taken_up_and_finished_work_read_back(few_images, few_traced, cache, monkeypatch):
+    assert_true(few_traced, few_images)
 
     def interrupt(done, total):
-        if done >= 32:
+        if done >= 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trace.trace(tiny_set, interrupt)
+        trace.trace(few_images, interrupt)
     kept = {path: path.stat().st_mtime_ns for path in cache.rglob("chunks/*.csv")}
     assert len(kept) == 2
     progress = []
@@ -67,15 +71,15 @@ def test_interrupted_work_is_taken_up_and_finished_work_read_back(tiny_set, tiny
         progress.append(done)
         assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
-    table = trace.trace(tiny_set, look)
-    assert progress[0] == 32 and progress[-1] == len(table) and progress == sorted(progress)
-    pd.testing.assert_frame_equal(table, tiny_table)
+    table = trace.trace(few_images, look)
+    assert progress[0] == 16 and progress[-1] == len(table) and progress == sorted(progress)
+    pd.testing.assert_frame_equal(table, few_traced)
     assert not list(cache.rglob("chunks"))
     monkeypatch.setattr(trace, "find_source", None)
-    pd.testing.assert_frame_equal(trace.trace(tiny_set), tiny_table)
+    pd.testing.assert_frame_equal(trace.trace(few_images), few_traced)
 
 
-def test_two_that_trace_at_once_do_not_disturb_each_other(tiny_set, tiny_table, cache):
+def test_two_that_trace_at_once_do_not_disturb_each_other(few_images, few_traced, cache):
     has_begun = threading.Event()
 
     def let_the_other_begin(done, total):
@@ -83,24 +87,24 @@ def test_two_that_trace_at_once_do_not_disturb_each_other(tiny_set, tiny_table, 
             has_begun.wait(0.2)  # it does not, while this one is at work
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(trace.trace, tiny_set, let_the_other_begin)
+        first = pool.submit(trace.trace, few_images, let_the_other_begin)
         while not list(cache.rglob("chunks/*.csv")):
             time.sleep(0.01)
-        second = pool.submit(trace.trace, tiny_set, lambda *_: has_begun.set())
-    pd.testing.assert_frame_equal(first.result(), tiny_table)
-    pd.testing.assert_frame_equal(second.result(), tiny_table)
+        second = pool.submit(trace.trace, few_images, lambda *_: has_begun.set())
+    pd.testing.assert_frame_equal(first.result(), few_traced)
+    pd.testing.assert_frame_equal(second.result(), few_traced)
 
 
-def test_images_of_no_photo_are_in_the_table_too(tiny_set, tiny_table, cache, tmp_path, draw_reduced):
-    shutil.copytree(tiny_set.root, tmp_path / "copy")
+def test_images_of_no_photo_are_in_the_table_too(few_images, few_traced, cache, tmp_path, draw_reduced):
+    shutil.copytree(few_images.root, tmp_path / "copy")
     data = dataset.open_folder(tmp_path / "copy")
-    blank, stranger, *others = tiny_table.image
+    blank, stranger, *others = few_traced.image
     cv2.imwrite(str(data.image_path(blank)), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     cv2.imwrite(str(data.image_path(stranger)), draw_reduced("LYMPHOCYTE", 77))
     table = trace.trace(data)
     assert table.photo[0] == table.runner_up[0] == -1
     assert list(table.confidence[:2]) == [0, 0] and table[AFFINE].isna().all(axis=1).sum() == 1
-    pd.testing.assert_frame_equal(table[2:], tiny_table[2:])
+    pd.testing.assert_frame_equal(table[2:], few_traced[2:])
     trace.write_recorded(table)
     pd.testing.assert_frame_equal(trace.read_recorded(), table)
     cv2.imwrite(str(data.image_path(others[0])), np.zeros((60, 80, 3), np.uint8))
@@ -108,24 +112,24 @@ def test_images_of_no_photo_are_in_the_table_too(tiny_set, tiny_table, cache, tm
         trace.trace(data)
 
 
-def test_the_recorded_table_has_the_same_bytes_every_time(tiny_table, cache):
-    path = trace.write_recorded(tiny_table)
+def test_the_recorded_table_has_the_same_bytes_every_time(few_traced, cache):
+    path = trace.write_recorded(few_traced)
     assert path == trace.recorded_path() == paths.results() / "provenance" / "images.csv.gz"
     before = path.read_bytes()
     trace.write_recorded(trace.read_recorded())
     assert path.read_bytes() == before
-    pd.testing.assert_frame_equal(trace.read_recorded(), tiny_table)
+    pd.testing.assert_frame_equal(trace.read_recorded(), few_traced)
 
 
-def test_a_missing_or_damaged_record_is_named(tiny_table, cache):
+def test_a_missing_or_damaged_record_is_named(few_traced, cache):
     with pytest.raises(BadDataError, match="images.csv.gz is missing"):
         trace.read_recorded()
-    path = trace.write_recorded(tiny_table)
+    path = trace.write_recorded(few_traced)
     content = path.read_bytes()
     for damaged in (content[:-100], b"no gzip", content[:50] + b"xxxx" + content[54:]):
         path.write_bytes(damaged)
         with pytest.raises(BadDataError, match="images.csv.gz is damaged"):
             trace.read_recorded()
-    trace.write_recorded(tiny_table.assign(photo=None))
+    trace.write_recorded(few_traced.assign(photo=None))
     with pytest.raises(BadDataError, match="no table of provenance"):
         trace.read_recorded()
