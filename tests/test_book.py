@@ -8,20 +8,17 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
+from tests.drawn_runs import record_drawn
 from tests.faults import find_faults
 from wbc_lib import paths
 from wbc_lib.book import build, citation
 from wbc_lib.book.downloads import SETUP
-from wbc_lib.training import arrays
 from wbc_lib.training.experiments import EXPERIMENTS, SUITES
-from wbc_lib.training.fit import Fitted
-from wbc_lib.training.plan import vary
 from wbc_lib.training.study import Study, open_study
 
 PAGES = build.read_toc()
@@ -37,13 +34,7 @@ def record(study: Study) -> None:
     rng = np.random.default_rng(0)
     wanted = [name for name, experiment in EXPERIMENTS.items() if name not in ("vgg16", "resnet50")]
     for name, seed in study.missing([*wanted, *(name for suite in SUITES for name in study.wanted(suite)[0])]):
-        plan = study.plan(name, seed)
-        material = arrays.gather(study.data, vary(plan.experiment, base="", base_weights=""), seed)
-        curves = {column: rng.random(plan.epochs) for column in ("loss", "accuracy", "val_loss", "val_accuracy")}
-        history = pd.DataFrame({"epoch": range(1, plan.epochs + 1), **curves, "seconds": 1.0})
-        logits = [rng.normal(2 * np.eye(5)[part.labels]) for part in (material.validation, material.test)]
-        fitted = Fitted(history, [np.ones(1000, np.float32)], None, *map(np.float32, logits))
-        study.store.write(plan, fitted, material, keep_weights=False)
+        record_drawn(study, name, seed, rng)
 
 
 def make(site: Path, *options: str) -> subprocess.CompletedProcess:

@@ -1,8 +1,10 @@
 import json
 
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 
+from tests.drawn_runs import record_drawn
 from tests.train_tiny import TINY
 from wbc_lib.book import chapter, lineage
 from wbc_lib.training import experiments
@@ -16,7 +18,7 @@ def test_a_cell_tells_which_runs_it_read_and_its_figure_carries_them(phantom_set
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
     monkeypatch.setenv("WBC_CACHE", str(tmp_path))
     study = Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path / "runs"))
-    runs = [study.run("tiny", seed) for seed in (0, 1)]
+    runs = [record_drawn(study, "tiny", seed, np.random.default_rng(seed)) for seed in (0, 1)]
     monkeypatch.setenv(chapter.NEVER_TRAIN, "1")
     figure = {"mystnb": {"figure": {"name": "fig-a", "caption": "A."}}}
     cells = [
@@ -54,7 +56,7 @@ def test_a_fold_groups_seeds_and_links_each_run_once():
 def test_every_link_of_a_fold_has_its_anchor_in_the_list(phantom_set, tmp_path, monkeypatch):
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", TINY)
     study = Study(phantom_set, experiments.PROFILES["smoke"], Store(tmp_path))
-    run = study.run("tiny")
+    run = record_drawn(study, "tiny", 0, np.random.default_rng(0))
     table = lineage.list_runs(study.store.read_all()).data
     assert f'id="{lineage.ANCHOR}{run.name}"' in table
     assert f"#{lineage.ANCHOR}{run.name}" in lineage.fold([lineage.describe(run)], [], "")
