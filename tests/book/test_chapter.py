@@ -5,7 +5,7 @@ from nbclient import NotebookClient
 
 from tests.train_tiny import TINY
 from wbc_lib.book import chapter
-from wbc_lib.errors import DataNotFoundError, RunError
+from wbc_lib.errors import RunError
 from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.training import experiments
 from wbc_lib.training.runs import Store
@@ -61,11 +61,6 @@ def test_while_the_book_is_built_a_chapter_never_trains(phantom_set, monkeypatch
     monkeypatch.delenv(chapter.NEVER_TRAIN)
     study = chapter.open_chapter(str(phantom_set.root), "smoke")
     assert study.may_train and study.data == phantom_set and study.profile.name == "smoke"
-
-
-def test_a_chapter_with_a_wrong_folder_does_not_go_on_with_phantoms(tmp_path):
-    with pytest.raises(DataNotFoundError):
-        chapter.open_chapter(str(tmp_path))
 
 
 def test_values_reach_the_prose_as_plain_numbers_and_words():

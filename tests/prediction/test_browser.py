@@ -177,7 +177,8 @@ LOOK = """async ([content, guard]) => {
     await wbcTry.network();
     const file = new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))]);
     const { larger, size } = await wbcTry.readPicture(file, [60, 80]);
-    return [Array.from(larger), wbcCheck.look(larger, size[1], size[0], guard)];
+    const pixels = Array.from(larger, (value) => String.fromCharCode(value)).join("");
+    return [pixels, wbcCheck.look(larger, size[1], size[0], guard)];
 }"""
 
 
@@ -206,7 +207,7 @@ def test_colours_are_checked_with_the_numbers_of_wbc_predict(do, phantom_set, gu
             _, content = cv2.imencode(".png", changed[..., ::-1])
             pixels, seen = do(lambda tab, c=content: tab.evaluate(LOOK, [base64.b64encode(c).decode(), plain]))
             side = 320 if len(pixels) == 320 * 240 * 3 else 160
-            pixels = np.array(pixels, np.uint8).reshape(-1, side, 3)
+            pixels = np.frombuffer(pixels.encode("latin-1"), np.uint8).reshape(-1, side, 3)
             cells = find_cells(pixels, side / PHOTO_FIELD[0])
             assert bool(cells) == bool(seen)
             if not cells:

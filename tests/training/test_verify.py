@@ -45,15 +45,6 @@ def test_forged_predictions_and_forged_weights_do_not_come_out(with_run):
     assert verify.rescore(forge(run, "weights.npz", disturb), with_run.data).largest > verify.LOGIT_TOLERANCE
 
 
-def test_a_training_from_nothing_comes_out_to_the_bit_and_leaves_the_store_alone(with_run):
-    run = with_run.run("tiny")
-    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
-    comparison = verify.retrain(run, with_run.data)
-    assert comparison.largest == 0
-    assert (comparison.same_class, comparison.recorded) == (1.0, comparison.repeated)
-    assert {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")} == before
-
-
 @pytest.mark.parametrize("test", [verify.rescore, verify.retrain])
 def test_a_run_of_other_data_or_of_earlier_numerics_is_not_compared(with_run, tiny_set, monkeypatch, test):
     run = with_run.run("tiny")
