@@ -7,6 +7,7 @@ import pytest
 from tests.drawn import draw_field
 from wbc_lib import paths
 from wbc_lib.data import picture_sets
+from wbc_lib.data.dataset import CLASSES
 from wbc_lib.data.images import to_lab
 from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_IMAGES, TEST_PHOTOS, TRAIN_PHOTOS, PictureSet, open_set
 from wbc_lib.data.windows import background_colour
@@ -25,7 +26,9 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
 
 
-def look(pictures):
+def look(pictures, step=1):
+    """Look at a set, or at each so many-th picture of it."""
+    pictures = dataclasses.replace(pictures, table=pictures.table.iloc[::step].reset_index(drop=True))
     return travel.look_at(pictures, travel.measure(pictures), pictures.red_cell)
 
 
@@ -34,14 +37,14 @@ def test_a_set_of_ours_has_its_photos_and_its_images(tiny_set):
     assert set(listed[TRAIN_PHOTOS].picture).isdisjoint(listed[TEST_PHOTOS].picture)
     assert listed[TEST_IMAGES].picture.str.startswith("TEST/").all()
     for name, table in listed.items():
-        assert set(table.cell) <= set(picture_sets.CLASSES) and len(table), name
+        assert set(table.cell) <= set(CLASSES) and len(table), name
     for name, needed in {TEST_PHOTOS: "--data", "pbc": "--external"}.items():
         with pytest.raises(DataNotFoundError, match=needed):
             open_set(name)
 
 
-def test_what_is_refused_is_fitted_to_photos_and_to_the_images_made_of_them(tiny_set, cache):
-    photos, images = (look(open_set(name, tiny_set)) for name in (TRAIN_PHOTOS, picture_sets.TRAIN_IMAGES))
+def test_what_is_refused_is_fitted_to_photos_and_to_the_images_made_of_them(tiny_set):
+    photos, images = look(open_set(TRAIN_PHOTOS, tiny_set)), look(open_set(picture_sets.TRAIN_IMAGES, tiny_set), 3)
     guard = travel.fit_guard(photos, images, tiny_set)
     assert [r.n for r in guard.references] == [
         ((photos.table.scaled == travel.BY_PICTURE) & (photos.table.cells > 0)).sum(),
@@ -97,9 +100,7 @@ def test_each_picture_is_seen_at_the_scale_of_its_set_at_its_own_and_whole(tiny_
 
 
 def test_the_recorded_answers_come_out_for_whole_images_and_all_is_recorded(tiny_set, small_run, tmp_path, monkeypatch):
-    pictures = open_set(TEST_IMAGES, tiny_set)
-    pictures = dataclasses.replace(pictures, table=pictures.table.iloc[::5].reset_index(drop=True))
-    seen = look(pictures)
+    seen = look(open_set(TEST_IMAGES, tiny_set), 5)
     answers = travel.answer(seen, [small_run], GUARD)
     whole = answers[answers.scaled == "whole"]
     recorded = pd.DataFrame(small_run.logits("test"), index=small_run.names("test")).loc[whole.picture]

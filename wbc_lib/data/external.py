@@ -157,10 +157,14 @@ def list_pictures(external: External, name: str) -> pd.DataFrame:
         raise BadDataError(f"{folder} is not the set as it was taken from {source.place}; {_COPY}.")
     kinds = _read_zheng(beside[0]) if is_zheng else {picture: Path(picture).parent.name for picture in hashes}
     pictures = [f"{source.folder}/{picture}" for picture in hashes]
-    cells = [kinds[p].upper() if kinds[p].upper() in CLASSES else NO_CLASS for p in hashes]
-    held_back = hold_back(pictures) if is_zheng else np.zeros(len(pictures), bool)
-    named = {"picture": pictures, "kind": [kinds[p] for p in hashes], "cell": cells}
-    return pd.DataFrame(named | {"held_back": held_back})
+    table = tabulate(pictures, [kinds[picture] for picture in hashes])
+    return table.assign(held_back=hold_back(pictures)) if is_zheng else table
+
+
+def tabulate(pictures: list[str], kinds: list[str]) -> pd.DataFrame:
+    """Make a table as `list_pictures` gives it, of which nothing is held back."""
+    cells = [kind.upper() if kind.upper() in CLASSES else NO_CLASS for kind in kinds]
+    return pd.DataFrame({"picture": pictures, "kind": kinds, "cell": cells, "held_back": False})
 
 
 def hold_back(names: list[str]) -> NDArray[np.bool_]:

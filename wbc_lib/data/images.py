@@ -32,8 +32,8 @@ NORMALISATIONS = ("[-1, 1]", "[0, 1]", "standardised")
 _MAX_PIXELS = 10_000_000
 _MAX_SCANS = 100
 _JPEG_START, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xda"
-#: Images in a piece of work.
-_CHUNK = 256
+# Pictures in a piece of work.
+_CHUNK = 64
 
 #: Columns of a table that hold affine maps from pixels (x, y, 1) of a photo reduced to 320x240 to those of an image.
 AFFINE = ["a11", "a12", "a13", "a21", "a22", "a23"]
@@ -249,20 +249,33 @@ def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress
     index = list_images(data)
     name = f"{read_checksums(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
     cached = paths.cache() / "arrays" / name
-    if paths.read_array(cached) is None:
-        _write_array(cached, [data.image_path(image) for image in index.image], shape, on_progress)
-    return Images(index, np.load(cached, mmap_mode="r", allow_pickle=False))
+
+    def read(image: str) -> NDArray[np.uint8]:
+        return read_small(data.image_path(image), shape)
+
+    return Images(index, load_pictures(cached, index.image.tolist(), shape, read, on_progress))
 
 
-def _write_array(target: Path, files: Sequence[Path], shape: tuple[int, int], on_progress: OnProgress | None) -> None:
-    with paths.new_array(target, (len(files), *shape, 3), np.uint8) as pixels:
+def load_pictures(
+    cached: Path,
+    names: Sequence[str],
+    shape: tuple[int, int],
+    make: Callable[[str], NDArray[np.uint8]],
+    on_progress: OnProgress | None = None,
+) -> NDArray[np.uint8]:
+    """Map an array of pictures of a shape (height, width), read-only; if it is not there, `make` gives each by name."""
+    found = paths.read_array(cached)
+    if found is not None:
+        return found
+    with paths.new_array(cached, (len(names), *shape, 3), np.uint8) as pictures:
 
         def fill(rows: range) -> int:
             for row in rows:
-                pixels[row] = read_small(files[row], shape)
+                pictures[row] = make(names[row])
             return rows.stop
 
-        parts = [range(i, min(i + _CHUNK, len(files))) for i in range(0, len(files), _CHUNK)]
+        parts = [range(i, min(i + _CHUNK, len(names))) for i in range(0, len(names), _CHUNK)]
         for done in map_in_threads(fill, parts):
             if on_progress:
-                on_progress(done, len(files))
+                on_progress(done, len(names))
+    return np.load(cached, mmap_mode="r", allow_pickle=False)

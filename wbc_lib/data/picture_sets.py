@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib.data import external
-from wbc_lib.data.dataset import CLASSES, DataSet, index_photos, list_images, read_file
-from wbc_lib.data.external import NO_CLASS, External
+from wbc_lib.data.dataset import DataSet, index_photos, list_images, read_file
+from wbc_lib.data.external import External
 from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import read_image, read_small, shrink
 from wbc_lib.data.pictures import ENDINGS, find_pictures
@@ -50,7 +50,7 @@ def open_set(name: str, data: DataSet | None = None, elsewhere: External | None 
     """
     if name == NOT_SMEARS:
         made = {m.name: m for m in external.make_not_smears()}
-        table = _tabulate(list(made), [m.kind for m in made.values()])
+        table = external.tabulate(list(made), [m.kind for m in made.values()])
         return PictureSet(name, table, lambda picture: made[picture].picture, external.NOT_SMEARS_RECIPE, RED_CELL / 2)
     if name in (*OURS, TRAIN_IMAGES):
         if data is None:
@@ -67,22 +67,17 @@ def _open_ours(name: str, data: DataSet) -> PictureSet:
     if name in (TRAIN_IMAGES, TEST_IMAGES):
         images = list_images(data)
         images = images[images.split == ("TRAIN" if name == TRAIN_IMAGES else "TEST")]
-        table = _tabulate(images.image.tolist(), images.cell.str.lower().tolist())
+        table = external.tabulate(images.image.tolist(), images.cell.str.lower().tolist())
         at = data.image_path
         return PictureSet(name, table, lambda p: read_image(at(p)), sha256, RED_CELL / 2, lambda p: read_small(at(p)))
     index = index_photos(data)
     photos = index[index.split == ("TRAIN" if name == TRAIN_PHOTOS else "TEST")]
-    table = _tabulate([data.photo_path(p).name for p in photos.index], photos.labels.str.lower().tolist())
+    table = external.tabulate([data.photo_path(p).name for p in photos.index], photos.labels.str.lower().tolist())
 
     def read(picture: str) -> Pixels:
         return read_image(data.raw / "JPEGImages" / picture)
 
     return PictureSet(name, table, read, sha256, RED_CELL, lambda picture: shrink(read(picture)))
-
-
-def _tabulate(pictures: list[str], kinds: list[str]) -> pd.DataFrame:
-    cells = [kind.upper() if kind.upper() in CLASSES else NO_CLASS for kind in kinds]
-    return pd.DataFrame({"picture": pictures, "kind": kinds, "cell": cells, "held_back": False})
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
 """Windows around the white cell: cut from pictures of any microscope at one scale, and drawn anew for each epoch."""
 
-from functools import partial
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.data.images import OnProgress, map_in_threads
+from wbc_lib.data.images import OnProgress, load_pictures
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import CLOSE, find_cells, find_most_violet
 
@@ -19,7 +17,6 @@ PHOTOS, IMAGES, BARCELONA = range(3)
 _SHARES = (0.375, 0.375, 0.25)
 #: Raise it whenever the same picture may give another window.
 _METHOD = 2
-_CHUNK = 64
 
 # How far windows are changed at random. Shapes: scale and ratio of the sides as powers, shift in sides, shear.
 _SCALE, _RATIO, _SHIFT, _SHEAR = np.log(1.25), np.log(1.1), 0.08, 0.15
@@ -35,24 +32,15 @@ def load_windows(pictures: PictureSet, red_cell: float, on_progress: OnProgress 
     Shape (pictures, `KEPT`, `KEPT`, RGB), from the cache or made; `red_cell` is a red cell's diameter in pixels.
     """
     name = f"{pictures.name}-{pictures.sha256[:16]}-{red_cell:.2f}-opencv{cv2.__version__}-{_METHOD}.npy"
-    cached = paths.cache() / "windows" / name
-    if paths.read_array(cached) is None:
-        names = pictures.table.picture.tolist()
-        with paths.new_array(cached, (len(names), KEPT, KEPT, 3), np.uint8) as windows:
-            parts = [range(i, min(i + _CHUNK, len(names))) for i in range(0, len(names), _CHUNK)]
-            for done in map_in_threads(partial(_fill, windows, pictures, names, red_cell), parts):
-                if on_progress:
-                    on_progress(done, len(names))
-    return np.load(cached, mmap_mode="r", allow_pickle=False)
 
-
-def _fill(windows: NDArray[np.uint8], pictures: PictureSet, names: list[str], red_cell: float, rows: range) -> int:
-    for row in rows:
-        picture = pictures.read(names[row])
+    def cut(name: str) -> NDArray[np.uint8]:
+        picture = pictures.read(name)
         cells = find_cells(picture, red_cell)
         centre = (cells[0].x, cells[0].y) if cells else find_most_violet(picture, red_cell)
-        windows[row] = CLOSE.widened(KEPT).cut(picture, centre, red_cell)
-    return rows.stop
+        return CLOSE.widened(KEPT).cut(picture, centre, red_cell)
+
+    cached = paths.cache() / "windows" / name
+    return load_pictures(cached, pictures.table.picture.tolist(), (KEPT, KEPT), cut, on_progress)
 
 
 def take_middle(windows: NDArray[np.uint8]) -> NDArray[np.uint8]:
