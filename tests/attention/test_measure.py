@@ -1,14 +1,13 @@
 import dataclasses
 import gzip
-import hashlib
 import itertools
-import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.drawn_runs import change_record
 from wbc_lib import paths
 from wbc_lib.attention import measure, saliency
 from wbc_lib.attention.saliency import COVERS, FILLS
@@ -232,7 +231,4 @@ def forge(store: Store, run, plan) -> None:
     """Record the files of one run as those of another plan."""
     folder = store.roots[0] / f"{plan.experiment.name}-e{plan.epochs}-s{plan.seed}-{plan.key[:12]}"
     shutil.copytree(run.folder, folder)
-    record = {k: v for k, v in json.loads((folder / "run.json").read_text()).items() if k != "sha256"}
-    record |= {"key": plan.key, "experiment": plan.experiment.name, "config": plan.config}
-    record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    (folder / "run.json").write_text(json.dumps(record))
+    change_record(folder, key=plan.key, experiment=plan.experiment.name, config=plan.config)

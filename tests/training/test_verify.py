@@ -1,13 +1,12 @@
 import dataclasses
 import hashlib
-import json
 
 import numpy as np
 import pytest
 
+from tests.drawn_runs import change_record
 from wbc_lib.errors import RunError
 from wbc_lib.training import plan, verify
-from wbc_lib.training.runs import read
 
 
 def forge(run, name: str, change):
@@ -16,12 +15,8 @@ def forge(run, name: str, change):
         arrays = dict(file)
     change(arrays)
     np.savez_compressed(run.folder / name, **arrays)
-    record = json.loads((run.folder / "run.json").read_text())
-    record["files"][name] = hashlib.sha256((run.folder / name).read_bytes()).hexdigest()
-    del record["sha256"]
-    record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    (run.folder / "run.json").write_text(json.dumps(record))
-    return read(run.folder)
+    digest = hashlib.sha256((run.folder / name).read_bytes()).hexdigest()
+    return change_record(run.folder, files=run.record["files"] | {name: digest})
 
 
 def test_forged_predictions_and_forged_weights_do_not_come_out(with_run):
@@ -42,7 +37,7 @@ def test_forged_predictions_and_forged_weights_do_not_come_out(with_run):
     def disturb(arrays):
         arrays["w002"] += 1
 
-    assert verify.rescore(forge(run, "weights.npz", disturb), with_run.data).largest > verify.LOGIT_TOLERANCE
+    assert verify.rescore(forge(better, "weights.npz", disturb), with_run.data).largest > verify.LOGIT_TOLERANCE
 
 
 @pytest.mark.parametrize("test", [verify.rescore, verify.retrain])
