@@ -121,16 +121,13 @@ def test_a_base_whose_weights_are_damaged_is_an_error_even_if_it_is_optional(sma
     assert small.store.whole() == []
 
 
-@pytest.mark.parametrize("file", ["history.csv", "predictions.npz", "run.json"])
-def test_only_an_absent_run_is_not_run_a_damaged_one_is_an_error(with_run, file):
+def test_only_an_absent_run_is_not_run_a_damaged_one_is_an_error(with_run):
     run = with_run.run("tiny")
-    content = bytearray((run.folder / file).read_bytes())
-    content[len(content) // 2] ^= 4
-    (run.folder / file).write_bytes(content)
+    (run.folder / "history.csv").write_text("epoch\n")
     for may_train, optional in itertools.product((False, True), repeat=2):
         with pytest.raises(RunError, match=run.name):
             dataclasses.replace(with_run, may_train=may_train).runs("tiny", optional=optional)
-    assert content == (run.folder / file).read_bytes()  # it was not trained over
+    assert (run.folder / "history.csv").read_text() == "epoch\n"  # it was not trained over
 
 
 def test_photos_that_are_in_the_cache_but_not_whole_are_not_passed_over(monkeypatch, tmp_path):
