@@ -152,7 +152,7 @@ def test_features_are_those_of_the_base_and_computed_once(phantom_set):
     calls = []
     features = arrays.load_features(phantom_set, ON_BASE, lambda done, total: calls.append((done, total)))
     pixels = load_images(phantom_set, (32, 32)).pixels
-    base = build_base("vgg16", "random", (32, 32))
+    base = build_base("vgg16", "random", (32, 32))  # its weights are the same every time
     # The first, the last and some in between; 64 at a time were computed together.
     for rows in (slice(0, 5), slice(62, 66), slice(-3, None)):
         expected = np.asarray(base(pixels[rows].astype(np.float32)))
