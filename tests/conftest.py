@@ -27,8 +27,12 @@ settings.load_profile("wbc")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first: it is not to be left over for one of several workers."""
-    items.sort(key=lambda item: "site" not in getattr(item, "fixturenames", ()))
+    """What takes longest comes first, the book and then trainings: it is not to be left over for one of two workers."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        return "site" not in getattr(item, "fixturenames", ()), item.path.parent.name != "training"
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -211,7 +211,7 @@ SUITES = {
             "cross-validation over all photos",
             {f"final{fold}": _SEEDS for fold in _FOLDS}
             | {f"{name}{fold}": (0,) for name in COMPARED for fold in _FOLDS},
-            "quick",
+            "paper",
             in_smoke=tuple(f"final{fold}" for fold in _FOLDS),
         ),
         Suite(
