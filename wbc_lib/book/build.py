@@ -72,7 +72,7 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
     done = len(chapters) - len(stale)
     os.environ[NEVER_TRAIN] = "1"
     if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        os.environ |= {name: os.environ.get(name, "1") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
     # The longest first, as far as their text tells: one that takes long is not to be left over at the end.
     stale.sort(key=lambda c: c.source.stat().st_size, reverse=True)
     # Each chapter's own kernel does the work; a process of its own keeps papermill's event loops apart.

@@ -1,5 +1,6 @@
 """Charts of trainings and of what they end in."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ def draw_multiples(
         if test:
             last = [int(h.epoch.iloc[-1]) for h in seeds]
             axis.plot(last, test[title], "D", color=TEST, ms=5, ls="", label="TEST", clip_on=False)
-        axis.set_title(title, fontsize=8)
+        axis.set_title(textwrap.fill(title, 104 // columns), fontsize=8)
         axis.set(ylabel="", ylim=(0, 1.02))
     for axis in axes.flat[max(0, len(histories) - columns) : len(histories)]:
         axis.tick_params(labelbottom=True)  # the lowest panel of each column, whether or not its row is full
