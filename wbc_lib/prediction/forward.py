@@ -27,18 +27,17 @@ def compute_logits(
     """
     values = [w.astype(np.float32) for w in weights]
     n_dense = 2 * (len(network.dense) + 1)
+    n_learned = 3 * ((len(values) - n_dense) // 5) if network.base_trained else len(values) - n_dense
+    below, dense, counted = values[:n_learned], values[n_learned : n_learned + n_dense], values[n_learned + n_dense :]
+    convolutions = list(_join_normalisation(below, counted)) if network.base_trained else []
     parts = []
     for turned in turn(pixels, views):
         x = turned.astype(np.float32)
         if network.base_trained:
-            n_bases = (len(values) - n_dense) // 5  # a kernel, and what batch normalisation learned and counted
-            learned, counted = values[: 3 * n_bases], values[3 * n_bases + n_dense :]
-            dense = values[3 * n_bases : 3 * n_bases + n_dense]
-            x = _run_efficientnet(x, _join_normalisation(learned, counted)).mean(axis=(1, 2))
+            x = _run_efficientnet(x, iter(convolutions)).mean(axis=(1, 2))
         else:
-            dense = values[-n_dense:]
             factor, offset = np.array(scale, np.float32)
-            x = _run_convolutions(x * factor + offset, network, values[:-n_dense])
+            x = _run_convolutions(x * factor + offset, network, below)
         for kernel, bias in zip(dense[:-2:2], dense[1:-2:2], strict=True):
             x = np.maximum(x @ kernel + bias, 0)
         parts.append(x @ dense[-2] + dense[-1])
@@ -73,7 +72,8 @@ def _run_efficientnet(x: NDArray[np.float32], convolutions: Iterator[_Convolutio
 def _join_normalisation(
     learned: Sequence[NDArray[np.float32]], counted: Sequence[NDArray[np.float32]]
 ) -> Iterator[_Convolution]:
-    # Each convolution with the batch normalisation behind it: one factor and one number added for each output.
+    # Each convolution with the batch normalisation behind it: one factor and one number added for each output. Of each,
+    # `learned` holds a kernel and two numbers for each output, `counted` the mean and variance over batches.
     for i in range(len(learned) // 3):
         kernel, gamma, beta = learned[3 * i : 3 * i + 3]
         mean, variance = counted[2 * i : 2 * i + 2]

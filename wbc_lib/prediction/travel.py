@@ -4,7 +4,6 @@ Each picture is looked at once, and answered by any run. To look at a picture is
 is kept in the cache, some pictures at a time, so that a stopped command goes on where it was.
 """
 
-import gzip
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -273,18 +272,18 @@ def recorded_path(model: str, name: str, *, held_back: bool = False) -> Path:
 def write_recorded(table: pd.DataFrame, target: Path) -> None:
     """Record a table as `answer` gives it; the same table gives the same bytes."""
     shown = table.assign(red_cell=table.red_cell.round(2), nucleus=table.nucleus.round(3))
-    with paths.written_whole(target) as temporary:
-        temporary.write_bytes(gzip.compress(shown.to_csv(index=False, lineterminator="\n").encode(), mtime=0))
+    paths.write_table(target, shown)
 
 
 def read_recorded(model: str, name: str, *, held_back: bool = False) -> pd.DataFrame:
     """Read a recorded table; raises `BadDataError` if it is missing or damaged."""
-    return _read(recorded_path(model, name, held_back=held_back), "wbc external predict")
+    command = name if name in ("changes", "features") else "predict"
+    return _read(recorded_path(model, name, held_back=held_back), f"wbc external {command}")
 
 
 def write_border(rows: Sequence[dict[str, Any]]) -> None:
     """Record rows as `score_border` gives them."""
-    paths.write_text(border_path(), pd.DataFrame(rows).round(4).to_csv(index=False, lineterminator="\n"))
+    paths.write_table(border_path(), pd.DataFrame(rows).round(4))
 
 
 def read_border() -> pd.DataFrame:
