@@ -162,6 +162,12 @@ def end_with_stdin() -> None:
     threading.Thread(target=_end_after, args=(lambda: _exhaust(sys.stdin.fileno()),), daemon=True).start()
 
 
+def end_with_parent() -> None:
+    """From now on end this process, and all that it started, once the one that made it by multiprocessing has ended."""
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=(parent.join,), daemon=True).start()
+
+
 def _exhaust(descriptor: int) -> None:
     while os.read(descriptor, 1):
         pass

@@ -17,7 +17,7 @@ import yaml
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from wbc_lib import paths, stopping
-from wbc_lib.book import downloads, lineage, print_version, site, statements
+from wbc_lib.book import downloads, kernels, lineage, print_version, site, statements
 from wbc_lib.data.hashes import hash_file
 from wbc_lib.errors import BookError
 from wbc_lib.prediction import browser
@@ -71,6 +71,8 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
     stale = [c for c in chapters if not _is_current(c)]
     done = len(chapters) - len(stale)
     os.environ[NEVER_TRAIN] = "1"
+    if kernels.CAN_COPY:
+        os.environ[kernels.PROVISIONER] = kernels.COPIED
     if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
         os.environ |= {name: os.environ.get(name, "1") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
     # The longest first, as far as their text tells: one that takes long is not to be left over at the end.

@@ -14,7 +14,6 @@ from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE, LABELS
 from wbc_lib.data.images import shrink
 from wbc_lib.data.phantoms import draw_photo
 from wbc_lib.data.windows import PHOTO_FIELD
-from wbc_lib.figures.style import CLASS_COLOURS, nice
 from wbc_lib.prediction.answers import find_guard
 from wbc_lib.prediction.picture import ACCURACY, choose_threshold, find_run
 from wbc_lib.training.runs import Run
@@ -38,6 +37,8 @@ def export(study: Study) -> bytes:
 
 def describe(run: Run) -> dict[str, Any]:
     """All that a browser needs to ask a run's network, as values for JSON; raises `RunError` if it has no weights."""
+    from wbc_lib.figures.style import CLASS_COLOURS, nice  # with seaborn, which workers of the build need not load
+
     weights, guard = run.weights(), find_guard(run)
     factor, offset = run.record["scale"]
     return {
