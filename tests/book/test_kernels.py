@@ -11,6 +11,8 @@ from nbclient.exceptions import CellExecutionError
 
 from wbc_lib.book import kernels
 
+PARALLEL = "import joblib; print(joblib.Parallel(2)(joblib.delayed(abs)(n) for n in (-1, -2)))"
+
 pytestmark = pytest.mark.skipif(not kernels.CAN_COPY, reason="kernels are copied on Linux alone")
 
 
@@ -29,13 +31,16 @@ def run(tmp_path, monkeypatch):
 
 
 def test_a_copied_kernel_has_the_libraries_loaded_and_is_otherwise_like_any(run, tmp_path, monkeypatch):
-    first = run("import sys; kept = 1; 'seaborn' in sys.modules, __name__", "import os; os.getcwd()", "os.getpid()")
+    first = run(
+        "import sys; kept = 1; 'seaborn' in sys.modules, __name__", "import os; os.getcwd()", "os.getpid()", PARALLEL
+    )
     monkeypatch.setenv("WBC_DATA", "set since")
     second = run("'kept' in dir()", "import os; os.environ['WBC_DATA']", "os.getpid()")
     assert "(True, '__main__')" in first[0] and str(tmp_path) in first[1]
     assert "False" in second[0]
     assert "set since" in second[1]
     assert first[2] != second[2]
+    assert first[3].strip() == "[1, 2]"
 
 
 def test_figures_are_shown_and_errors_name_their_cell(run):

@@ -73,6 +73,8 @@ def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callabl
     os.environ[NEVER_TRAIN] = "1"
     if kernels.CAN_COPY:
         os.environ[kernels.PROVISIONER] = kernels.COPIED
+        # What a killed process held is taken off the system by Python's tracker, which need not speak of it.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     if jobs > 1:  # chapters share the cores: threads of linear algebra within each would only wait for one another
         os.environ |= {name: os.environ.get(name, "1") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
     # The longest first, as far as their text tells: one that takes long is not to be left over at the end.

@@ -64,6 +64,7 @@ class _Copy:
 def _run_kernel(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
+    multiprocessing.current_process().daemon = False  # to the one that started it it is one; it may have its own
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
