@@ -68,7 +68,7 @@ def test_shares_of_a_run_are_those_of_its_maps_one_by_one(run, photos, drawn):
     seen = masks.look(photos, drawn, WHOLE_PHOTO)
     table = masks.measure_shares(run, seen)
     assert set(table.model) == {"tiny"} and table.photo.tolist() == seen.table.photo.tolist()
-    model, network = saliency.rebuild(run), saliency.read_network(run)
+    model, network = saliency.rebuild(run), run.plan.experiment.network
     predicted = model(seen.windows.astype(np.float32)).numpy().argmax(axis=1)
     assert (table.right == (predicted == table.cell.map(LABELS))).all()
     for i, mask in enumerate(seen.masks):

@@ -10,7 +10,7 @@ from wbc_lib.attention import saliency
 from wbc_lib.data.images import Scale
 from wbc_lib.prediction import forward, picture
 from wbc_lib.training import fit, networks
-from wbc_lib.training.experiments import find_experiment, read_plan
+from wbc_lib.training.experiments import find_experiment
 from wbc_lib.training.plan import Network
 from wbc_lib.training.runs import Store
 
@@ -52,9 +52,8 @@ def test_a_base_that_was_trained_gives_what_keras_gives_in_all_views(shape):
 @pytest.mark.parametrize("model", ["final", "stronger"])
 def test_the_recorded_networks_give_what_keras_gives(model):
     run = picture.find_run(Store(paths.ROOT / "results"), model=model)
-    experiment = read_plan(run.record["experiment"], run.record["config"]).experiment
-    shape = run.record["config"]["input_shape"]
-    pixels = np.random.default_rng(1).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
+    experiment = run.plan.experiment
+    pixels = np.random.default_rng(1).integers(0, 256, (2, *experiment.input_shape, 3), dtype=np.uint8)
     ours = forward.compute_logits(experiment.network, run.record["scale"], run.weights(), pixels)
     theirs = fit.predict(saliency.rebuild(run), pixels)
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)

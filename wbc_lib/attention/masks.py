@@ -21,7 +21,6 @@ from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Window, background_colour, find_cells
 from wbc_lib.evaluation.comparison import bootstrap_groups
 from wbc_lib.evaluation.intervals import Interval, student_interval
-from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.runs import Run
 
 _COLUMNS = {
@@ -72,8 +71,7 @@ def measure_shares(run: Run, seen: Masked) -> pd.DataFrame:
     """
     from wbc_lib.training.fit import predict
 
-    experiment = read_plan(run.record["experiment"], run.record["config"]).experiment
-    model = saliency.rebuild(run)
+    experiment, model = run.plan.experiment, saliency.rebuild(run)
     side = 2 * round(_RIM * seen.windows.shape[2]) + 1
     cell = np.stack([cv2.dilate(mask, np.ones((side, side), np.uint8)) for mask in seen.masks]) > 0
     covered, alone = (saliency.paint(seen.windows, m, seen.backgrounds) for m in (cell, ~cell))

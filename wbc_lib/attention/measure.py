@@ -127,7 +127,7 @@ def _load(run: Run, part: str, data: DataSet) -> _Inputs:
         masks,
         origin,
         origin.photo.isin(_cut_by_edge(boxes)).to_numpy(),
-        len(saliency.read_network(run).convolutions),
+        len(run.plan.experiment.network.convolutions),
     )
 
 

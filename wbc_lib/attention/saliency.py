@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wbc_lib.data.images import Scale, affine_maps
+from wbc_lib.data.images import affine_maps
 from wbc_lib.errors import RunError
 from wbc_lib.provenance.boxes import COVER_COLOUR
 from wbc_lib.provenance.registration import footprint
-from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.plan import Network
 from wbc_lib.training.runs import Run
 
@@ -64,16 +63,11 @@ def randomise(run: Run, layers: int, seed: int) -> "keras.Model":
 def _build(run: Run) -> "keras.Model":
     from wbc_lib.training.networks import build
 
-    network, scale = read_network(run), run.record["scale"]
-    if not network.base_trained and (network.base or not network.convolutions or scale is None):
+    experiment = run.plan.experiment
+    network = experiment.network
+    if not network.base_trained and (network.base or not network.convolutions or run.scale is None):
         raise RunError(f"{run.name} has no convolution of its own to look at; choose a run such as those of `final`.")
-    shape = (*run.record["config"]["input_shape"], 3)
-    return build(network, shape, scale and Scale(*(tuple(part) for part in scale)))
-
-
-def read_network(run: Run) -> Network:
-    """The network that a recorded run describes."""
-    return read_plan(run.record["experiment"], run.record["config"]).experiment.network
+    return build(network, (*experiment.input_shape, 3), run.scale)
 
 
 def compute_maps(

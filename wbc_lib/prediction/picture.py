@@ -22,7 +22,7 @@ from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO, Cell, Window, find_cells, m
 from wbc_lib.errors import NoAnswerError, UnknownNameError
 from wbc_lib.evaluation.scores import confidence_threshold
 from wbc_lib.prediction import forward, refusal
-from wbc_lib.training.experiments import PAPER, PROFILES, STRONGER, find_experiment, read_plan
+from wbc_lib.training.experiments import PAPER, PROFILES, STRONGER, find_experiment
 from wbc_lib.training.plan import BARCELONA, WINDOWS, Plan
 from wbc_lib.training.runs import Run, Store
 
@@ -179,7 +179,7 @@ def ask(
     if not pictures:
         return
     pixels = np.stack(pictures)
-    experiment = read_plan(run.record["experiment"], run.record["config"]).experiment
+    experiment = run.plan.experiment
     network, views = experiment.network, experiment.settings.views
     if model is None:
         logits = forward.compute_logits(network, run.record["scale"], run.weights(), pixels, views)

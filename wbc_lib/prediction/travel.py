@@ -31,7 +31,6 @@ from wbc_lib.prediction import refusal
 from wbc_lib.prediction.picture import sight
 from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
 from wbc_lib.provenance import overlaps, trace
-from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.runs import Run
 
 Make = Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
@@ -206,8 +205,7 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     refused = np.select(list(reasons.values()), list(reasons), "")
     table = seen.table.assign(unlike=unlike.round(4), refused=refused)
     for run in runs:
-        views = read_plan(run.record["experiment"], run.record["config"]).experiment.settings.views
-        logits = predict(saliency.rebuild(run), seen.windows, views)
+        logits = predict(saliency.rebuild(run), seen.windows, run.plan.experiment.settings.views)
         names = [f"s{run.seed}_logit_{i}" for i in range(N_OUTPUTS)]
         table = table.join(pd.DataFrame(logits.astype(float).round(3), columns=names))
     return table

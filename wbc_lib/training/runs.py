@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.hashes import hash_file
+from wbc_lib.data.images import Scale
 from wbc_lib.errors import PlaceError, RunError
+from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -65,6 +67,16 @@ class Run:
     def epochs(self) -> int:
         """Epochs run."""
         return self.record["config"]["epochs"]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that it carried out."""
+        return read_plan(self.record["experiment"], self.record["config"])
+
+    @property
+    def scale(self) -> Scale | None:
+        """What its network's first layer does to a pixel, if it has such a layer."""
+        return self.record["scale"] and Scale(*map(tuple, self.record["scale"]))
 
     def describe(self) -> str:
         """How it went, for a line that names it."""

@@ -9,11 +9,9 @@ import numpy as np
 from wbc_lib import progress
 from wbc_lib.data.dataset import DataSet
 from wbc_lib.data.hashes import read_checksums
-from wbc_lib.data.images import Scale
 from wbc_lib.errors import RunError, WeightsError
 from wbc_lib.training.arrays import gather
 from wbc_lib.training.cluster import Job, train_in_process
-from wbc_lib.training.experiments import read_plan
 from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Run, Store
 
@@ -51,8 +49,7 @@ def rescore(run: Run, data: DataSet) -> Comparison:
 
     plan = _plan_of(run, data)
     material = gather(data, plan.experiment, plan.seed)
-    scale = run.record["scale"] and Scale(*(tuple(part) for part in run.record["scale"]))
-    model = build(plan.experiment.network, material.test.inputs.shape[1:], scale)
+    model = build(plan.experiment.network, material.test.inputs.shape[1:], run.scale)
     assign_weights(model, run.weights())
     views = plan.experiment.settings.views
     logits = {part: predict(model, getattr(material, part).inputs, views) for part in ("validation", "test")}
@@ -79,7 +76,7 @@ def retrain(run: Run, data: DataSet, threads: int = 0) -> Comparison:
 
 
 def _plan_of(run: Run, data: DataSet) -> Plan:
-    plan = read_plan(run.record["experiment"], run.record["config"])
+    plan = run.plan
     if plan.data_sha256 != read_checksums(data).sha256:
         raise RunError(f"{run.name} was made of other data than {data.root}; name the right folder with --data.")
     if plan.key != run.key:
