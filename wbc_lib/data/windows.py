@@ -218,11 +218,12 @@ def _otsu(values: NDArray) -> float:
 
 def _join(mask: NDArray[np.uint8], gap: float) -> NDArray[np.int32]:
     # Numbers of the nuclei, 0 outside: lobes that lie near together count as one.
-    _, of_pixel = cv2.connectedComponents(cv2.dilate(mask, _disc(gap / 2)))
+    _, of_pixel = cv2.connectedComponents(cv2.dilate(mask, disc(gap / 2)))
     return np.where(mask, of_pixel, 0)
 
 
-def _disc(radius: float) -> NDArray[np.uint8]:
+def disc(radius: float) -> NDArray[np.uint8]:
+    """A disc of so many pixels around its middle, at least one, to widen masks with."""
     size = 2 * max(1, round(radius)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
 
@@ -265,7 +266,7 @@ def _near_nuclei(small: NDArray[np.uint8], nucleus: float) -> NDArray[np.bool_]:
     for part in range(1, number):
         area = stats[part, cv2.CC_STAT_AREA]
         if area > nucleus**2 / 40:
-            near |= cv2.dilate((parts == part).astype(np.uint8), _disc(0.6 * np.sqrt(area / np.pi) + 2)) > 0
+            near |= cv2.dilate((parts == part).astype(np.uint8), disc(0.6 * np.sqrt(area / np.pi) + 2)) > 0
     return near
 
 

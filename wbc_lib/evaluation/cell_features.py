@@ -16,7 +16,7 @@ from wbc_lib import paths
 from wbc_lib.data.dataset import CLASSES, LABELS, DataSet
 from wbc_lib.data.images import map_in_threads, read_image, to_grey, to_lab
 from wbc_lib.data.splits import REPEATS, read_splits
-from wbc_lib.data.windows import RED_CELL, background_colour, find_cells, find_nuclei
+from wbc_lib.data.windows import RED_CELL, background_colour, disc, find_cells, find_nuclei
 from wbc_lib.errors import BadDataError
 from wbc_lib.evaluation.calibration import Predictions
 
@@ -55,7 +55,7 @@ def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series
     parts = {"nucleus": own > 0}
     grown = own
     for name, width in _RINGS.items():
-        wider = np.asarray(cv2.dilate(own, _disc(width * red_cell)), np.uint8)
+        wider = np.asarray(cv2.dilate(own, disc(width * red_cell)), np.uint8)
         parts[name] = (wider > 0) & (grown == 0) & (nuclei == 0)
         grown = wider
     ground = to_lab(background_colour(picture)[None, None])[0, 0]
@@ -148,7 +148,7 @@ def _describe_shape(nucleus: NDArray[np.uint8], red_cell: float) -> dict[str, fl
         "pieces": float(len(outlines)),
     }
     for width in _OPENINGS:
-        opened = cv2.morphologyEx(nucleus, cv2.MORPH_OPEN, _disc(width * red_cell))
+        opened = cv2.morphologyEx(nucleus, cv2.MORPH_OPEN, disc(width * red_cell))
         found[f"lobes at {width}"] = float(cv2.connectedComponents(opened)[0] - 1)
         found[f"left at {width}"] = float(opened.sum()) / area
     return found | {f"Hu {i}": float(np.sign(h) * np.log1p(1e6 * abs(h))) for i, h in enumerate(hu, start=1)}
@@ -180,8 +180,3 @@ def _local_patterns(grey: NDArray[np.uint8], radius: float) -> NDArray[np.int64]
     ring = np.array(brighter)
     changes = (ring != np.roll(ring, 1, axis=0)).sum(axis=0)
     return np.where(changes <= 2, ring.sum(axis=0), 9)
-
-
-def _disc(radius: float) -> NDArray[np.uint8]:
-    size = 2 * max(1, round(radius)) + 1
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)

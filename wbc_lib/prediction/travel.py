@@ -227,7 +227,7 @@ def fit_guard(photos: Seen, images: Seen, data: DataSet, others: Seen | None = N
     references = []
     for name, (seen, of_photos) in kinds.items():
         numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
-        references.append(refusal.fit_reference(name, numbers, _find_fields(of_photos, data)))
+        references.append(refusal.fit_reference(name, numbers, overlaps.find_fields(of_photos, data)))
     nuclei = taken.table.nucleus
     if others:
         own = others.take(((others.table.scaled == BY_PICTURE) & (others.table.cells > 0)).to_numpy())
@@ -246,15 +246,13 @@ def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProg
     numbers = np.concatenate([part["numbers"] for part in measured])
     table = pd.concat([p.table for p in parts], ignore_index=True)
     is_ours = parts[0].name in OURS
-    groups = _find_fields(table.picture.map(dataset.photo_number), data) if is_ours else np.arange(len(table))
+    groups = np.arange(len(table))
+    if is_ours:
+        groups = overlaps.find_fields(table.picture.map(dataset.photo_number), data)
     chosen = ((table.cell != external.NO_CLASS) & ~table.held_back).to_numpy()
     told = elsewhere.accuracy_of_border(numbers[chosen], table.cell[chosen].tolist(), groups[chosen])
     row = {"set": "photos" if is_ours else parts[0].name, "pictures": int(chosen.sum())}
     return row | {"balanced": told.estimate, "low": told.low, "high": told.high}
-
-
-def _find_fields(photos: pd.Series, data: DataSet) -> NDArray[np.integer]:
-    return overlaps.group(photos.unique().tolist(), overlaps.read_pairs(data)).loc[photos].to_numpy()
 
 
 def border_path() -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import IMAGE_SIZE, PHOTO_SIZE, DataSet, list_photos
@@ -104,6 +104,11 @@ def group(photos: list[int], pairs: pd.DataFrame) -> pd.Series:
             kept, gone = sorted((field[photo], field[other]))
             field = field.mask(field == gone, kept)
     return field
+
+
+def find_fields(photos: ArrayLike, data: DataSet) -> NDArray[np.int64]:
+    """The field of each photo given, as `group` tells it, all pairs of the data set counted."""
+    return group(np.unique(photos).tolist(), read_pairs(data)).loc[photos].to_numpy()
 
 
 def find_shared_cells(pairs: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:

@@ -161,7 +161,7 @@ def _part_by_fold(
     data: DataSet, experiment: Experiment, labels: NDArray[np.int32], photo: NDArray[np.int64], seed: int
 ) -> splits.Split:
     fold = int(experiment.protocol.removeprefix("fold-"))
-    return splits.split_by_group(labels, _fields(data, photo), fold, N_FOLDS, seed)
+    return splits.split_by_group(labels, overlaps.find_fields(photo, data), fold, N_FOLDS, seed)
 
 
 def _hold_back(
@@ -171,13 +171,8 @@ def _hold_back(
     if experiment.protocol == "random":
         return splits.split_at_random(len(labels), share, seed)
     if experiment.protocol == "by-photo":
-        return splits.split_by_group(labels, _fields(data, photo), 1, round(1 / share), seed)
+        return splits.split_by_group(labels, overlaps.find_fields(photo, data), 1, round(1 / share), seed)
     raise UnknownNameError(f"There is no protocol {experiment.protocol!r} to hold images back by.")
-
-
-def _fields(data: DataSet, photo: NDArray[np.int64]) -> NDArray[np.int64]:
-    # Photos of one field of view count as one.
-    return overlaps.group(np.unique(photo).tolist(), overlaps.read_pairs(data)).loc[photo].to_numpy()
 
 
 def _augmented(
