@@ -8,10 +8,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from wbc_lib import paths
-from wbc_lib.errors import PlaceError
+from wbc_lib.attention import masks
+from wbc_lib.errors import BadDataError, PlaceError
+from wbc_lib.evaluation import cell_features
+from wbc_lib.provenance import overlaps, smears, trace
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
@@ -165,3 +169,42 @@ def test_a_user_without_a_home_is_given_one_that_is_only_theirs(tmp_path, monkey
     monkeypatch.delenv("HOME")
     paths.settle_home()
     assert Path(os.environ["HOME"]) != home
+
+
+RECORDED = [module.RECORDED for module in (cell_features, masks, overlaps, smears, trace)]
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: recorded.what)
+def test_a_recorded_table_is_read_as_it_was_written_and_damage_is_named(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "mine"))
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    with pytest.raises(BadDataError, match=f"{recorded.parts[-1]} is missing; restore it"):
+        recorded.read()
+    values = {bool: [True, False], float: [0.1 + 0.2, np.nan], int: [1, -1], str: ["a", "b, c"]}
+    table = pd.DataFrame({name: values[kind] for name, kind in recorded.columns.items()})
+    path = recorded.write(table.assign(more=1))
+    assert path == tmp_path.joinpath("mine", *recorded.parts)
+    pd.testing.assert_frame_equal(recorded.read(), table)
+    content = path.read_bytes()
+    assert recorded.write(recorded.read()).read_bytes() == content
+    damages = [b"", b"no table", content.replace(b"photo", b"image")]
+    if path.suffix == ".gz":
+        damages = [content[:-8], b"no gzip", content[:50] + b"xxxx" + content[54:]]
+    for damaged in damages:
+        path.write_bytes(damaged)
+        with pytest.raises(BadDataError, match=f"is damaged, or no table of {recorded.what}; restore it"):
+            recorded.read()
+    recorded.write(table.assign(photo=None))
+    with pytest.raises(BadDataError, match="is damaged"):
+        recorded.read()
+
+
+def test_what_is_recorded_of_published_pictures_is_read_from_the_project_where_results_are_new(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "results"))
+    mine, projects = (paths.RecordedTable(("a.csv",), {"n": int}, "n", of_project=of) for of in (False, True))
+    mine.write(pd.DataFrame({"n": [1]}))
+    monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "new"))
+    assert projects.read().n.tolist() == [1]
+    with pytest.raises(BadDataError, match="missing"):
+        mine.read()

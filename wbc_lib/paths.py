@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -292,3 +293,28 @@ def read_table(path: Path, columns: Mapping[str, type], what: str, remedy: str) 
         raise BadDataError(f"{path} is missing; {remedy}.") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:  # what pandas cannot parse or decode is a ValueError
         raise BadDataError(f"{path} is damaged, or no table of {what}; {remedy}.") from error
+
+
+@dataclass(frozen=True)
+class RecordedTable:
+    """A table that is recorded in a file of the folder of results."""
+
+    parts: tuple[str, ...]  # of the file's path
+    columns: Mapping[str, type]
+    what: str  # and `remedy`, as of `read_table`
+    remedy: str = "restore it from the repository"
+    of_project: bool = False  # whether the project's own is read where the folder of results has none
+
+    @property
+    def path(self) -> Path:
+        """Where it is written to."""
+        return results().joinpath(*self.parts)
+
+    def write(self, table: "pd.DataFrame") -> Path:
+        """Record these columns of a table."""
+        return write_table(self.path, table[list(self.columns)])
+
+    def read(self) -> "pd.DataFrame":
+        """Read what is recorded; raises `BadDataError` if it is missing or damaged."""
+        path = find_recorded(*self.parts) if self.of_project else self.path
+        return read_table(path, self.columns, self.what, self.remedy)

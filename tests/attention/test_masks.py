@@ -13,7 +13,6 @@ from wbc_lib.data.external import External
 from wbc_lib.data.images import INPUT_SHAPE
 from wbc_lib.data.picture_sets import TEST_PHOTOS, open_set
 from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO, find_cells
-from wbc_lib.errors import BadDataError
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +86,6 @@ def test_shares_of_a_run_are_those_of_its_maps_one_by_one(run, photos, drawn):
         of_all = np.array([(m * seen.masks[i]).sum() / m.sum() if m.any() else np.nan for m in maps])
         assert row.share == pytest.approx(of_all[i], nan_ok=True)
         assert row.share_swapped == pytest.approx(np.nanmean(np.delete(of_all, i)), nan_ok=True)
-
-
-def test_what_is_recorded_is_read_again_and_damage_is_told(run, photos, drawn, tmp_path, monkeypatch):
-    monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
-    monkeypatch.setattr(masks.paths, "ROOT", tmp_path)
-    with pytest.raises(BadDataError, match="wbc external attention"):
-        masks.read_recorded()
-    table = masks.measure_shares(run, masks.look(photos, drawn, WHOLE_PHOTO))
-    masks.write_recorded(table)
-    again = masks.read_recorded()
-    pd.testing.assert_frame_equal(again, table.round(4), check_dtype=False)
-    masks.recorded_path().write_text("nothing,of,this\n1,2,3\n")
-    with pytest.raises(BadDataError, match="restore it"):
-        masks.read_recorded()
 
 
 def test_of_shares_on_masks_each_photo_counts_once():

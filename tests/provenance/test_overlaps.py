@@ -11,7 +11,6 @@ from wbc_lib import paths
 from wbc_lib.data import dataset
 from wbc_lib.data.images import AFFINE, affine_maps
 from wbc_lib.data.phantoms import draw_photo
-from wbc_lib.errors import BadDataError
 from wbc_lib.provenance import boxes as cells
 from wbc_lib.provenance import overlaps, registration, trace
 
@@ -57,16 +56,6 @@ def test_the_published_photos_are_read_from_the_record(real_set, monkeypatch, tm
     assert (table.inliers >= overlaps.MIN_SHARED).all()
     # Known to be nearly the same picture.
     assert ((table.photo == 37) & (table.other == 38)).any()
-
-
-def test_a_damaged_record_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("WBC_RESULTS", str(tmp_path))
-    table = pd.DataFrame([[1, 2, *np.eye(2, 3).ravel(), 9, 9, 0.5, 1.0]], columns=list(overlaps._COLUMNS))
-    path = overlaps.write_recorded(table)
-    pd.testing.assert_frame_equal(overlaps.read_recorded(), table)
-    path.write_text(path.read_text().replace("other", "others"))
-    with pytest.raises(BadDataError, match="no table of pairs"):
-        overlaps.read_recorded()
 
 
 # --- the cells that photos share

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wbc_lib import paths
 from wbc_lib.data import dataset, phantoms
 from wbc_lib.data.images import AFFINE, affine_maps
 from wbc_lib.errors import BadDataError
@@ -110,26 +109,3 @@ def test_images_of_no_photo_are_in_the_table_too(few_images, few_traced, cache, 
     cv2.imwrite(str(data.image_path(others[0])), np.zeros((60, 80, 3), np.uint8))
     with pytest.raises(BadDataError, match="not 320x240"):
         trace.trace(data)
-
-
-def test_the_recorded_table_has_the_same_bytes_every_time(few_traced, cache):
-    path = trace.write_recorded(few_traced)
-    assert path == trace.recorded_path() == paths.results() / "provenance" / "images.csv.gz"
-    before = path.read_bytes()
-    trace.write_recorded(trace.read_recorded())
-    assert path.read_bytes() == before
-    pd.testing.assert_frame_equal(trace.read_recorded(), few_traced)
-
-
-def test_a_missing_or_damaged_record_is_named(few_traced, cache):
-    with pytest.raises(BadDataError, match="images.csv.gz is missing"):
-        trace.read_recorded()
-    path = trace.write_recorded(few_traced)
-    content = path.read_bytes()
-    for damaged in (content[:-100], b"no gzip", content[:50] + b"xxxx" + content[54:]):
-        path.write_bytes(damaged)
-        with pytest.raises(BadDataError, match="images.csv.gz is damaged"):
-            trace.read_recorded()
-    trace.write_recorded(few_traced.assign(photo=None))
-    with pytest.raises(BadDataError, match="no table of provenance"):
-        trace.read_recorded()

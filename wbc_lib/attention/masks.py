@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wbc_lib import paths
-from wbc_lib.attention import measure, saliency
+from wbc_lib.attention import saliency
 from wbc_lib.data import external
 from wbc_lib.data.dataset import LABELS, photo_number
 from wbc_lib.data.external import External
@@ -28,6 +28,10 @@ _COLUMNS = {
     **dict.fromkeys(("even", "share", "share_swapped"), float),
     **dict.fromkeys(("right_covered", "right_alone"), bool),
 }
+_REMEDY = "restore it, or make it with `wbc external attention`"
+#: The shares of the recorded models, as `measure_shares` gives them.
+RECORDED = paths.RecordedTable(("attention", "masks.csv"), _COLUMNS, "shares", _REMEDY, of_project=True)
+read_recorded = RECORDED.read
 #: What is painted over is this much wider than the mask, as a share of the window's width: a rim would give it away.
 _RIM = 0.02
 
@@ -137,17 +141,6 @@ def _average_photos(values: pd.Series, sizes: pd.Series) -> Interval:
     return max(few, bootstrap_groups(photos), key=lambda interval: interval.width)
 
 
-def recorded_path() -> Path:
-    """Where the shares of the recorded models are recorded."""
-    return measure.folder() / "masks.csv"
-
-
-def write_recorded(table: pd.DataFrame) -> None:
+def write_recorded(table: pd.DataFrame) -> Path:
     """Record rows as `measure_shares` gives them."""
-    paths.write_table(recorded_path(), table[list(_COLUMNS)].round(4))
-
-
-def read_recorded() -> pd.DataFrame:
-    """Read the recorded shares; raises `BadDataError` if they are missing or damaged."""
-    path, remedy = paths.find_recorded("attention", "masks.csv"), "restore it, or make it with `wbc external attention`"
-    return paths.read_table(path, _COLUMNS, "shares", remedy)
+    return RECORDED.write(table.round(4))

@@ -169,7 +169,7 @@ def external_attention(elsewhere: Elsewhere = None, data: Data = None) -> None:
     from wbc_lib.prediction.picture import find_window
     from wbc_lib.training.experiments import MODELS
 
-    paths.require_writable(masks.recorded_path().parent)
+    paths.require_writable(masks.RECORDED.path.parent)
     found, others = dataset.find(data), external.find(elsewhere)
     photos = open_set(TEST_PHOTOS, found)
     runs = [run for model in sorted(MODELS) for run in _find_runs(found, model)]
@@ -179,8 +179,7 @@ def external_attention(elsewhere: Elsewhere = None, data: Data = None) -> None:
         for run in runs:
             tables.append(masks.measure_shares(run, seen[find_window(run)]))
             on_progress(len(tables), len(runs))
-    masks.write_recorded(pd.concat(tables, ignore_index=True))
-    progress.write_out(str(masks.recorded_path()))
+    progress.write_out(str(masks.write_recorded(pd.concat(tables, ignore_index=True))))
 
 
 def _find_runs(data: "DataSet", model: str) -> list["Run"]:

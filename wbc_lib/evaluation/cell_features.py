@@ -31,8 +31,8 @@ _TREES, _LEAF = 1000, 2
 #: Half of the window around a cell, in red cells.
 _REACH = 1.6
 _COLUMNS = {"repeat": int, "photo": int, **dict.fromkeys(CLASSES, float)}
-#: Where the answers are recorded, within ``results/``.
-_RECORDED = ("ceiling", "features.csv.gz")
+#: The answers about the published photos, as `answer_published` gives them.
+RECORDED = paths.RecordedTable(("ceiling", "features.csv.gz"), _COLUMNS, "answers", of_project=True)
 
 
 def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series:
@@ -103,7 +103,7 @@ def answer_published(data: DataSet) -> pd.DataFrame:
 
 def write_recorded(answers: pd.DataFrame) -> Path:
     """Record answers: ``repeat``, ``photo`` and a probability per class."""
-    return paths.write_table(paths.results().joinpath(*_RECORDED), answers[list(_COLUMNS)].round(4))
+    return RECORDED.write(answers.round(4))
 
 
 def read_recorded(labels: pd.Series) -> list[Predictions]:
@@ -111,8 +111,7 @@ def read_recorded(labels: pd.Series) -> list[Predictions]:
 
     Raises `BadDataError` if they are missing or damaged.
     """
-    path = paths.find_recorded(*_RECORDED)
-    table = paths.read_table(path, _COLUMNS, "answers", "restore it from the repository").set_index("photo")
+    table = RECORDED.read().set_index("photo")
     shares = [repeat.loc[labels.index, list(CLASSES)].to_numpy() for _, repeat in table.groupby("repeat")]
     # No tree names the output that belongs to no class.
     return [

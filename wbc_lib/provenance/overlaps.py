@@ -3,8 +3,6 @@
 Two photos of one field share background and may share the white cell: for an honest evaluation they are one.
 """
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -37,6 +35,10 @@ _COLUMNS = {
     "overlap": float,
     "residual": float,
 }
+_REMEDY = "restore it from the repository, or remove it"
+#: The table of the published photos, as `find_pairs` gives it.
+RECORDED = paths.RecordedTable(("provenance", "pairs.csv"), _COLUMNS, "pairs of photos", _REMEDY)
+read_recorded, write_recorded = RECORDED.read, RECORDED.write
 _DECIMALS = dict.fromkeys(AFFINE, 7) | {"a13": 4, "a23": 4, "overlap": 3, "residual": 3}
 
 
@@ -69,27 +71,12 @@ def find_pairs(data: DataSet) -> pd.DataFrame:
 def read_pairs(data: DataSet) -> pd.DataFrame:
     """The pairs of any data set: as recorded if these are the published files, else found here (see `find_pairs`)."""
     checksums = read_checksums(data)
-    if checksums.is_published and recorded_path().exists():
+    if checksums.is_published and RECORDED.path.exists():
         return read_recorded()
     cached = paths.cache() / "overlaps" / f"{checksums.sha256[:16]}-method{METHOD}-opencv{cv2.__version__}.csv"
     if not cached.exists():
         paths.write_table(cached, find_pairs(data))
-    return _read_table(cached)
-
-
-def recorded_path() -> Path:
-    """Where the table of the published photos is recorded in the project."""
-    return paths.results() / "provenance" / "pairs.csv"
-
-
-def read_recorded() -> pd.DataFrame:
-    """Read the recorded table, as `find_pairs` gives it; raises `BadDataError` if it is missing or damaged."""
-    return _read_table(recorded_path())
-
-
-def write_recorded(table: pd.DataFrame) -> Path:
-    """Record a table as `find_pairs` gives it."""
-    return paths.write_table(recorded_path(), table)
+    return paths.read_table(cached, _COLUMNS, RECORDED.what, _REMEDY)
 
 
 def group(photos: list[int], pairs: pd.DataFrame) -> pd.Series:
@@ -146,7 +133,3 @@ def _intersection_over_union(one: NDArray, other: NDArray) -> float:
     sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     common = float(np.prod(np.maximum(sides, 0)))
     return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    return paths.read_table(path, _COLUMNS, "pairs of photos", "restore it from the repository, or remove it")

@@ -5,7 +5,6 @@ Only hues count (a and b of CIE Lab). Lightness changes with the exposure, and t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,6 +26,9 @@ _APART = 0.45
 # Added to the variances of standardised colours, so that a few equal photos make no cluster of no extent.
 _FLOOR, _STARTS = 1e-3, 10
 _COLUMNS = {"photo": int, **dict.fromkeys(COLOURS, float), "smear": int, "probability": float}
+#: The table of the published photos, as `find_smears` gives it.
+RECORDED = paths.RecordedTable(("provenance", "smears.csv"), _COLUMNS, "smears", of_project=True)
+read_recorded, write_recorded = RECORDED.read, RECORDED.write
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,3 @@ def compare_with_numbers(smears: pd.Series) -> Agreement:
     right = before + beyond
     best = int(right.argmax())
     return Agreement(neighbours, by_chance, int(ordered.index[best]), float(right[best] / n))
-
-
-def read_recorded() -> pd.DataFrame:
-    """Read the recorded table, as `find_smears` gives it; raises `BadDataError` if it is missing or damaged."""
-    path = paths.find_recorded("provenance", "smears.csv")
-    return paths.read_table(path, _COLUMNS, "smears", "restore it from the repository")
-
-
-def write_recorded(table: pd.DataFrame) -> Path:
-    """Record a table as `find_smears` gives it."""
-    return paths.write_table(paths.results() / "provenance" / "smears.csv", table[list(_COLUMNS)])

@@ -35,6 +35,9 @@ _COLUMNS = {
     "runner_up_inliers": int,
     "confidence": float,
 }
+#: The table of the published images, as `trace` gives it.
+RECORDED = paths.RecordedTable(("provenance", "images.csv.gz"), _COLUMNS, "provenance")
+read_recorded, write_recorded = RECORDED.read, RECORDED.write
 #: Images in a piece of work.
 _CHUNK = 32
 
@@ -90,28 +93,13 @@ def _trace_missing(data: DataSet, folder: Path, on_progress: OnProgress | None) 
 
 def read(data: DataSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
     """The table of any data set: as recorded if these are the published files, else traced here (see `trace`)."""
-    if read_checksums(data).is_published and recorded_path().exists():
+    if read_checksums(data).is_published and RECORDED.path.exists():
         return read_recorded()
     return trace(data, on_progress)
 
 
-def recorded_path() -> Path:
-    """Where the table of the published images is recorded in the project."""
-    return paths.results() / "provenance" / "images.csv.gz"
-
-
-def write_recorded(table: pd.DataFrame) -> Path:
-    """Record a table as `trace` gives it."""
-    return paths.write_table(recorded_path(), table[list(_COLUMNS)])
-
-
-def read_recorded() -> pd.DataFrame:
-    """Read the recorded table, as `trace` gives it; raises `BadDataError` if it is missing or damaged."""
-    return _read_table(recorded_path(), "restore it from the repository")
-
-
-def _read_table(path: Path, remedy: str = "remove it and trace the images again") -> pd.DataFrame:
-    return paths.read_table(path, _COLUMNS, "provenance", remedy)
+def _read_table(path: Path) -> pd.DataFrame:
+    return paths.read_table(path, _COLUMNS, RECORDED.what, "remove it and trace the images again")
 
 
 def _read_sources(data: DataSet) -> dict[str, SourceIndex]:
