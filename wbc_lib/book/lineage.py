@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -146,14 +147,11 @@ def is_note(source: str) -> bool:
 
 def fold(runs: Sequence[dict[str, Any]], files: Sequence[str], data_sha256: str) -> str:
     """Write a note, folded away: runs, as `describe` gives them, each a link; files; and where no run is, the data."""
-    grouped = groupby(sorted(runs, key=_group), key=_group)
+    training = itemgetter("title", "epochs")
+    grouped = groupby(sorted(runs, key=training), key=training)
     groups = [(title, epochs, list(group)) for (title, epochs), group in grouped]
     data = dict.fromkeys(run["data"] for run in runs) or [data_sha256]
     return _FOLD.render(runs=runs, files=files, groups=groups, data=list(data), page=PAGE, anchor=ANCHOR)
-
-
-def _group(run: dict[str, Any]) -> tuple[str, int]:
-    return run["title"], run["epochs"]
 
 
 def list_runs(runs: Sequence[Run]) -> HTML:

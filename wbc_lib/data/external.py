@@ -283,10 +283,6 @@ def _place(rng: np.random.Generator) -> tuple[int, int]:
     return int(rng.integers(40, _SIZE[1] - 40)), int(rng.integers(40, _SIZE[0] - 40))
 
 
-def _blank(rng: np.random.Generator) -> NDArray[np.uint8]:
-    return _plain(_colour(rng))
-
-
 def _noise(rng: np.random.Generator) -> NDArray[np.uint8]:
     coarse = rng.integers(0, 256, (int(rng.integers(6, _SIZE[0])), int(rng.integers(8, _SIZE[1])), 3)).astype(np.uint8)
     return _resize(coarse, cv2.INTER_CUBIC)
@@ -376,7 +372,7 @@ def _stripes(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 # What can be drawn, and how.
 _DRAWN: dict[str, Callable[[np.random.Generator], NDArray[np.uint8]]] = {
-    "blank": _blank,
+    "blank": lambda rng: _plain(_colour(rng)),
     "noise": _noise,
     "ramp": _ramp,
     "text": _text,

@@ -4,7 +4,6 @@ The white cell's nucleus is outlined by its colour, and what lies around it coun
 texture and the shape of the nucleus are measured, none of which depends on how the photo is turned.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -63,12 +62,6 @@ def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series
     return pd.Series(found | _describe_texture(to_grey(window), parts, red_cell), dtype=float)
 
 
-def measure_photos(data: DataSet, photos: Sequence[int]) -> pd.DataFrame:
-    """`measure` each of the photos given, by number; a row each."""
-    rows = map_in_threads(lambda photo: measure(read_image(data.photo_path(photo))), photos)
-    return pd.DataFrame(list(rows), index=pd.Index(photos, name="photo"))
-
-
 def answer_out_of_fold(features: pd.DataFrame, labels: pd.Series, folds: pd.Series, seed: int) -> pd.DataFrame:
     """Ask about the photos of each fold a forest (Geurts et al. 2006) that was grown on those of the others.
 
@@ -92,7 +85,8 @@ def answer_published(data: DataSet) -> pd.DataFrame:
     cannot be read.
     """
     photos = read_splits().query("split != 'TEST_SIMPLE'").drop_duplicates("photo").set_index("photo").sort_index()
-    features = measure_photos(data, photos.index.tolist())
+    rows = map_in_threads(lambda photo: measure(read_image(data.photo_path(photo))), photos.index.tolist())
+    features = pd.DataFrame(list(rows), photos.index)
     labels = photos["class"].map(LABELS)
     parts = [
         answer_out_of_fold(features, labels, photos[f"fold_{name}"], seed).reset_index().assign(repeat=seed)

@@ -102,9 +102,10 @@ def draw_covered(tables: Mapping[str, pd.DataFrame], chance: float) -> Figure:
         covers = list(dict.fromkeys(table.index.get_level_values("cover")))
         step = 0.84 / len(covers)
         for i, (cover, colour) in enumerate(zip(covers, _COVER_COLOURS, strict=True)):
+            tint = tuple((1 + part) / 2 for part in to_rgb(colour))  # on which the interval's line is seen
             own = table.xs(cover, level="cover").reindex(cells)
             at = np.arange(len(cells)) + (i - (len(covers) - 1) / 2) * step
-            axis.barh(at, own.accuracy, height=0.92 * step, color=_tint(colour), edgecolor=colour, lw=0.8, label=cover)
+            axis.barh(at, own.accuracy, height=0.92 * step, color=tint, edgecolor=colour, lw=0.8, label=cover)
             axis.hlines(at, own.low, own.high, color="black", lw=1)
         axis.axvline(chance, color=GREY, ls=":", lw=1.2)
         axis.set_title(title)
@@ -116,11 +117,6 @@ def draw_covered(tables: Mapping[str, pd.DataFrame], chance: float) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
-
-
-def _tint(colour: str) -> tuple[float, ...]:
-    # Halfway to white, so that the interval's line is seen on the bar.
-    return tuple((1 + part) / 2 for part in to_rgb(colour))
 
 
 def draw_randomised(table: pd.DataFrame, even: float, between_runs: NDArray[np.floating]) -> Figure:

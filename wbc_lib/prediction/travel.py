@@ -310,16 +310,11 @@ def _gather(
         part = table.iloc[start : start + _CHUNK]
         basis = "\n".join([pictures.sha256, f"opencv{cv2.__version__}", str(METHOD), *part.picture])
         name = f"{pictures.name}-{what}-{hashlib.sha256(basis.encode()).hexdigest()[:16]}.npz"
-        make_it = partial(_make_alone, make, pictures, part)
-        parts.append(paths.keep_arrays(paths.cache() / "elsewhere" / name, make_it))
+        with one_thread():
+            parts.append(paths.keep_arrays(paths.cache() / "elsewhere" / name, partial(make, pictures, part)))
         if on_progress:
             on_progress(start + len(part), len(table))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _make_alone(make: Make, pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
-    with one_thread():
-        return make(pictures, part)
 
 
 def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
