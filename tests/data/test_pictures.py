@@ -70,6 +70,12 @@ def chunk(kind, content):
     return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
 
 
+def promise(width, height):
+    """A PNG that has a header of grey pixels and none of them."""
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
+
+
 def with_chunk(png, kind, content):
     return png[:33] + chunk(kind, content) + png[33:]
 
@@ -172,6 +178,10 @@ def refused(pixels, picture):
         "Adobe RGB": [encode(pixels, "JPEG", exif=exif(t34665={40965: {1: "R03"}}))],
         "ends too early": [data_set[:-2], encode(pixels, "JPEG")[:-900], png[: len(png) // 2]],
         "damaged": [damaged(data_set), damaged(encode(pixels, "JPEG")), damaged(lzw), damaged(deflated), damaged(png)],
+        "pixels; cut out": [promise(50_000, 50_000)],
+        "cannot be decoded": [promise(300, 200)],
+        "too small": [encode(pixels[:59, :200], "PNG")],
+        "the file is empty": [b""],
         "is no picture": [encode(pixels, kind) for kind in ("GIF", "JPEG2000", "AVIF")] + [b"\0\0\0\x18ftypheic"],
     }
 
@@ -297,10 +307,9 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
 
 def test_a_photo_that_lies_on_its_side_is_turned_by_what_its_exif_data_say(tmp_path, picture):
     upright = Image.fromarray(images.read_image(picture))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees to the right
     lying = upright.transpose(Image.Transpose.ROTATE_90)
-    lying.save(tmp_path / "a.jpg", quality=100, subsampling=0, exif=exif)
+    # 6: to be turned by 90 degrees to the right.
+    lying.save(tmp_path / "a.jpg", quality=100, subsampling=0, exif=exif(t274=6))
     read = pictures.read_picture(tmp_path / "a.jpg")
     assert np.abs(read.astype(int) - images.shrink(np.asarray(upright)).astype(int)).mean() < 2
 

@@ -1,15 +1,12 @@
 import dataclasses
-import io
 import json
 import subprocess
 import sys
-import zlib
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from tests.drawn import draw_field
 from tests.train_tiny import SMALL
@@ -207,34 +204,6 @@ def test_images_of_the_data_set_are_read_to_the_pixels_of_a_training(real_set):
     files = [real_set.image_path(name) for name in run.names("test")[rows]]
     ours = np.array([answer.cells[0].probabilities for answer in ask(run, None, *files, as_is=True)])
     assert np.abs(ours - run.probabilities("test")[rows]).max() < 1e-3
-
-
-def png_header(width, height):
-    """A PNG that is all promise."""
-    content = io.BytesIO()
-    Image.new("L", (1, 1)).save(content, "PNG")
-    header = b"IHDR" + width.to_bytes(4) + height.to_bytes(4) + content.getvalue()[24:29]
-    return content.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4) + content.getvalue()[33:]
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (png_header(50_000, 50_000), "pixels; cut out"),
-        (png_header(300, 200), "cannot be decoded"),
-        (b"", "the file is empty"),
-        (None, "is missing"),
-        (cv2.imencode(".png", np.zeros((59, 200, 3), np.uint8))[1].tobytes(), "too small"),
-    ],
-    ids=["huge", "all promise", "empty", "missing", "small"],
-)
-def test_what_cannot_be_read_is_a_sentence(small_run, tmp_path, content, complaint):
-    path = tmp_path / "picture.png"
-    if content is not None:
-        path.write_bytes(content)
-    (refused,) = ask(small_run, None, path, as_is=True)
-    assert isinstance(refused, BadDataError)
-    assert str(refused).startswith(f"{path}: ") and complaint in str(refused) and "\n" not in str(refused)
 
 
 def told(cell, sure=0.9):
