@@ -297,10 +297,7 @@ def read_or_measure(study: Study, name: str = "final") -> list[Attention]:
 
 
 def record(data: DataSet) -> list[str]:
-    """Measure and record every run of the final model in ``results/`` that is of this data and is not measured yet.
-
-    Returns the names of those runs.
-    """
+    """Measure and record the final model's runs in ``results/`` of this data that lack it; gives their names."""
     sha256, names = read_checksums(data).sha256, []
     for run in Store(paths.results()).read_all("final"):
         is_final = run.record["experiment"] == "final" and run.record["config"]["data_sha256"] == sha256

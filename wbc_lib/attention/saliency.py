@@ -197,10 +197,7 @@ def share_inside(maps: NDArray[np.floating], inside: NDArray[np.floating]) -> ND
 
 
 def correlate(maps: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rank correlation of each map with another over the positions that are pooled (Spearman 1904).
-
-    Where either map is the same everywhere it is 0: it agrees with nothing.
-    """
+    """Rank correlation of maps over the pooled positions (Spearman 1904); 0 where one is the same everywhere."""
     from scipy.stats import rankdata
 
     pooled = is_pooled(maps.shape[1:])
@@ -225,10 +222,7 @@ def photo_masks(table: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_
 
 
 def move_away(mask: NDArray[np.bool_], free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Shift a mask to where all of it lies on free pixels, as near to the middle of the image as can be.
-
-    Both are (height, width), and the result has as many pixels; all False if there is no room, or no mask.
-    """
+    """Shift a mask (height, width) onto free pixels alone, as near to the middle as can be; all False without room."""
     moved = np.zeros_like(mask)
     ys, xs = np.nonzero(mask)
     if not len(ys):

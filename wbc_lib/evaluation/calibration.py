@@ -286,11 +286,7 @@ def across_folds(repeats: Sequence[Sequence[Predictions]]) -> Trial:
 
 
 def tabulate_temperatures(trials: Mapping[str, Trial]) -> pd.DataFrame:
-    """Calibration before and after each trial's temperature.
-
-    A row per trial: mean ``temperature``, and the gap between mean confidence and accuracy, ``before`` and ``after``
-    (`Interval`).
-    """
+    """By trial, ``temperature`` and the gap of confidence and accuracy (`Interval`) ``before`` and ``after`` it."""
     rows = {}
     for name, trial in trials.items():
         judged = trial.pooled

@@ -78,10 +78,7 @@ def pool(runs: Sequence[Run], provenance: pd.DataFrame) -> dict[str, Predictions
 def pool_repeats(
     runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame
 ) -> dict[str, dict[str, list[Predictions]]]:
-    """Pool every repeat of the suite "folds" whose folds are all there, by network and way of asking, in their order.
-
-    Repeats are in the order of their seeds.
-    """
+    """Pool each repeat of the suite "folds" whose folds are all there, by network and way of asking, then by seed."""
     by_network: dict[str, list[Run]] = {}
     for name, folds in runs.items():
         by_network.setdefault(name.partition("+")[0], []).extend(folds)

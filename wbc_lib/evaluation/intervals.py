@@ -79,10 +79,7 @@ def _draw_weights(strata: tuple[int, ...], resamples: int) -> NDArray[np.int32]:
 
 
 def group_counts(labels: NDArray[np.integer], predicted: NDArray[np.integer], groups: ArrayLike) -> NDArray[np.int64]:
-    """Confusion matrix of each group, shape (groups, 4, 5), in the order of ``np.unique(groups)``.
-
-    Takes labels, predictions (see `scores.confusion`) and groups, each of shape (examples,).
-    """
+    """Confusion matrix (see `scores.confusion`) of each group, shape (groups, 4, 5), in the order of ``np.unique``."""
     names, member = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), len(CLASSES), N_OUTPUTS), np.int64)
     # Column -1 is the last: predictions of the class that is none.
@@ -91,10 +88,7 @@ def group_counts(labels: NDArray[np.integer], predicted: NDArray[np.integer], gr
 
 
 def resample(counts: NDArray[np.number], weights: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Confusion matrices of all resamples at once, shape (resamples, 4, 5).
-
-    Takes what `group_counts` gives, perhaps a sum or mean over several runs on the same examples, and `group_weights`.
-    """
+    """Confusion matrices of all resamples, (resamples, 4, 5), of what `group_counts` and `group_weights` give."""
     # As floats, because only those are multiplied by BLAS.
     flat = counts.reshape(len(counts), -1).astype(float)
     return (weights.astype(float) @ flat).reshape(len(weights), *counts.shape[1:])

@@ -83,10 +83,7 @@ def is_collapsed(predicted: NDArray[np.integer]) -> bool:
 
 
 def confidence_threshold(confidence: NDArray[np.floating], right: NDArray[np.bool_], accuracy: float) -> float:
-    """The lowest confidence at and above which no fewer than `accuracy` are right; above 1 if there is none.
-
-    Of the examples at or above it that share is right (El-Yaniv and Wiener 2010).
-    """
+    """The least confidence from which on `accuracy` or more are right (El-Yaniv and Wiener 2010); above 1 if none."""
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     running = np.cumsum(right[order]) / np.arange(1, len(order) + 1)

@@ -25,10 +25,7 @@ _MEAN: dict[str, Any] = {"color": "black", "marker": "D", "mfc": "white", "ms": 
 
 
 def draw_panels(panels: Sequence[Panel | None], columns: int) -> Figure:
-    """Show pictures in rows, with attention as bright as it is strong; ``None`` leaves a place empty.
-
-    Of no panels a sentence is drawn.
-    """
+    """Show pictures in rows, attention as bright as it is strong; ``None`` is an empty place, of none a sentence."""
     if not panels:
         return draw_missing("The photos that these maps belong to are not on this machine.")
     rows = -(-len(panels) // columns)

@@ -48,10 +48,7 @@ def draw_cells(images: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
 
 
 def draw_photos(photos: Sequence[tuple[str, NDArray[np.uint8], pd.DataFrame]], columns: int = 2) -> Figure:
-    """Show photos with their boxes, each (title, image, boxes as `style.draw_boxes` takes them).
-
-    Of no photos a sentence is drawn.
-    """
+    """Show photos, each (title, image, boxes as `style.draw_boxes` takes them); of no photos a sentence is drawn."""
     if not photos:
         return draw_missing("There are no such photos in this data set.")
     rows = -(-len(photos) // columns)
@@ -224,10 +221,7 @@ def draw_moves(moves: Mapping[str, tuple[ArrayLike, float]]) -> Figure:
 
 
 def draw_residuals(residuals: ArrayLike, rivals: pd.DataFrame) -> Figure:
-    """Show how well photos reproduce their images (mean absolute difference, in grey levels), and close runners-up.
-
-    These are as `evidence.compare_runners_up` gives them.
-    """
+    """Show how well photos reproduce their images (in grey levels), and `evidence.compare_runners_up` of close ones."""
     figure, axes = new_figure(2.7, 1, 2)
     left, right = axes[0]
     left.hist(np.asarray(residuals, float), bins=60, color=_FIRST)

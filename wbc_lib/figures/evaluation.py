@@ -174,10 +174,7 @@ def draw_reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Figure:
-    """Show the accuracy among the surest images (`calibration.risk_coverage`) over the share that is decided.
-
-    The accuracy that is `wanted` is a line.
-    """
+    """Show accuracy over the share of images decided (`calibration.risk_coverage`); what is `wanted` is a line."""
     figure, axis = new_chart(2.9)
     for (name, table), colour in zip(tables.items(), _PARTS, strict=False):
         axis.plot(table.share, table.accuracy, color=colour, label=name)

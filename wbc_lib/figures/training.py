@@ -20,10 +20,7 @@ from wbc_lib.figures.style import GREY, TEST, TRAINING, VALIDATION, WIDTH, new_c
 def draw_curves(
     histories: Sequence[pd.DataFrame], paper_training: float | None = None, paper_validation: float | None = None
 ) -> Figure:
-    """Show accuracy and loss over the epochs, as the paper's Figure 2: mean over seeds, with their range.
-
-    The paper's peaks, where they are given, are dotted lines.
-    """
+    """Show accuracy and loss as the paper's Figure 2, mean and range over seeds; its peaks, if given, are dotted."""
     figure, axes = new_figure(2.9, 1, 2)
     for axis, value in zip(axes[0], ("accuracy", "loss"), strict=True):
         _draw_band(axis, histories, value, "training", TRAINING)

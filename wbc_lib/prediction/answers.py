@@ -189,10 +189,7 @@ def tabulate(answers: Sequence[Answer]) -> pd.DataFrame:
 
 
 def write_boxes(answer: Answer, target: Path) -> None:
-    """Draw a box around each nucleus of the picture, in the colour of its class, and its number; refused cells in grey.
-
-    Written as PNG, whole or not at all.
-    """
+    """Write a PNG with a box around each nucleus, in the colour of its class, and its number; refused cells in grey."""
     from matplotlib.colors import to_rgb
 
     from wbc_lib.figures.style import CLASS_COLOURS

@@ -198,10 +198,7 @@ def ask(
 
 
 def write_map(prediction: Prediction, target: Path) -> None:
-    """Draw a picture as the network sees it, and beside it where it looks: bright where the attention is strong.
-
-    Written whole or not at all, to a .png or .svg file.
-    """
+    """Draw, to a .png or .svg file, a picture as the network sees it, and beside it how strong its attention is."""
     from wbc_lib.attention.summary import Panel
     from wbc_lib.figures.attention import draw_panels
 

@@ -238,10 +238,7 @@ def fit_guard(photos: Seen, images: Seen, data: DataSet, others: Seen | None = N
 
 
 def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProgress | None = None) -> dict[str, Any]:
-    """How well the border's colour alone tells the class, in pictures from elsewhere or in all parts of our photos.
-
-    Gives a row of what `read_border` reads.
-    """
+    """A row of `read_border`: how well the border's colour tells the class, elsewhere or in all our photos."""
     measured = [_gather("borders", part, part.table, _measure_borders, on_progress) for part in parts]
     numbers = np.concatenate([part["numbers"] for part in measured])
     table = pd.concat([p.table for p in parts], ignore_index=True)

@@ -45,10 +45,7 @@ def carry_boxes(table: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell_masks(table: pd.DataFrame, boxes: pd.DataFrame, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels inside the white cells' boxes in every image; bool (images, height, width).
-
-    Takes what `carry_boxes` does, and the shape that the 320x240 images were shrunk to.
-    """
+    """Mark the white cells' boxes in images shrunk to a shape, (images, height, width); table as of `carry_boxes`."""
     masks = np.zeros((len(table), *shape), np.uint8)
     carried = carry_boxes(table, boxes)
     for row, corners in zip(carried.row, _to_shape(carried, shape), strict=True):

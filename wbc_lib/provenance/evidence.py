@@ -173,10 +173,7 @@ def _name_side(one: str, other: str) -> str:
 
 
 def read_twins(data: DataSet, described: pd.DataFrame) -> list[tuple[str, NDArray[np.uint8], pd.DataFrame]]:
-    """Read the photos of pairs that `describe_pairs` gives, the two of a pair one after the other.
-
-    Each is (title, photo, boxes as `boxes.white_cells` gives them).
-    """
+    """Read the photos of each pair of `describe_pairs` in turn: (title, photo, boxes as of `boxes.white_cells`)."""
     boxes = white_cells(data)
     twins = []
     for row in described.itertuples():

@@ -139,10 +139,7 @@ def make_optimizer(settings: Settings, steps: int = 0) -> keras.optimizers.Optim
 
 
 def predict(model: keras.Model, inputs: NDArray, views: int = 1) -> NDArray[np.float32]:
-    """Logits of a network for many inputs, shape (examples, 5).
-
-    With eight `views` each is turned by quarters and mirrored, and the logits are averaged.
-    """
+    """Logits of a network for many inputs, (examples, 5), mean over one or eight `views` (see `windows.turn`)."""
     call = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False), reduce_retracing=True)
     parts = []
     for i in range(0, len(inputs), _SCORING_BATCH):
