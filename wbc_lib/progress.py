@@ -119,7 +119,7 @@ def training_bar(title: str) -> Iterator[Callable[[Step], None]]:
 
         def on_step(step: Step) -> None:
             shown.total = step.epochs
-            shown.set_postfix_str(describe(step), refresh=False)
+            shown.set_postfix_str(_describe(step), refresh=False)
             shown.update(step.epoch - 1 + step.share - shown.n)
             if draw:
                 draw(step)
@@ -132,8 +132,7 @@ def _bar(title: str, **options: Any) -> tqdm:
     return tqdm(desc=title, file=sys.stderr, disable=False if is_live() else None, dynamic_ncols=True, **options)
 
 
-def describe(step: Step) -> str:
-    """One line about where a training is."""
+def _describe(step: Step) -> str:
     text = f"epoch {step.epoch}/{step.epochs}  loss {step.loss:.3f}  accuracy {step.accuracy:.3f}"
     if len(step.history):
         text += f"  validation {step.history.val_accuracy.iloc[-1]:.3f}"

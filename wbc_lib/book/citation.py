@@ -53,8 +53,7 @@ def _authors(citation: dict[str, Any]) -> list[str]:
     return [a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in citation["authors"]]
 
 
-def add_tags(app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
-    """Add the tags to a page's head; for Sphinx' ``html-page-context``."""
+def _add_tags(app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
     citation = read_citation()
     tags = [("title", citation["title"]), ("publication_date", str(citation["date-released"]).replace("-", "/"))]
     tags += [("author", name) for name in _authors(citation)]
@@ -64,5 +63,5 @@ def add_tags(app: Any, _page: str, _template: str, context: dict[str, Any], _doc
 
 def setup(app: Any) -> dict[str, Any]:
     """Register the extension with Sphinx."""
-    app.connect("html-page-context", add_tags)
+    app.connect("html-page-context", _add_tags)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -42,7 +42,7 @@ def runs_list(as_json: AsJson = False) -> None:
 @app.command("show")
 def runs_show(name: Annotated[str, typer.Argument(help="Folder name, or the beginning of one.")]) -> None:
     """Print what is recorded of a run."""
-    for run in find_runs(name):
+    for run in _find_runs(name):
         progress.write_out(json.dumps(run.record, indent=1))
 
 
@@ -79,7 +79,7 @@ def runs_verify(
     from wbc_lib.training.verify import LOGIT_TOLERANCE, rescore
 
     store = Store(paths.results())
-    runs = store.whole() if everything else find_runs(name)
+    runs = store.whole() if everything else _find_runs(name)
     found = dataset.find(data)
     failed = store.damaged()
     if not runs and not failed:
@@ -116,7 +116,7 @@ def runs_retrain(
     from wbc_lib.training.verify import RETRAIN_TOLERANCE, retrain
 
     found = dataset.find(data)
-    comparisons = [retrain(run, found, threads) for run in find_runs(name)]
+    comparisons = [retrain(run, found, threads) for run in _find_runs(name)]
     for comparison in comparisons:
         progress.write_out(str(comparison))
     if any(abs(c.recorded - c.repeated) > RETRAIN_TOLERANCE for c in comparisons):
@@ -124,11 +124,8 @@ def runs_retrain(
         raise typer.Exit(1)
 
 
-def find_runs(name: str) -> list["Run"]:
-    """Runs, recorded or cached, whose name begins with `name`.
-
-    Raises `UnknownNameError` if there is none, and `RunError` if one is damaged.
-    """
+def _find_runs(name: str) -> list["Run"]:
+    # Recorded or cached, and at least one.
     from wbc_lib.training.runs import Store
 
     matches = Store(paths.results(), paths.cache() / "runs").read_all(name) if name else []
@@ -139,7 +136,7 @@ def find_runs(name: str) -> list["Run"]:
 
 def find_one_run(name: str) -> "Run":
     """The run whose name begins with `name`; raises `UnknownNameError` if there is none, or more than one."""
-    matches = find_runs(name)
+    matches = _find_runs(name)
     if len(matches) > 1:
         raise UnknownNameError(f"{name!r} begins several names of runs: {', '.join(r.name for r in matches)}.")
     return matches[0]

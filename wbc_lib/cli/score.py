@@ -52,7 +52,7 @@ def score(
     for name, table in write_tables(found).items():
         progress.write_out(f"\n{name}")
         progress.print_tables(table.to_dict("records"))
-    for target, write in ((json_to, write_json), (html_to, write_html)):
+    for target, write in ((json_to, _write_json), (html_to, _write_html)):
         if target:
             with paths.place(target, "name another file"):
                 paths.write_text(target, write(found))
@@ -64,13 +64,11 @@ def title(found: "Report") -> str:
     return f"{found.pictures:,} pictures of {found.photos} photos, {of}"
 
 
-def write_json(found: "Report") -> str:
-    """The report as JSON."""
+def _write_json(found: "Report") -> str:
     return json.dumps(found.as_plain(), indent=1, default=lambda value: value.item()) + "\n"
 
 
-def write_html(found: "Report") -> str:
-    """The report as one page that needs no other file."""
+def _write_html(found: "Report") -> str:
     from importlib import metadata
 
     import jinja2
