@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -84,6 +86,22 @@ def test_only_whole_repeats_are_pooled_each_with_its_own_network():
         "final": {AS_TAKEN: 1, OVER_COPIES: 1},
         "baseline": {AS_TAKEN: 0, OVER_COPIES: 0},
     }
+
+
+def test_networks_are_compared_over_the_divisions_that_both_have_in_points():
+    found = {f"final+fold-{k}": [FoldRun(k), FoldRun(k, seed=1)] for k in range(1, 6)}
+    found |= {f"baseline+fold-{k}": [FoldRun(k)] for k in range(1, 6)}
+    found |= {f"reduced+fold-{k}": [FoldRun(k)] for k in range(1, 5)}
+    study = SimpleNamespace(
+        suite=lambda name: found, provenance=TABLE, pairs=pd.DataFrame({"photo": [0], "other": [1]})
+    )
+    none = found["baseline+fold-1"][0]
+    none.probabilities = lambda part: np.eye(5)[np.zeros(len(none.labels(part)), int)]
+    less = crossvalidation.compare_networks(study, "final", "baseline", AS_TAKEN)
+    assert less.estimate == pytest.approx(100 * 8 / N_PHOTOS)
+    same = crossvalidation.compare_networks(study, "final", "final")
+    assert (same.estimate, same.low, same.high) == (0, 0, 0)
+    assert crossvalidation.compare_networks(study, "final", "reduced") is None
 
 
 def made_up(seed: int, share: float) -> Predictions:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
 from wbc_lib.errors import RunError
-from wbc_lib.evaluation import intervals
+from wbc_lib.evaluation import intervals, scores
 from wbc_lib.evaluation.calibration import Predictions
 from wbc_lib.evaluation.intervals import Interval
 from wbc_lib.evaluation.scores import Statistic
+from wbc_lib.provenance import overlaps
 from wbc_lib.training.experiments import N_FOLDS
 from wbc_lib.training.runs import Run
+from wbc_lib.training.study import Study
 
 #: Ways of asking a network about a photo: as it was taken, or by the mean over the copies made of it.
 AS_TAKEN, OVER_COPIES = "as taken", "mean over copies"
@@ -116,6 +118,22 @@ def compare(
     estimate = statistic(counts.sum(axis=0)) - statistic(others.sum(axis=0))
     drawn = statistic(intervals.resample(counts, weights)) - statistic(intervals.resample(others, weights))
     return intervals.percentiles(float(estimate), drawn)
+
+
+def compare_networks(study: Study, first: str, second: str, way: str = OVER_COPIES) -> Interval | None:
+    """Accuracy of one network on photos it had not seen minus another's, in points, over the divisions that both have.
+
+    ``None`` if a fold of either is not recorded.
+    """
+    folds = {name: runs for name, runs in study.suite("folds").items() if name.partition("+")[0] in (first, second)}
+    pooled = pool_repeats(folds, study.provenance)
+    ours, others = (pooled[name][way] for name in (first, second))
+    shared = min(len(ours), len(others))
+    if not shared:
+        return None
+    group_of = overlaps.group(sorted(study.provenance.photo.unique()), study.pairs)
+    found = compare(ours[:shared], others[:shared], group_of, scores.accuracy)
+    return Interval(*(100 * end for end in (found.estimate, found.low, found.high)))
 
 
 # Which labels the networks contradict -------------------------------------------------------------------------------

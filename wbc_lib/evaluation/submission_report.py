@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: The table of recorded models as it is shipped.
 MODELS_PATH = Path(__file__).with_name("models.csv")
-STUDENT, BOOTSTRAP, EXACT = "Student's t", "bootstrap", "Clopper-Pearson"
+FEW, BOOTSTRAP, EXACT = "allowing for few photos", "bootstrap", "Clopper-Pearson"
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def estimate(scored: PhotoScores, *, by_photo: bool) -> tuple[tuple[Interval, st
     """An accuracy with its two intervals and their methods, the wider first; whole fields of view are drawn."""
     values, sizes = (scored.right, np.ones(len(scored.right))) if by_photo else (scored.right_copies, scored.copies)
     groups = scored.sum_by_group(values, sizes)
-    student = intervals.clustered_interval(groups["value"], groups["size"], groups.label)
-    found = ((student, STUDENT), (comparison.bootstrap_groups(groups), BOOTSTRAP))
+    few = intervals.clustered_interval(groups["value"], groups["size"], groups.label)
+    found = ((few, FEW), (comparison.bootstrap_groups(groups), BOOTSTRAP))
     first, second = sorted(found, key=lambda pair: -pair[0].width)
     # Where all are right, or none is, there is nothing to draw anew; the first is then the exact one.
     return (first, second) if second[0].width else ((first[0], EXACT),) * 2

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from wbc_lib.data.dataset import CLASSES
@@ -184,6 +184,7 @@ def draw_risk_coverage(tables: Mapping[str, pd.DataFrame], wanted: float) -> Fig
     axis.set(xlim=(0, 1.01), ylim=(max(0, floor - 0.02), 1.005))
     for ticks in (axis.xaxis, axis.yaxis):
         ticks.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], min_n_ticks=3))  # whole percents
     axis.legend(fontsize=8, loc="lower left")
     return figure
 
