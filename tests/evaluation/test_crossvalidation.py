@@ -11,7 +11,7 @@ from wbc_lib.data.dataset import CLASSES
 from wbc_lib.errors import RunError
 from wbc_lib.evaluation import crossvalidation, scores
 from wbc_lib.evaluation.calibration import Predictions
-from wbc_lib.evaluation.crossvalidation import ALL, AS_TAKEN, OVER_COPIES
+from wbc_lib.evaluation.crossvalidation import ALL, AS_TAKEN, BY_IMAGE, OVER_COPIES
 
 N_PHOTOS, COPIES = 40, 3
 TABLE = pd.DataFrame({"image": [f"TRAIN/X/{p}-{i}.jpeg" for p in range(N_PHOTOS) for i in range(COPIES)]}).assign(
@@ -51,9 +51,9 @@ def folds(**changes) -> list[FoldRun]:
 
 def test_every_photo_is_answered_once_by_the_network_that_had_not_seen_it():
     pooled = crossvalidation.pool(folds(seed=2), TABLE)
-    for predictions in pooled.values():
-        np.testing.assert_array_equal(predictions.photos, np.arange(N_PHOTOS))
-        np.testing.assert_array_equal(predictions.labels, LABELS)
+    for way, times in ((AS_TAKEN, 1), (OVER_COPIES, 1), (BY_IMAGE, COPIES)):
+        np.testing.assert_array_equal(np.sort(pooled[way].photos), np.repeat(np.arange(N_PHOTOS), times))
+        np.testing.assert_array_equal(pooled[way].labels, LABELS[pooled[way].photos])
     assert pooled[AS_TAKEN].right.all()
     run = folds()[3]
     for i, photo in enumerate(run.photos):
@@ -97,11 +97,16 @@ def test_networks_are_compared_over_the_divisions_that_both_have_in_points():
     )
     none = found["baseline+fold-1"][0]
     none.probabilities = lambda part: np.eye(5)[np.zeros(len(none.labels(part)), int)]
-    less = crossvalidation.compare_networks(study, "final", "baseline", AS_TAKEN)
-    assert less.estimate == pytest.approx(100 * 8 / N_PHOTOS)
-    same = crossvalidation.compare_networks(study, "final", "final")
+    less = crossvalidation.compare_networks(study, "final", "baseline")
+    assert less[AS_TAKEN].estimate == pytest.approx(100 * 8 / N_PHOTOS)
+    final, baseline = (
+        np.concatenate([run.probabilities("validation").argmax(axis=1) == run.labels("validation") for run in runs])
+        for runs in (folds(), [found[f"baseline+fold-{k}"][0] for k in range(1, 6)])
+    )
+    assert less[BY_IMAGE].estimate == pytest.approx(100 * (final.mean() - baseline.mean()))
+    same = crossvalidation.compare_networks(study, "final", "final")[OVER_COPIES]
     assert (same.estimate, same.low, same.high) == (0, 0, 0)
-    assert crossvalidation.compare_networks(study, "final", "reduced") is None
+    assert crossvalidation.compare_networks(study, "final", "reduced") == {}
 
 
 def made_up(seed: int, share: float) -> Predictions:

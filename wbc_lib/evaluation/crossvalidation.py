@@ -25,6 +25,8 @@ from wbc_lib.training.study import Study
 
 #: Ways of asking a network about a photo: as it was taken, or by the mean over the copies made of it.
 AS_TAKEN, OVER_COPIES = "as taken", "mean over copies"
+#: Where every copy counts by itself, as an image.
+BY_IMAGE = "by image"
 #: What rows are called that hold all classes, and all photos.
 ALL = "All"
 #: Photos counted as certain of a class may fall short of its threshold by this, as in cleanlab.
@@ -52,18 +54,20 @@ def recall_by_class(several: Sequence[Predictions]) -> pd.DataFrame:
 def pool(runs: Sequence[Run], provenance: pd.DataFrame) -> dict[str, Predictions]:
     """Put the folds of one repeat together, a run per fold, of one seed: predictions for every photo, by way of asking.
 
-    Each photo, in the order of their numbers, is answered by the network that had not seen it. Raises `RunError` if
-    folds are missing or of several seeds, or a photo is in none or in two of them.
+    Each photo, in the order of their numbers, is answered by the network that had not seen it; by `BY_IMAGE` each of
+    its copies, in the order of their names. Raises `RunError` if folds are missing or of several seeds, or a photo is
+    in none or in two of them.
     """
     folds = sorted(run.record["config"].get("protocol", "random") for run in runs)
     if folds != [f"fold-{k}" for k in range(1, N_FOLDS + 1)] or len({run.seed for run in runs}) > 1:
         raise RunError(f"Cross-validation needs folds 1 to {N_FOLDS} of one seed; there are: {', '.join(folds)}.")
     photo_of = provenance.set_index("image").photo
-    parts = []
+    parts, images = [], []
     for run in runs:
         photos = [int(re.findall(r"_(\d+)\.", name)[0]) for name in run.names("test")]
         as_taken = pd.DataFrame(run.probabilities("test"), index=photos)
         copies = pd.DataFrame(run.probabilities("validation"), index=photo_of[run.names("validation")].to_numpy())
+        images.append(copies.assign(image=run.names("validation"), label=run.labels("validation")))
         mean = copies.groupby(level=0).mean().reindex(photos)
         labels = pd.Series(run.labels("test"), photos)
         parts.append(pd.concat({"label": labels.to_frame(), AS_TAKEN: as_taken, OVER_COPIES: mean}, axis=1))
@@ -71,14 +75,18 @@ def pool(runs: Sequence[Run], provenance: pd.DataFrame) -> dict[str, Predictions
     if whole.index.has_duplicates or whole.isna().to_numpy().any() or set(whole.index) != set(provenance.photo):
         raise RunError("The folds do not hold every photo once; train them again with `wbc train --suite folds`.")
     labels = whole["label"][0].to_numpy(np.int64)
-    return {
+    pooled = {
         way: Predictions.from_probabilities(labels, whole[way].to_numpy(), whole.index.to_numpy())
         for way in (AS_TAKEN, OVER_COPIES)
     }
+    every = pd.concat(images).sort_values("image")
+    one_by_one = every.drop(columns=["image", "label"]).to_numpy()
+    pooled[BY_IMAGE] = Predictions.from_probabilities(every.label.to_numpy(), one_by_one, every.index.to_numpy())
+    return pooled
 
 
 def pool_repeats(
-    runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame
+    runs: Mapping[str, Sequence[Run]], provenance: pd.DataFrame, ways: Sequence[str] = (AS_TAKEN, OVER_COPIES)
 ) -> dict[str, dict[str, list[Predictions]]]:
     """Pool each repeat of the suite "folds" whose folds are all there, by network and way of asking, then by seed."""
     by_network: dict[str, list[Run]] = {}
@@ -88,7 +96,7 @@ def pool_repeats(
     for network, folds in by_network.items():
         repeats = [[run for run in folds if run.seed == seed] for seed in sorted({run.seed for run in folds})]
         whole = [pool(repeat, provenance) for repeat in repeats if len(repeat) == N_FOLDS]
-        pooled[network] = {way: [repeat[way] for repeat in whole] for way in (AS_TAKEN, OVER_COPIES)}
+        pooled[network] = {way: [repeat[way] for repeat in whole] for way in ways}
     return pooled
 
 
@@ -120,20 +128,21 @@ def compare(
     return intervals.percentiles(float(estimate), drawn)
 
 
-def compare_networks(study: Study, first: str, second: str, way: str = OVER_COPIES) -> Interval | None:
+def compare_networks(study: Study, first: str, second: str) -> dict[str, Interval]:
     """Accuracy of one network on photos it had not seen minus another's, in points, over the divisions that both have.
 
-    ``None`` if a fold of either is not recorded.
+    By `BY_IMAGE`, `AS_TAKEN` and `OVER_COPIES`; empty if a fold of either is not recorded.
     """
     folds = {name: runs for name, runs in study.suite("folds").items() if name.partition("+")[0] in (first, second)}
-    pooled = pool_repeats(folds, study.provenance)
-    ours, others = (pooled[name][way] for name in (first, second))
-    shared = min(len(ours), len(others))
-    if not shared:
-        return None
+    pooled = pool_repeats(folds, study.provenance, (BY_IMAGE, AS_TAKEN, OVER_COPIES))
     group_of = overlaps.group(sorted(study.provenance.photo.unique()), study.pairs)
-    found = compare(ours[:shared], others[:shared], group_of, scores.accuracy)
-    return Interval(*(100 * end for end in (found.estimate, found.low, found.high)))
+    found = {}
+    for way, ours in pooled[first].items():
+        theirs = pooled[second][way]
+        if shared := min(len(ours), len(theirs)):
+            less = compare(ours[:shared], theirs[:shared], group_of, scores.accuracy)
+            found[way] = Interval(*(100 * end for end in (less.estimate, less.low, less.high)))
+    return found
 
 
 # Which labels the networks contradict -------------------------------------------------------------------------------
