@@ -17,6 +17,7 @@ from wbc_lib import stopping
 CAN_COPY = sys.platform == "linux"
 #: What Jupyter asks for the name of what starts kernels, and the name in ``pyproject.toml`` of what does it here.
 PROVISIONER, COPIED = "JUPYTER_DEFAULT_PROVISIONER_NAME", "wbc-copied"
+_LAUNCHER = "ipykernel_launcher"
 _LOADED = ["wbc_lib.book.chapter", "ipykernel.kernelapp", "ipykernel.ipkernel"]
 
 
@@ -26,13 +27,19 @@ class CopiedProvisioner(LocalProvisioner):
     process: Any = None
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Start the kernel that a command line names, in the folder and with the environment given."""
+        """Start the kernel that a command line names, in the folder and with the environment given.
+
+        Any other kernel than IPython's starts as it always does.
+        """
+        if _LAUNCHER not in cmd:
+            return await super().launch_kernel(cmd, **kwargs)
         if not os.environ.get("MPLBACKEND"):  # kernels set it too, but Matplotlib reads it as it is loaded
             os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_LOADED)
         folder = kwargs.get("cwd", str(Path.cwd()))
-        process = context.Process(target=_run_kernel, args=(cmd[3:], folder, kwargs["env"]), daemon=True)
+        arguments = cmd[cmd.index(_LAUNCHER) + 1 :]
+        process = context.Process(target=_run_kernel, args=(arguments, folder, kwargs["env"]), daemon=True)
         process.start()
         self.process, self.pid, self.cwd = _Copy(process), process.pid, folder
         return self.connection_info
