@@ -48,16 +48,19 @@ class Evidence:
         """By experiment its scores on TEST, mean over all its seeds."""
         return {name: comparison.average(list(of.values())) for name, of in self.by_seed.items()}
 
+    def seeds_of(self, name: str) -> set[int]:
+        """Seeds of an experiment's runs that are scored on the augmented TEST."""
+        return set(self.by_seed.get(name, {}))
+
     def compare(self, one: str, other: str, without: int | None = None) -> Comparison | None:
         """One experiment minus another on TEST, over the seeds that both have; ``None`` if there is none.
 
         `without` is the number of a photo that is left out.
         """
-        first, second = self.by_seed.get(one, {}), self.by_seed.get(other, {})
-        shared = sorted(first.keys() & second.keys())
+        shared = sorted(self.seeds_of(one) & self.seeds_of(other))
         if not shared:
             return None
-        means = [comparison.average([of[seed] for seed in shared]) for of in (first, second)]
+        means = [comparison.average([self.by_seed[name][seed] for seed in shared]) for name in (one, other)]
         return comparison.compare(*means if without is None else (mean.without(without) for mean in means))
 
 
@@ -201,7 +204,8 @@ def _orders(runs: Mapping[str, Sequence[Run]]) -> list[Claim]:
 def _conclusions(evidence: Evidence) -> list[Claim]:
     # What the paper concludes, on TEST. The rules of those that are not late stand in docs/rules.md.
     def better(name: str, other: str, text: str, kind: str = "better", **others: Any) -> Claim:
-        compared = evidence.compare(name, other)
+        compared, shared = evidence.compare(name, other), evidence.seeds_of(name) & evidence.seeds_of(other)
+        text += " (one training)" * (len(shared) == 1)
         return _about(name.partition("+")[0], text, kind, compared=compared, **others)
 
     final = evidence.runs.get("final", ())
