@@ -107,6 +107,7 @@ def test_networks_are_compared_over_the_divisions_that_both_have_in_points():
     same = crossvalidation.compare_networks(study, "final", "final")[OVER_COPIES]
     assert (same.estimate, same.low, same.high) == (0, 0, 0)
     assert crossvalidation.compare_networks(study, "final", "reduced") == {}
+    assert crossvalidation.compare_networks(study, "final", "l2-activity") == {}
 
 
 def made_up(seed: int, share: float) -> Predictions:

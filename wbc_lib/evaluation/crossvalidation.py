@@ -137,8 +137,8 @@ def compare_networks(study: Study, first: str, second: str) -> dict[str, Interva
     pooled = pool_repeats(folds, study.provenance, (BY_IMAGE, AS_TAKEN, OVER_COPIES))
     group_of = overlaps.group(sorted(study.provenance.photo.unique()), study.pairs)
     found = {}
-    for way, ours in pooled[first].items():
-        theirs = pooled[second][way]
+    for way, ours in pooled.get(first, {}).items():
+        theirs = pooled.get(second, {}).get(way, [])
         if shared := min(len(ours), len(theirs)):
             less = compare(ours[:shared], theirs[:shared], group_of, scores.accuracy)
             found[way] = Interval(*(100 * end for end in (less.estimate, less.low, less.high)))
