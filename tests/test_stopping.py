@@ -105,7 +105,7 @@ def assert_stopped(ended: Ended, number: signal.Signals) -> None:
     assert ended.code == CODES[number], ended.errors
     assert ended.seconds < LIMIT
     assert ended.left == []
-    assert not any(word in ended.errors for word in ("Traceback", "Exception", "Warning"))
+    assert not any(word in ended.errors for word in ("Traceback", "Exception", "Warning")), ended.errors
     assert len([line for line in ended.errors.splitlines() if "Stopped" in line]) == 1
 
 
@@ -150,8 +150,8 @@ def begin_to_build(small_book: str, tmp_path: Path) -> Command:
 
 def assert_killed_in_one_sentence(build: Command, words: Sequence[str] = ()) -> None:
     _, errors = build._process.communicate(timeout=60)
-    assert build._process.returncode == 1
-    assert not any(word in errors for word in ("Traceback", "DeadKernelError", "Warning"))
+    assert build._process.returncode == 1, errors
+    assert not any(word in errors for word in ("Traceback", "DeadKernelError", "Warning")), errors
     assert all(word in errors.strip().splitlines()[-1] for word in ("killed", *words))
 
 

@@ -180,6 +180,8 @@ def _end_after(wait: Callable[[], object]) -> None:
 
 
 def _end(code: int) -> None:
+    # Threads that wait for a child would speak of its end, which is meant.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     # Children would end by themselves, but kernels look for their parent only now and then. What multiprocessing keeps
     # to take its semaphores off the system must stay, and goes when that is done.
     for child in psutil.Process().children(recursive=True):

@@ -44,6 +44,12 @@ def test_a_copied_kernel_has_the_libraries_loaded_and_is_otherwise_like_any(run,
     assert first[3].strip() == "[1, 2]"
 
 
+def test_a_copied_kernel_takes_no_port_that_another_process_could_take_first(run, tmp_path):
+    app = "from ipykernel.kernelapp import IPKernelApp; print(IPKernelApp.instance().transport)"
+    assert run(app)[0].strip() == "ipc"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_figures_are_shown_and_errors_name_their_cell(run):
     (shown,) = run("import matplotlib.pyplot as plt; plt.plot([1, 2]);")
     assert "image/png" in shown

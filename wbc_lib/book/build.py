@@ -165,7 +165,7 @@ def execute(chapter: Chapter) -> str | None:
                 number = sum("injected-parameters" not in cell.metadata.get("tags", []) for cell in begun)
                 return f"Chapter {chapter.name}, cell {number}: its kernel was killed, {_MEMORY}"
             except RuntimeError as error:
-                # Seen once, of two kernels that started at once; why was not found out, and a second start has helped.
+                # Where kernels are not copied they are given ports, and another process may have taken one meanwhile.
                 if "Kernel died before replying" not in str(error):
                     raise
                 if attempt == _STARTS - 1:
