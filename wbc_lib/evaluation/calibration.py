@@ -112,9 +112,10 @@ def pool(several: Sequence[Predictions]) -> Predictions:
     return Predictions(*(np.concatenate([getattr(p, f) for p in several]) for f in ("labels", "logits", "photos")))
 
 
-def interval_of_mean(values: ArrayLike, predictions: Predictions) -> Interval:
-    """Mean of a value (images,), with Student's interval over photos."""
-    return student_interval(*_sum_by_photo(predictions, values, np.ones(len(predictions))))
+def gap(predictions: Predictions) -> Interval:
+    """Mean confidence minus accuracy, with Student's interval over photos."""
+    excess = predictions.confidence - predictions.right
+    return student_interval(*_sum_by_photo(predictions, excess, np.ones(len(predictions))))
 
 
 def interval_of_share(part: ArrayLike, predictions: Predictions, whole: ArrayLike | None = None) -> Interval:
@@ -170,30 +171,20 @@ def reliability(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@dataclass(frozen=True)
-class Summary:
+def summarise(predictions: Predictions) -> pd.Series:
     """How far stated confidence can be believed: means over images, 0 to 1.
 
-    `gap` is the mean confidence minus the accuracy, `error` the expected calibration error, `loss` the mean negative
-    log-likelihood of the true class, in nats.
+    ``accuracy``, ``confidence``, ``gap`` (see there), ``error`` (`calibration_error`) and ``loss`` (negative
+    log-likelihood of the true class, in nats).
     """
-
-    accuracy: float
-    confidence: float
-    gap: Interval
-    error: float
-    loss: float
-
-
-def summarise(predictions: Predictions) -> Summary:
-    """Summarise the calibration of predictions."""
-    confidence, right = predictions.confidence, predictions.right
-    return Summary(
-        accuracy=float(right.mean()),
-        confidence=float(confidence.mean()),
-        gap=interval_of_mean(confidence - right, predictions),
-        error=calibration_error(predictions),
-        loss=float(predictions.losses.mean()),
+    return pd.Series(
+        {
+            "accuracy": float(predictions.right.mean()),
+            "confidence": float(predictions.confidence.mean()),
+            "gap": gap(predictions),
+            "error": calibration_error(predictions),
+            "loss": float(predictions.losses.mean()),
+        }
     )
 
 
@@ -224,10 +215,6 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
     decided = confidence[:, None] >= chosen
     accuracy = (decided & right[:, None]).sum(axis=0) / decided.sum(axis=0)
     return pd.DataFrame({"share": decided.mean(axis=0), "accuracy": accuracy})
-
-
-#: From (predictions to fit on, predictions to judge) to a row for each judged image.
-Procedure = Callable[[Predictions, Predictions], NDArray]
 
 
 def conformal_sets(fitting: Predictions, judged: Predictions, alpha: float) -> NDArray[np.bool_]:
@@ -265,8 +252,8 @@ class Trial:
         """The judged predictions of all runs, one after another."""
         return pool(self.judged)
 
-    def apply(self, procedure: Procedure) -> NDArray:
-        """Outcome of a procedure for each image of `pooled`, fitted for each run by itself."""
+    def apply(self, procedure: Callable[[Predictions, Predictions], NDArray]) -> NDArray:
+        """Outcome for each image of `pooled`: `procedure` takes what a run is fitted on, and what is judged by it."""
         return np.concatenate([procedure(f, j) for f, j in zip(self.fitted_on, self.judged, strict=True)])
 
     def without(self, photo: int) -> "Trial":
@@ -291,11 +278,10 @@ def tabulate_temperatures(trials: Mapping[str, Trial]) -> pd.DataFrame:
     for name, trial in trials.items():
         judged = trial.pooled
         temperatures = trial.apply(lambda fitting, some: np.full(len(some), fit_temperature(fitting)))
-        cooled = judged.at(temperatures)
         rows[name] = {
             "temperature": temperatures.mean(),
-            "before": interval_of_mean(judged.confidence - judged.right, judged),
-            "after": interval_of_mean(cooled.confidence - cooled.right, cooled),
+            "before": gap(judged),
+            "after": gap(judged.at(temperatures)),
         }
     return pd.DataFrame(rows).T
 
