@@ -70,6 +70,11 @@ class HoldOut:
         """Class that most copies of each photo are given, over all runs, shape (photos,); "none" is possible."""
         return _CLASSES_OR_NONE[self.mean.sum(axis=1).argmax(axis=1)]
 
+    @property
+    def accuracy(self) -> Interval:
+        """Share of the images that are predicted right, with the interval that few photos leave."""
+        return intervals.clustered_interval(self.right, self.copies, self.cells)
+
     def of(self, cell: str) -> "HoldOut":
         """The photos of one class."""
         return self.only(self.cells == cell)
@@ -166,7 +171,7 @@ def compare_parts(holdout: HoldOut, apart: Sequence[int]) -> pd.DataFrame:
     columns = {
         "photos": {name: len(part.photos) for name, part in some.items()},
         "images": {name: part.copies.sum() for name, part in some.items()},
-        "accuracy": {name: interval_for_few_photos(part, "accuracy") for name, part in some.items()},
+        "accuracy": {name: part.accuracy for name, part in some.items()},
     }
     return pd.DataFrame(columns).loc[list(some)]
 
@@ -176,25 +181,13 @@ def interval_by_image(matrix: NDArray, score: str) -> Interval:
 
     In a confusion matrix that is a mean over runs on the same images each image counts once.
     """
-    row = slice(None) if score == "accuracy" else _row(score)
+    row = slice(None) if score == "accuracy" else list(SCORES).index(score) - 1
     return intervals.binomial_interval(float(np.diagonal(matrix)[row].sum()), float(matrix[row].sum()))
 
 
-def _row(score: str) -> int:
-    return list(SCORES).index(score) - 1
-
-
-def interval_for_few_photos(holdout: HoldOut, score: str) -> Interval:
-    """Interval of one of `SCORES` that allows for how few photos there are (see `intervals.clustered_interval`)."""
-    return intervals.clustered_interval(*_right_and_copies(holdout, score))
-
-
-def _right_and_copies(holdout: HoldOut, score: str) -> tuple[NDArray, NDArray, NDArray | None]:
-    # By photo; for the accuracy also the class, within which photos are drawn.
-    if score == "accuracy":
-        return holdout.right, holdout.copies, holdout.cells
-    part = holdout.of(CLASSES[_row(score)])
-    return part.right, part.copies, None
+def _parts(holdout: HoldOut) -> dict[str, HoldOut]:
+    # By score the photos whose share right it is.
+    return dict(zip(SCORES, [holdout, *map(holdout.of, CLASSES)], strict=True))
 
 
 def compute_intervals(holdout: HoldOut, resamples: int = 10_000) -> dict[str, pd.DataFrame]:
@@ -202,12 +195,12 @@ def compute_intervals(holdout: HoldOut, resamples: int = 10_000) -> dict[str, pd
 
     Classes without photos are left out.
     """
-    names = [s for s in SCORES if s == "accuracy" or CLASSES[_row(s)] in holdout.cells]
+    parts = {score: part for score, part in _parts(holdout).items() if len(part.photos)}
     weights = holdout.weights(resamples)
     return {
-        FEW: _as_table({s: interval_for_few_photos(holdout, s) for s in names}),
-        WITHIN: _as_table({s: intervals.bootstrap(holdout.mean, weights, SCORES[s]) for s in names}),
-        BY_IMAGE: _as_table({s: interval_by_image(holdout.matrix, s) for s in names}),
+        FEW: _as_table({score: part.accuracy for score, part in parts.items()}),
+        WITHIN: _as_table({score: intervals.bootstrap(holdout.mean, weights, SCORES[score]) for score in parts}),
+        BY_IMAGE: _as_table({score: interval_by_image(holdout.matrix, score) for score in parts}),
     }
 
 
@@ -261,14 +254,14 @@ def bound_matrix(matrix: NDArray[np.integer], holdout: HoldOut) -> dict[str, pd.
     packed = pack_errors(matrix, holdout)
     if packed is None:
         return {BY_IMAGE: _as_table(naive)}
-    sizes = {s: intervals.size_for_few_groups(*_right_and_copies(holdout, s)) for s in SCORES}
+    sizes = {s: intervals.size_for_few_groups(p.right, p.copies, p.cells) for s, p in _parts(holdout).items()}
     ours = {
         s: intervals.binomial_interval(naive[s].estimate * size, size, exact=True)
         for s, size in sizes.items()
         if not np.isnan(size)
     }
     return {
-        "errors in whole photos": _as_table({s: interval_for_few_photos(packed, s) for s in SCORES}),
+        "errors in whole photos": _as_table({score: part.accuracy for score, part in _parts(packed).items()}),
         "as clustered as ours": _as_table(ours),
         BY_IMAGE: _as_table(naive),
     }
