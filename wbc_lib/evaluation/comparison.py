@@ -121,20 +121,16 @@ class Comparison:
     by_photo: Interval
 
     @property
-    def verdicts(self) -> tuple[str, str]:
+    def verdicts(self) -> tuple[str, ...]:
         """By image and by photo: `BETTER`, `WORSE` or `NOT_TOLD_APART`."""
-        return self._judge(self.by_image), self._judge(self.by_photo)
-
-    @staticmethod
-    def _judge(difference: Interval) -> str:
-        return BETTER if difference.low > 0 else WORSE if difference.high < 0 else NOT_TOLD_APART
+        both = (self.by_image, self.by_photo)
+        return tuple(BETTER if d.low > 0 else WORSE if d.high < 0 else NOT_TOLD_APART for d in both)
 
 
 def compare(one: PhotoScores, other: PhotoScores) -> Comparison:
     """Compare two networks on the photos of TEST, photos of one field of view drawn together, within classes."""
-    ones = np.ones(len(one.copies))
     by_image = _difference(one.right_copies - other.right_copies, one.copies, one)
-    by_photo = _difference(one.right - other.right, ones, one)
+    by_photo = _difference(one.right - other.right, np.ones(len(one.photos)), one)
     return Comparison(by_image, by_photo)
 
 
