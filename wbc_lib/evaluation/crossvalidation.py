@@ -5,7 +5,6 @@ doubtful, and what share of them may be wrong.
 """
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -185,8 +184,8 @@ def estimate_noise(
     """Estimate what share of labels is wrong, by smear and class, with confident learning (Northcutt et al. 2021).
 
     A photo counts where a model is as sure of a class as it is on average of that class' own photos; of those that
-    count, the share under another label is the estimate, by cleanlab. It measures disagreement: what a model
-    systematically mistakes counts as noise, and what it learned wrongly from wrong labels does not.
+    count, the share under another label is the estimate. It measures disagreement: what a model systematically mistakes
+    counts as noise, and what it learned wrongly from wrong labels does not.
 
     `fields` (a number that overlapping photos share) and `smears` are by photo. A row per smear and class, `ALL` for
     all of them: ``photos``, and ``estimate`` (mean over repeats), ``low`` and ``high``, shares from 0 to 1. Thresholds
@@ -201,7 +200,7 @@ def estimate_noise(
     estimates, spreads = [], []
     for repeat in repeats:
         probabilities = repeat.class_probabilities
-        estimates.append(_count_with_cleanlab(y, probabilities, parts))
+        estimates.append(_count_noise(y, probabilities, parts, np.ones((1, len(y)), int))[0])
         shares = [_count_noise(y, probabilities, parts, drawn[i : i + _AT_ONCE]) for i in range(0, resamples, _AT_ONCE)]
         spreads.append(np.concatenate(shares))
     mean, values = np.nanmean(estimates, axis=0), np.concatenate(spreads)
@@ -212,22 +211,6 @@ def estimate_noise(
             found = intervals.percentiles(float(mean[i, j]), values[:, i, j])
             rows[part, cell] = {"photos": n_photos} | vars(found)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["smear", "cell"])
-
-
-def _count_with_cleanlab(
-    y: NDArray[np.integer], probabilities: NDArray[np.floating], parts: Mapping[str, NDArray[np.bool_]]
-) -> NDArray[np.float64]:
-    # As `_count_noise`, without resampling, shape (parts, 5).
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook its progress bars ask for a package that none of them needs
-        from cleanlab.count import compute_confident_joint, get_confident_thresholds
-
-    thresholds = get_confident_thresholds(y, probabilities)
-    rows = []
-    for mask in parts.values():
-        joint = compute_confident_joint(y[mask], probabilities[mask], thresholds=thresholds, calibrate=False)
-        rows.append(_weigh(joint[None].astype(float), np.bincount(y[mask], minlength=len(CLASSES))[None])[0])
-    return np.array(rows)
 
 
 def _count_noise(
