@@ -1,7 +1,7 @@
 """A claim of the paper or a question of ours, the rule it is judged by, and the verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ class Claim:
     text: str
     kind: str  # key of `RULES`
     reported: float = 1.0  # the paper's figure; 1 for a statement
-    measured: Sequence[float] = field(default_factory=tuple)  # ours, one per seed; for a statement 1 where it is true
+    measured: Sequence[float] = ()  # ours, one per seed; for a statement 1 where it is true
     compared: Comparison | None = None  # for "better" and "no better"
     needs_all_epochs: bool = True  # whether a run with fewer epochs than the paper's says nothing about it
     chapter: str = ""  # the page that tells it, such as "6-overfitting"

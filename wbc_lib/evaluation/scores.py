@@ -4,7 +4,7 @@ Scores of confusion matrices take any number of them at once, (..., 4, 5): a boo
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -126,15 +126,10 @@ def tabulate_courses(histories: Iterable[pd.DataFrame]) -> pd.DataFrame:
     The fields of `Peaks`; ``training_level`` and ``validation_level``, see `plateau_epoch`; ``volatility`` of
     validation accuracy; ``last_validation``, its value after the last epoch.
     """
-    rows = [
-        vars(peaks(history))
-        | {
-            "training_level": plateau_epoch(history.accuracy),
-            "validation_level": plateau_epoch(history.val_accuracy),
-            "volatility": volatility(history.val_accuracy),
-            "last_validation": float(history.val_accuracy.iloc[-1]),
-        }
-        for history in histories
-    ]
-    columns = [*(field.name for field in fields(Peaks)), "training_level", "validation_level", "volatility"]
-    return pd.DataFrame(rows, columns=[*columns, "last_validation"], dtype=float)
+    rows = []
+    for history in histories:
+        training, validation = history.accuracy, history.val_accuracy
+        levels = plateau_epoch(training), plateau_epoch(validation)
+        rows.append([*vars(peaks(history)).values(), *levels, volatility(validation), validation.iloc[-1]])
+    columns = ["training", "validation", "gap", "training_level", "validation_level", "volatility", "last_validation"]
+    return pd.DataFrame(rows, columns=columns, dtype=float)
