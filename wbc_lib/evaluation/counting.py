@@ -175,14 +175,11 @@ def expectation_maximisation(
     return mix
 
 
-#: From cells drawn, (resamples, images), to estimated mixes (resamples, 4).
-Estimator = Callable[[NDArray], NDArray]
-
-
-def make_estimators(test: Predictions, validation: Predictions) -> dict[str, Estimator]:
+def make_estimators(test: Predictions, validation: Predictions) -> dict[str, Callable[[NDArray], NDArray]]:
     """The ways to estimate a mix from a network's predictions on `test`: `COUNTING`, `ADJUSTED` and `EM`.
 
-    Validation gives confusion rates, a temperature, and the mix of the images learned from.
+    Each takes the cells drawn (resamples, images) and gives mixes (resamples, 4). Validation gives confusion rates, a
+    temperature, and the mix of the images learned from.
     """
     prior = np.bincount(validation.labels, minlength=len(CLASSES) + 1)[1:] + 1.0  # one more, lest a class have none
     rates = confusion_rates(validation)

@@ -16,17 +16,9 @@ from scipy.special import logsumexp, softmax
 from wbc_lib.data.dataset import CLASSES, LABELS, N_OUTPUTS
 from wbc_lib.data.images import to_lab
 from wbc_lib.data.splits import split_by_group
-from wbc_lib.evaluation import scores
+from wbc_lib.evaluation import intervals, scores
 from wbc_lib.evaluation.calibration import Predictions, accuracy, calibration_error, pool
-from wbc_lib.evaluation.intervals import (
-    UNKNOWN,
-    Interval,
-    binomial_interval,
-    bootstrap,
-    group_counts,
-    group_weights,
-    percentiles,
-)
+from wbc_lib.evaluation.intervals import UNKNOWN, Interval
 
 #: Why a picture is refused: it shows none, its colours are others, its nucleus is too small or too large.
 NO_CELL, COLOURS, NUCLEUS = "no white cell", "colours", "nucleus"
@@ -65,14 +57,14 @@ def summarise(table: pd.DataFrame) -> pd.Series:
         nothing = {"accuracy": UNKNOWN, "balanced": UNKNOWN, "confidence": np.nan, "sure": np.nan, "error": np.nan}
         return pd.Series({"pictures": 0} | nothing)
     labels, rows = answers[0].labels, answers[0].photos
-    counts = np.mean([group_counts(labels, a.predicted, rows) for a in answers], axis=0)
-    weights = group_weights(rows, _RESAMPLES, strata=labels)
+    counts = np.mean([intervals.group_counts(labels, a.predicted, rows) for a in answers], axis=0)
+    weights = intervals.group_weights(rows, _RESAMPLES, strata=labels)
     confidence = np.concatenate([a.confidence for a in answers])
     return pd.Series(
         {
             "pictures": len(labels),
             "accuracy": accuracy(answers),
-            "balanced": bootstrap(counts, weights, scores.balanced_accuracy),
+            "balanced": intervals.bootstrap(counts, weights, scores.balanced_accuracy),
             "confidence": float(confidence.mean()),
             "sure": float((confidence > 0.99).mean()),
             "error": calibration_error(pool(answers)),
@@ -90,7 +82,7 @@ def tabulate_refusals(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for name, table in tables.items():
         is_refused = (table.refused != "").to_numpy()
         kept = summarise(table[~is_refused])
-        share = binomial_interval(float(is_refused.sum()), len(table), exact=True)
+        share = intervals.binomial_interval(float(is_refused.sum()), len(table), exact=True)
         rows[name] = {"pictures": len(table), "refused": share, "answered": kept.pictures, "right": kept.accuracy}
     return pd.DataFrame(rows).T
 
@@ -117,7 +109,7 @@ def auroc(unlike: NDArray[np.floating], usual: NDArray[np.floating]) -> Interval
     rng = np.random.default_rng(0)
     ours, theirs = np.arange(len(usual)), np.arange(len(unlike))
     drawn = [estimate(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs))) for _ in range(500)]
-    return percentiles(estimate(ours, theirs), np.array(drawn))
+    return intervals.percentiles(estimate(ours, theirs), np.array(drawn))
 
 
 def compare_scores(
@@ -171,5 +163,5 @@ def accuracy_of_border(numbers: NDArray[np.floating], cells: Sequence[str], grou
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
     predicted = cross_val_predict(model, numbers, labels, cv=[(split.training, split.validation) for split in splits])
     _, first = np.unique(groups, return_index=True)
-    weights = group_weights(groups, _RESAMPLES, strata=labels[first])
-    return bootstrap(group_counts(labels, predicted, groups), weights, scores.balanced_accuracy)
+    weights = intervals.group_weights(groups, _RESAMPLES, strata=labels[first])
+    return intervals.bootstrap(intervals.group_counts(labels, predicted, groups), weights, scores.balanced_accuracy)

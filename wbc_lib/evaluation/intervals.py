@@ -196,11 +196,10 @@ def size_for_few_groups(right: ArrayLike, total: ArrayLike, strata: ArrayLike | 
     squared; never more than there are examples. NaN if all examples are right or none, or if no group can differ.
     """
     right, total = np.asarray(right, float), np.asarray(total, float)
-    strata = np.zeros(len(total), int) if strata is None else np.asarray(strata)
     tail = (1 - CONFIDENCE) / 2
     freedom = degrees_of_freedom(right, total, strata)
     if np.isnan(freedom):  # no stratum of several groups varies
-        freedom = len(total) - len(np.unique(strata))
+        freedom = len(total) - (1 if strata is None else len(np.unique(strata)))
     if freedom < 1:
         return float("nan")
     cut = (special.stdtrit(total.sum() - 1, tail) / special.stdtrit(freedom, tail)) ** 2
@@ -234,7 +233,7 @@ def variance_by_stratum(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) 
     return pd.Series(variances, names)[n > 1]
 
 
-def degrees_of_freedom(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike) -> float:
+def degrees_of_freedom(values: ArrayLike, sizes: ArrayLike, strata: ArrayLike | None) -> float:
     """Effective degrees of freedom of `variance_by_stratum` (Satterthwaite 1946); NaN if nothing varies.
 
     Where a stratum of few groups carries most of the variance they are about that stratum's.
