@@ -36,7 +36,7 @@ def test_scores_agree_with_scikit_learn_where_they_are_defined(pair):
 
 def test_scores_of_many_matrices_are_those_of_each():
     matrices = np.random.default_rng(0).integers(0, 9, (3, 2, 4, 5))
-    for score in (scores.accuracy, scores.of_class(scores.recalls, "NEUTROPHIL")):
+    for score in (scores.accuracy, scores.recall_of("NEUTROPHIL")):
         each = [[float(score(matrix)) for matrix in row] for row in matrices]
         np.testing.assert_allclose(score(matrices), each)
 

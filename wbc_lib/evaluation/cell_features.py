@@ -34,18 +34,17 @@ _COLUMNS = {"repeat": int, "photo": int, **dict.fromkeys(CLASSES, float)}
 RECORDED = paths.RecordedTable(("ceiling", "features.csv.gz"), _COLUMNS, "answers", of_project=True)
 
 
-def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series:
-    """Measure the white cell with the largest nucleus in a picture, by the name of what is measured.
+def measure(picture: NDArray[np.uint8]) -> pd.Series:
+    """Measure the white cell with the largest nucleus in a photo, by the name of what is measured.
 
-    `red_cell` is a red cell's diameter in pixels. Lengths are told in it, and colours beside the background's.
-    Raises `BadDataError` if there is no white cell.
+    Lengths are told in red cells, and colours beside the background's. Raises `BadDataError` if there is no white cell.
     """
-    cells = find_cells(picture, red_cell)
+    cells = find_cells(picture, RED_CELL)
     if not cells:
         raise BadDataError("There is no white cell in the picture; choose a photo with a stained nucleus.")
-    cell, reach = cells[0], round(_REACH * red_cell)
+    cell, reach = cells[0], round(_REACH * RED_CELL)
     rows, columns = (slice(max(0, round(middle) - reach), round(middle) + reach + 1) for middle in (cell.y, cell.x))
-    window, nuclei = picture[rows, columns], find_nuclei(picture, red_cell / 30)[rows, columns].astype(np.uint8)
+    window, nuclei = picture[rows, columns], find_nuclei(picture, RED_CELL / 30)[rows, columns].astype(np.uint8)
     # Of nuclei in the window, only what lies within the cell's own box.
     left, top, right, bottom = cell.box
     own = np.zeros_like(nuclei)
@@ -54,12 +53,12 @@ def measure(picture: NDArray[np.uint8], red_cell: float = RED_CELL) -> pd.Series
     parts = {"nucleus": own > 0}
     grown = own
     for name, width in _RINGS.items():
-        wider = np.asarray(cv2.dilate(own, disc(width * red_cell)), np.uint8)
+        wider = np.asarray(cv2.dilate(own, disc(width * RED_CELL)), np.uint8)
         parts[name] = (wider > 0) & (grown == 0) & (nuclei == 0)
         grown = wider
     ground = to_lab(background_colour(picture)[None, None])[0, 0]
-    found = _describe_colours(to_lab(window) - ground, parts) | _describe_shape(own, red_cell)
-    return pd.Series(found | _describe_texture(to_grey(window), parts, red_cell), dtype=float)
+    found = _describe_colours(to_lab(window) - ground, parts) | _describe_shape(own)
+    return pd.Series(found | _describe_texture(to_grey(window), parts), dtype=float)
 
 
 def answer_out_of_fold(features: pd.DataFrame, labels: pd.Series, folds: pd.Series, seed: int) -> pd.DataFrame:
@@ -101,10 +100,7 @@ def write_recorded(answers: pd.DataFrame) -> Path:
 
 
 def read_recorded(labels: pd.Series) -> list[Predictions]:
-    """Read the recorded answers about photos whose `labels`, 1 to 4, are given by photo, those of each repeat.
-
-    Raises `BadDataError` if they are missing or damaged.
-    """
+    """Read the recorded answers about photos whose `labels`, 1 to 4, are given by photo, those of each repeat."""
     table = RECORDED.read().set_index("photo")
     shares = [repeat.loc[labels.index, list(CLASSES)].to_numpy() for _, repeat in table.groupby("repeat")]
     # No tree names the output that belongs to no class.
@@ -124,7 +120,7 @@ def _describe_colours(lab: NDArray[np.floating], parts: dict[str, NDArray[np.boo
     return found
 
 
-def _describe_shape(nucleus: NDArray[np.uint8], red_cell: float) -> dict[str, float]:
+def _describe_shape(nucleus: NDArray[np.uint8]) -> dict[str, float]:
     outlines = cv2.findContours(nucleus, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
     points = np.concatenate(list(outlines))
     hull = cv2.convexHull(points)
@@ -132,28 +128,26 @@ def _describe_shape(nucleus: NDArray[np.uint8], red_cell: float) -> dict[str, fl
     _, (width, height), _ = cv2.minAreaRect(points)
     hu = cv2.HuMoments(cv2.moments(nucleus, binaryImage=True)).ravel()
     found = {
-        "area": area / red_cell**2,
-        "perimeter": around / red_cell,
+        "area": area / RED_CELL**2,
+        "perimeter": around / RED_CELL,
         "roundness": 4 * np.pi * area / max(around, 1.0) ** 2,
         "solidity": area / max(cv2.contourArea(hull), 1.0),
         "elongation": max(width, height) / max(min(width, height), 1.0),
-        "thickness": float(cv2.distanceTransform(nucleus, cv2.DIST_L2, 5).max()) / red_cell,
+        "thickness": float(cv2.distanceTransform(nucleus, cv2.DIST_L2, 5).max()) / RED_CELL,
         "pieces": float(len(outlines)),
     }
     for width in _OPENINGS:
-        opened = cv2.morphologyEx(nucleus, cv2.MORPH_OPEN, disc(width * red_cell))
+        opened = cv2.morphologyEx(nucleus, cv2.MORPH_OPEN, disc(width * RED_CELL))
         found[f"lobes at {width}"] = float(cv2.connectedComponents(opened)[0] - 1)
         found[f"left at {width}"] = float(opened.sum()) / area
     return found | {f"Hu {i}": float(np.sign(h) * np.log1p(1e6 * abs(h))) for i, h in enumerate(hu, start=1)}
 
 
-def _describe_texture(
-    grey: NDArray[np.uint8], parts: dict[str, NDArray[np.bool_]], red_cell: float
-) -> dict[str, float]:
+def _describe_texture(grey: NDArray[np.uint8], parts: dict[str, NDArray[np.bool_]]) -> dict[str, float]:
     # Local binary patterns of eight neighbours, uniform and whichever way they are turned (Ojala et al. 2002).
     found: dict[str, float] = {}
     for distance in _DISTANCES:
-        patterns = _local_patterns(grey, distance * red_cell)
+        patterns = _local_patterns(grey, distance * RED_CELL)
         for part, mask in parts.items():
             counts = np.bincount(patterns[mask], minlength=10)
             for i, share in enumerate(counts / max(counts.sum(), 1)):

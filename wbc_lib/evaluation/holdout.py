@@ -16,7 +16,7 @@ from wbc_lib.evaluation.intervals import Interval
 #: The scores that are given intervals, by the name a reader sees. Each is the share of a fixed set of images.
 SCORES: dict[str, scores.Statistic] = {
     "accuracy": scores.accuracy,
-    **{f"recall, {cell.lower()}": scores.of_class(scores.recalls, cell) for cell in CLASSES},
+    **{f"recall, {cell.lower()}": scores.recall_of(cell) for cell in CLASSES},
 }
 #: Ways to compute an interval, the widest first.
 FEW, WITHIN, BY_IMAGE = "allowing for few photos", "photos within classes", "images one by one"

@@ -110,8 +110,8 @@ def draw_images(matrix: NDArray[np.number]) -> NDArray[np.float64]:
 def bootstrap(counts: NDArray[np.number], weights: NDArray[np.integer], statistic: Statistic) -> Interval:
     """Percentile interval of a score, groups drawn anew (Efron and Tibshirani 1993, chapter 13).
 
-    Takes what `resample` does. Resamples in which the score, such as ``scores.of_class(scores.recalls, cell)``, is
-    undefined are left out.
+    Takes what `resample` does. Resamples in which the score, such as ``scores.recall_of(cell)``, is undefined are left
+    out.
     """
     return percentiles(float(statistic(counts.sum(axis=0))), statistic(resample(counts, weights)))
 

@@ -55,10 +55,10 @@ def balanced_accuracy(matrices: NDArray) -> NDArray[np.float64]:
     return np.nanmean(recalls(matrices), axis=-1)
 
 
-def of_class(statistic: Statistic, cell: str) -> Statistic:
-    """Narrow a statistic that has a value per class, such as `recalls`, to one class."""
+def recall_of(cell: str) -> Statistic:
+    """Recall of one class, as a statistic."""
     column = CLASSES.index(cell)
-    return lambda matrices: statistic(matrices)[..., column]
+    return lambda matrices: recalls(matrices)[..., column]
 
 
 def _share(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
