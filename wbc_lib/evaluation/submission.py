@@ -40,7 +40,7 @@ class Submission:
     """Predictions for every picture of a protocol."""
 
     protocol: str  # one of `PROTOCOLS`
-    repeat: str  # of "folds", one of `published.REPEATS`, else ""
+    repeat: str  # of "folds", one of `splits.REPEATS`, else ""
     pictures: pd.DataFrame  # a row per picture: ``image``, ``photo``, ``field``, ``label`` (1 to 4) and ``fold``
     # (pictures, 5), rows summing to one; or 1 for the class that is named and 0 elsewhere; column 0 is no class
     answers: NDArray[np.float64]

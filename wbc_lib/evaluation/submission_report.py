@@ -256,7 +256,7 @@ class Model:
 
 
 def tabulate_splits(images: pd.DataFrame, provenance: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Put together what `published.read_splits` gives, for any data set of this layout.
+    """Put together what `splits.read_splits` gives, for any data set of this layout.
 
     Takes what `dataset.list_images`, `trace.trace` and `overlaps.find_pairs` give.
     """
@@ -306,7 +306,7 @@ def tabulate_models(runs: Iterable["Run"], splits: pd.DataFrame) -> pd.DataFrame
 
 
 def read_models(splits: pd.DataFrame) -> list[Model]:
-    """The shipped models, the best on TEST's images first; `splits` as `published.read_splits` gives it."""
+    """The shipped models, the best on TEST's images first; `splits` as `splits.read_splits` gives it."""
     test = splits[splits.split == "TEST"].groupby("photo")
     copies, fields = test.size(), test.field.first()
     labels = test["class"].first().map(LABELS)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -170,7 +169,12 @@ def draw_copies(counted: pd.DataFrame) -> Figure:
         cells = list(counted.loc[split].index)
         axis = axes[splits.index(split), cells.index(cell)]
         axis.set_axis_on()
-        _draw_copies_of(axis, row, CLASS_COLOURS.get(cell, GREY))
+        chance = stats.binom(row.images, 1 / row.photos)
+        values = np.arange(min(chance.ppf(0.001), *row.copies), max(chance.ppf(0.999), *row.copies) + 1)
+        found = [np.count_nonzero(row.copies == value) for value in values]
+        axis.bar(values, found, width=1, color=CLASS_COLOURS.get(cell, GREY))
+        marker = "." if len(values) < 40 else ""
+        axis.plot(values, row.photos * chance.pmf(values), color="black", lw=1, marker=marker)
         axis.set_title(f"{split}, {cell.capitalize()[:5]}.", loc="left", fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("copies of a photo")
@@ -180,14 +184,6 @@ def draw_copies(counted: pd.DataFrame) -> Figure:
     labels = ["found", "expected if each image drew its photo by itself"]
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
-
-
-def _draw_copies_of(axis: Axes, row: pd.Series, colour: str) -> None:
-    chance = stats.binom(row.images, 1 / row.photos)
-    values = np.arange(min(chance.ppf(0.001), *row.copies), max(chance.ppf(0.999), *row.copies) + 1)
-    found = [np.count_nonzero(row.copies == value) for value in values]
-    axis.bar(values, found, width=1, color=colour)
-    axis.plot(values, row.photos * chance.pmf(values), color="black", lw=1, marker="." if len(values) < 40 else "")
 
 
 def draw_unnoticed(chances: Mapping[int, float]) -> Figure:
