@@ -3,7 +3,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -22,6 +22,7 @@ def faultless(n_photos: int = 40) -> Predictions:
     return Predictions(some.labels, 50.0 * np.eye(5)[some.labels], some.photos)
 
 
+@settings(max_examples=15)
 @given(WEIGHTS, st.integers(0, 1000))
 def test_expectation_maximisation_finds_what_a_general_optimiser_finds(prior, seed):
     rng = np.random.default_rng(seed)
@@ -66,10 +67,8 @@ def test_adjusted_counting_recovers_the_mix_from_exact_rates_and_gives_no_share_
 
 @given(WEIGHTS, st.integers(1, 60))
 def test_the_error_of_a_faultless_reader_is_the_sum_over_all_outcomes(mix, n):
-    total = 0.0
-    for p in mix:
-        total += sum(comb(n, k) * p**k * (1 - p) ** (n - k) * abs(k / n - p) for k in range(n + 1)) / 2
-    assert float(counting.expected_distance(mix, n)) == pytest.approx(total)
+    total = sum(comb(n, k) * p**k * (1 - p) ** (n - k) * abs(k / n - p) for p in mix for k in range(n + 1))
+    assert float(counting.expected_distance(mix, n)) == pytest.approx(total / 2)
 
 
 @given(WEIGHTS, st.integers(2, 500))
@@ -84,10 +83,8 @@ def test_the_equivalent_count_is_the_first_that_errs_no_more(mix, n):
 def test_counts_are_worth_as_many_cells_as_a_reader_needs_for_the_same_error():
     errors = counting.summarise_errors(counting.simulate([(make(), make(seed=5))], counting.MIXES, (60,), 20))
     table = counting.compare_with_reader(errors, 60)
-    assert (list(table.index), list(table)) == (
-        list(counting.MIXES),
-        [counting.COUNTING, counting.ADJUSTED, counting.EM],
-    )
+    ways = [counting.COUNTING, counting.ADJUSTED, counting.EM]
+    assert (list(table.index), list(table)) == (list(counting.MIXES), ways)
     sizes = [table.loc[counting.HEALTHY, counting.COUNTING] + d for d in (-1, 0)]
     less, enough = counting.expected_distance(HEALTHY, sizes)
     assert less > errors.error[counting.HEALTHY, 60, counting.COUNTING] >= enough
@@ -133,8 +130,6 @@ def test_halves_split_every_class_in_two(seed):
     for label in (1, 2, 3, 4):
         own = predictions.labels[first] == label
         assert set(half[:, own].sum(axis=1)) <= {own.sum() // 2, -(-own.sum() // 2)}
-    odd = predictions.labels[first] == 1
-    assert odd.sum() == 6
     assert len(np.unique(half, axis=0)) > 1
     with pytest.raises(ValueError, match="LYMPHOCYTE"):
         counting.split_halves(make(n_photos=7), 10, 0)  # a single photo of a class cannot be dealt out
@@ -175,11 +170,8 @@ def test_resamples_are_shared_out_among_the_runs():
     runs = [(make(seed=s), make(seed=s + 10)) for s in (0, 1, 2)]
     counts = counting.simulate(runs, {"even": EVEN}, (50, 80), 10)
     assert counts.groupby(["n", "way"]).size().eq(10).all()
-    errors = counting.summarise_errors(counts)
-    assert (errors.low <= errors.error).all()
-    assert (errors.error <= errors.high).all()
     own = counts[(counts.n == 80) & (counts.way == counting.COUNTING)]
     shares = own[list(CLASSES)].to_numpy()
     np.testing.assert_allclose(scores.mix_distance(shares, EVEN), own.error)
-    row = errors.loc["even", 80, counting.COUNTING]
+    row = counting.summarise_errors(counts).loc["even", 80, counting.COUNTING]
     assert tuple(row) == pytest.approx((own.error.mean(), *np.quantile(own.error, [0.025, 0.975])))

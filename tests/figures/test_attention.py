@@ -12,18 +12,6 @@ CORNERS = np.array([[[2.0, 3], [9, 3], [9, 12], [2, 12]]])
 COVERS = ("unchanged", "background covered", "cell covered", "only the cell left")
 
 
-def shares(kinds: list[tuple[str, str]]) -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples(kinds, names=["cell", "kind"])
-    values = {"share": 0.7, "low": 0.6, "high": 0.8, "even": 0.15}
-    return pd.DataFrame([values] * len(kinds), index)
-
-
-def covered() -> pd.DataFrame:
-    index = pd.MultiIndex.from_product([[*CLASSES, "all classes"], COVERS], names=["cell", "cover"])
-    accuracy = np.linspace(0.05, 0.95, len(index))
-    return pd.DataFrame({"accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05}, index)
-
-
 def test_a_picture_is_as_bright_as_attention_is_strong_and_has_its_box():
     attention = np.zeros((6, 8))
     attention[3, 4] = 1
@@ -42,15 +30,10 @@ def test_a_picture_is_as_bright_as_attention_is_strong_and_has_its_box():
 
 
 def test_every_photo_is_a_dot_in_the_row_of_its_kind():
-    kinds = [(cell, kind) for cell in CLASSES for kind in ("right", "wrong")][:-1]
-    photos = pd.DataFrame(
-        {
-            "cell": ["NEUTROPHIL"] * 3 + ["MONOCYTE"],
-            "is_right": [True, True, False, False],
-            "share": [0.9, 0.8, 0.3, 0.5],
-        }
-    )
-    axis = attention_figures.draw_shares(photos, shares(kinds)).axes[0]
+    kinds = pd.MultiIndex.from_product([CLASSES, ["right", "wrong"]], names=["cell", "kind"])[:-1]
+    table = pd.DataFrame({"share": 0.7, "low": 0.6, "high": 0.8, "even": 0.15}, kinds)
+    photos = pd.DataFrame({"cell": ["NEUTROPHIL"] * 3 + ["MONOCYTE"], "is_right": [True, True, False, False]})
+    axis = attention_figures.draw_shares(photos.assign(share=[0.9, 0.8, 0.3, 0.5]), table).axes[0]
     dots = {}
     for collection in axis.collections:
         if isinstance(collection, PathCollection) and len(offsets := collection.get_offsets()):
@@ -62,7 +45,9 @@ def test_every_photo_is_a_dot_in_the_row_of_its_kind():
 
 
 def test_bars_have_the_length_of_the_accuracy_and_carry_their_interval():
-    table = covered()
+    index = pd.MultiIndex.from_product([[*CLASSES, "all classes"], COVERS], names=["cell", "cover"])
+    accuracy = np.linspace(0.05, 0.95, len(index))
+    table = pd.DataFrame({"accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05}, index)
     figure = attention_figures.draw_covered({"own colour": table, "grey": 1 - table[["accuracy", "high", "low"]]}, 0.25)
     left, right = figure.axes
     widths = [[bar.get_width() for bar in container] for container in left.containers]

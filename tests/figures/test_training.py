@@ -18,17 +18,14 @@ HISTORY = pd.DataFrame(
 MATRIX = np.array([[5, 1, 0, 0, 0], [0, 6, 0, 0, 0], [1, 1, 4, 0, 0], [0, 0, 0, 6, 0]])
 
 
-def summary() -> pd.DataFrame:
-    columns = ["training", "validation", "test", "paper_training", "paper_validation", "paper_test"]
-    return pd.DataFrame([[0.9, 0.8, 0.7, 0.95, 0.9, np.nan], [np.nan] * 6], ["A", "B"], columns, dtype=float)
-
-
 def texts(figure: Figure) -> set[str]:
     return {t.get_text() for axis in figure.axes for t in axis.texts}
 
 
 def test_an_experiment_without_runs_is_marked_and_has_no_dots():
-    figure = figures.draw_summary(summary())
+    columns = ["training", "validation", "test", "paper_training", "paper_validation", "paper_test"]
+    table = pd.DataFrame([[0.9, 0.8, 0.7, 0.95, 0.9, np.nan], [np.nan] * 6], ["A", "B"], columns)
+    figure = figures.draw_summary(table)
     assert "not run here" in texts(figure)
     measured = [line.get_xdata() for line in figure.axes[0].lines if "measured" in str(line.get_label())]
     assert all(np.isnan(x[1]) and not np.isnan(x[0]) for x in measured)
