@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from cleanlab import count as cleanlab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
@@ -226,7 +227,6 @@ def test_every_repeat_has_to_answer_about_every_photo():
 @settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_noise_is_what_cleanlab_counts_and_a_photo_drawn_twice_counts_as_two(seed):
-    cleanlab = pytest.importorskip("cleanlab.count")
     rng = np.random.default_rng(seed)
     y, probabilities = TRUE.to_numpy() - 1, rng.dirichlet(np.full(4, 0.5), N)
     weights = np.maximum(rng.integers(0, 3, N), np.arange(N) < 4)  # each class is drawn
