@@ -3,10 +3,9 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ def read_toc() -> list[str]:
     return list(parse_toc_yaml(paths.ROOT / _TOC))
 
 
-def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callable[[str, int, int], None]) -> Path:
+def build_book(study: Study, output: Path, *, jobs: int, on_chapter: Callable[[str, int, int], None]) -> Path:
     """Execute every chapter and build the pages; gives the front page.
 
     All runs that can be had should be recorded already. `output` is the folder for the finished site, as `site.claim`
@@ -120,7 +119,7 @@ def _stage(study: Study) -> list[Chapter]:
     for page in pages:
         source = paths.ROOT / f"{page}.ipynb"
         if source.exists():
-            key = _hash_chapter(source, parameters, surroundings)
+            key = hashlib.sha256(source.read_bytes() + json.dumps([parameters, surroundings]).encode()).hexdigest()
             chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256, key))
         elif not source.with_suffix(".md").exists():
             raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
@@ -178,8 +177,7 @@ def execute(chapter: Chapter) -> str | None:
         notebook.metadata.pop("papermill", None)
         for cell in notebook.cells:
             if "parameters" in cell.metadata.get("tags", []) and "PROFILE" in chapter.parameters:
-                profile = chapter.parameters["PROFILE"]
-                cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
+                cell.source = downloads.set_profile(cell.source, chapter.parameters["PROFILE"])
             for extra in ("papermill", "execution"):
                 cell.metadata.pop(extra, None)
         fold_code(notebook)
@@ -218,10 +216,6 @@ def _hash_surroundings(study: Study) -> str:
             if not any(part.startswith((".", "__pycache__")) for part in within.parts):
                 digest.update(f"{within.as_posix()} {hash_file(path)}\n".encode())
     return digest.hexdigest()
-
-
-def _hash_chapter(source: Path, parameters: Mapping[str, str], surroundings: str) -> str:
-    return hashlib.sha256(source.read_bytes() + json.dumps([parameters, surroundings]).encode()).hexdigest()
 
 
 def _is_current(chapter: Chapter) -> bool:
