@@ -102,28 +102,22 @@ def _stage(study: Study) -> list[Chapter]:
     config = downloads.with_launch_buttons(config, downloads.read_address(config))
     _write_if_changed(STAGING / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
     _write_if_changed(STAGING / _TOC, (paths.ROOT / _TOC).read_bytes())
-    pages = read_toc()
-    wanted = set()
-    for path in sorted(p for p in paths.BOOK.rglob("*") if p.suffix in _SOURCES):
-        target = STAGING / "book" / path.relative_to(paths.BOOK)
-        _write_if_changed(target, path.read_bytes())
-        wanted.add(target)
-    model = STAGING / "book" / browser.PLACE
-    _write_if_changed(model, browser.export(study))
-    wanted.add(model)
-    for table in _TABLES:
-        _write_if_changed(STAGING / "book" / "_static" / table.name, table.read_bytes())
-        wanted.add(STAGING / "book" / "_static" / table.name)
+    sources = [path for path in paths.BOOK.rglob("*") if path.suffix in _SOURCES]
+    files = {STAGING / "book" / path.relative_to(paths.BOOK): path.read_bytes() for path in sources}
+    files |= {STAGING / "book" / "_static" / table.name: table.read_bytes() for table in _TABLES}
+    files[STAGING / "book" / browser.PLACE] = browser.export(study)
+    for target, content in files.items():
+        _write_if_changed(target, content)
     parameters = {"DATA": study.named, "PROFILE": study.profile.name}
     chapters = []
-    for page in pages:
+    for page in read_toc():
         source = paths.ROOT / f"{page}.ipynb"
         if source.exists():
             key = hashlib.sha256(source.read_bytes() + json.dumps([parameters, surroundings]).encode()).hexdigest()
             chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256, key))
         elif not source.with_suffix(".md").exists():
             raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
-    wanted |= {c.target for c in chapters}
+    wanted = {*files, *(c.target for c in chapters)}
     for path in (STAGING / "book").rglob("*"):
         if path.is_file() and path not in wanted and path.with_suffix(".ipynb") not in wanted:
             path.unlink()
