@@ -93,8 +93,7 @@ def fit(
             )
             inputs, labels = tf.constant(drawn.inputs), tf.constant(drawn.labels)
         rng = np.random.default_rng([seed, epoch])
-        order = np.concatenate([rng.permutation(len(inputs)) for _ in range(settings.passes)])
-        order = order.astype(np.int32)
+        order = np.concatenate([rng.permutation(len(inputs)) for _ in range(settings.passes)]).astype(np.int32)
         loss = correct = seen = 0.0
         for batches in _batches(order, settings.batch_size):
             step_loss, step_correct = run_steps(inputs, labels, batches)
