@@ -28,7 +28,8 @@ class CopiedProvisioner(LocalProvisioner):
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Give the kernel sockets with a name of its own: a port that is free now may be another's when it is bound."""
-        self.parent.transport, self.parent.ip = "ipc", f"@wbc-{self.kernel_id}"  # @: they are in no folder
+        for name, value in (("transport", "ipc"), ("ip", f"@wbc-{self.kernel_id}")):  # @: they are in no folder
+            setattr(self.parent, name, value)
         return await super().pre_launch(**kwargs)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
