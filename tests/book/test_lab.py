@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -53,10 +54,7 @@ def test_what_the_user_changed_is_never_written_over(tmp_path):
 
 
 def test_chapters_older_than_the_book_are_named(tmp_path, monkeypatch):
-    book = tmp_path / "book"
-    book.mkdir()
-    for name, content in sources().items():
-        (book / name).write_bytes(content)
+    book = shutil.copytree(paths.BOOK, tmp_path / "book", ignore=shutil.ignore_patterns("_static"))
     monkeypatch.setattr(paths, "BOOK", book)
     work = tmp_path / "work"
     lab.lay_out(work, "quick")
