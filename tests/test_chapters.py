@@ -27,7 +27,7 @@ from nbclient import NotebookClient
 from wbc_lib import paths
 from wbc_lib.book import build, downloads
 from wbc_lib.book.downloads import SETUP
-from wbc_lib.book.lab import list_chapters, set_profile
+from wbc_lib.book.lab import list_chapters
 from wbc_lib.cli import main
 from wbc_lib.training.experiments import find_experiment
 from wbc_lib.training.plan import vary
@@ -177,7 +177,7 @@ def run_alone(
     """Execute a chapter as a reader has it, downloaded, in a folder with nothing else; then cells of the reader's."""
     folder.mkdir()
     download = downloads.format_notebook(downloads.as_download(NOTEBOOKS[name], None))
-    (folder / f"{name}.ipynb").write_text(set_profile(download, profile))
+    (folder / f"{name}.ipynb").write_text(downloads.set_profile(download, profile))
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
     notebook.cells += then
     search = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -37,17 +37,6 @@ def test_the_locked_versions_are_among_those_that_the_project_asks_for():
     ] == []
 
 
-def test_everything_in_the_lock_has_one_version_and_a_hash():
-    # A requirement with its hashes is one line, continued.
-    lines = [
-        line for line in LOCK.replace("\\\n", "").splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
-    assert len(lines) >= len(locked()) > len(direct())
-    assert [
-        line[:60] for line in lines if not re.match(r"[a-z0-9._-]+==[^ ]+ .*--hash=sha256:[0-9a-f]{64}", line)
-    ] == []
-
-
 def test_no_index_and_no_address_is_named():
     makefile = (paths.ROOT / "Makefile").read_text()
     for allowed in ("--no-emit-index-url", "--no-emit-find-links"):

@@ -1,6 +1,5 @@
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -148,13 +147,6 @@ def test_every_reason_is_said_with_its_place(tmp_path, monkeypatch, number):
     sentence = paths.explain(caught.value)
     assert str(tmp_path / "x y" / "file") in sentence and os.strerror(number) in sentence and "WBC_CACHE" in sentence
     assert ("make room" in sentence) == (number in (errno.ENOSPC, errno.EDQUOT))
-
-
-def test_a_site_for_which_there_is_no_room_is_one_sentence():
-    failed = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")] * 900)
-    with pytest.raises(PlaceError) as caught, paths.place(Path("site"), "name another folder with --output"):
-        raise failed
-    assert str(caught.value).startswith("site cannot be used (No space left on device); make room there, or name")
 
 
 def test_a_user_without_a_home_is_given_one_that_is_only_theirs(tmp_path, monkeypatch):

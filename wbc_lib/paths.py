@@ -124,10 +124,6 @@ def explain(error: OSError, path: Path | None = None, remedy: str = "") -> str:
     follows from what the place is, cache, results, and so on, unless it is given.
     """
     number, reason = error.errno, error.strerror or str(error) or type(error).__name__
-    if isinstance(error, shutil.Error):  # holds a triple for every file, of which the third is the reason as text
-        text = str(error.args[0])
-        number = next((n for n in errno.errorcode if os.strerror(n) in text), errno.EIO)
-        reason = os.strerror(number)
     at = path or (Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None)
     if at is None:
         return f"A file cannot be read or written ({reason}); make room, or free what is in use."

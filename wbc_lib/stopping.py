@@ -38,12 +38,8 @@ def heeded() -> Iterator[None]:
     """Stop the body at the first Ctrl-C or SIGTERM; later ones change nothing.
 
     The body gets a `KeyboardInterrupt`. Should it not end by that, because it is at work outside of Python or the
-    exception was lost on its way, the process ends all the same.
-
-    Raises
-    ------
-    SystemExit
-        If a signal came: with 130 after Ctrl-C, with 143 after SIGTERM, whatever the body made of it.
+    exception was lost on its way, the process ends all the same. Raises `SystemExit`, with 130 after Ctrl-C and 143
+    after SIGTERM, if a signal came, whatever the body made of it.
     """
     code = 0
 

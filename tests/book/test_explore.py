@@ -3,7 +3,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs_version
 
+from tests.made_predictions import made_run
 from wbc_lib import figures, paths
 from wbc_lib.book import explore
 from wbc_lib.data.dataset import CLASSES, index_photos
@@ -30,22 +30,15 @@ TITLES = ("Baseline CNN", "<Final> model")
 # Every photo ----------------------------------------------------------------------------------------------------------
 
 
-def make_run(seed, photos, copies=3):
+def make_run(seed, photos):
     rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(len(photos)) % 4 + 1, copies)
+    labels = np.repeat(np.arange(len(photos)) % 4 + 1, 3)
     probabilities = rng.dirichlet(np.ones(5) / 3, len(labels))
-    names = np.array([f"{photo}-{copy}" for photo in photos for copy in range(copies)])
-    parts = {
-        "labels": labels,
-        "predicted": probabilities.argmax(axis=1),
-        "probabilities": probabilities,
-        "names": names,
-    }
-    return SimpleNamespace(**{name: lambda part, value=value: value for name, value in parts.items()})
+    return made_run(make_table(photos).image, labels, probabilities.argmax(axis=1), probabilities)
 
 
-def make_table(photos, copies=3):
-    rows = [(f"{photo}-{copy}", photo) for photo in photos for copy in range(copies)]
+def make_table(photos):
+    rows = [(f"{photo}-{copy}", photo) for photo in photos for copy in range(3)]
     return pd.DataFrame(rows, columns=["image", "photo"])
 
 

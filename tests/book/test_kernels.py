@@ -24,30 +24,35 @@ def execute(folder: str, sources: tuple[str, ...]) -> list[str]:
     return ["".join(o.get("text", str(o.get("data"))) for o in cell.outputs) for cell in notebook.cells]
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
     """Execute notebooks in a process of its own, as a build does: what it copies is loaded once in a process."""
-    monkeypatch.setenv(kernels.PROVISIONER, kernels.COPIED)
-    monkeypatch.delenv("MPLBACKEND", raising=False)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        yield lambda *sources: pool.submit(execute, str(tmp_path), sources).result()
+    with pytest.MonkeyPatch.context() as patch, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        patch.setenv(kernels.PROVISIONER, kernels.COPIED)
+        patch.delenv("MPLBACKEND", raising=False)
+        yield lambda *sources: pool.submit(execute, str(folder), sources).result()
 
 
-def test_a_copied_kernel_has_the_libraries_loaded_and_is_otherwise_like_any(run, tmp_path):
+def test_a_copied_kernel_has_the_libraries_loaded_and_is_otherwise_like_any(run, folder):
     first = run(
         "import sys; kept = 1; 'seaborn' in sys.modules, __name__", "import os; os.getcwd()", "os.getpid()", PARALLEL
     )
     second = run("'kept' in dir()", "import os", "os.getpid()")
-    assert "(True, '__main__')" in first[0] and str(tmp_path) in first[1]
+    assert "(True, '__main__')" in first[0] and str(folder) in first[1]
     assert "False" in second[0]
     assert first[2] != second[2]
     assert first[3].strip() == "[1, 2]"
 
 
-def test_a_copied_kernel_takes_no_port_that_another_process_could_take_first(run, tmp_path):
+def test_a_copied_kernel_takes_no_port_that_another_process_could_take_first(run, folder):
     app = "from ipykernel.kernelapp import IPKernelApp; print(IPKernelApp.instance().transport)"
     assert run(app)[0].strip() == "ipc"
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_figures_are_shown_and_errors_name_their_cell(run):

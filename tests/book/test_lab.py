@@ -1,11 +1,11 @@
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -13,7 +13,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from typer.testing import CliRunner
 
 from wbc_lib import paths
-from wbc_lib.book import lab
+from wbc_lib.book import downloads, lab
 from wbc_lib.book.build import read_toc
 from wbc_lib.cli import main
 from wbc_lib.errors import LabError, UnknownNameError
@@ -36,7 +36,7 @@ def test_chapters_are_laid_out_with_the_profile_and_the_book_is_left_alone(tmp_p
         # Of the code nothing else differs from the book.
         source = nbformat.reads(before[path.name].decode(), as_version=4)
         mine, its = ([c.source for c in n.cells if c.cell_type == "code"] for n in (notebook, source))
-        assert [lab.set_profile(c, "quick") for c in mine] == its, path.name
+        assert [downloads.set_profile(c, "quick") for c in mine] == its, path.name
     assert sources() == before
 
 
@@ -54,10 +54,7 @@ def test_what_the_user_changed_is_never_written_over(tmp_path):
 
 
 def test_chapters_older_than_the_book_are_named(tmp_path, monkeypatch):
-    book = tmp_path / "book"
-    book.mkdir()
-    for name, content in sources().items():
-        (book / name).write_bytes(content)
+    book = shutil.copytree(paths.BOOK, tmp_path / "book", ignore=shutil.ignore_patterns("_static"))
     monkeypatch.setattr(paths, "BOOK", book)
     work = tmp_path / "work"
     lab.lay_out(work, "quick")
@@ -104,13 +101,9 @@ def test_the_kernel_of_this_environment_goes_before_every_other_finds_data_and_m
     other.mkdir(parents=True)
     (other / "kernel.json").write_text(json.dumps({"argv": ["/no/python"], "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "other"))
-    for name in ("WBC_CACHE", "WBC_RESULTS", "WBC_WEIGHTS"):
-        monkeypatch.setenv(name, "here")
     monkeypatch.setenv(NEVER_TRAIN, "1")
-    monkeypatch.chdir(tmp_path)
     variables = lab.environment("/photos")
     assert variables["WBC_DATA"] == "/photos"
-    assert {variables[n] for n in ("WBC_CACHE", "WBC_RESULTS", "WBC_WEIGHTS")} == {str(Path.cwd() / "here")}
     assert NEVER_TRAIN not in variables
     monkeypatch.setenv("JUPYTER_PATH", variables["JUPYTER_PATH"])
     assert KernelSpecManager().get_kernel_spec("python3").argv[0] == sys.executable

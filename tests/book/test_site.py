@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from sphinx.errors import ConfigError
 
 from tests.faults import find_faults
 from wbc_lib import paths
@@ -242,6 +243,11 @@ def test_an_old_address_leads_to_the_new_one_and_to_the_place_on_it(chromium, mo
     assert chromium(follow) == reached
     alone = new.removeprefix("book/").replace("new", "new.html")  # without scripts nothing knows what was asked for
     assert chromium(lambda browser: follow(browser, java_script_enabled=False)) == alone
+
+
+def test_pages_of_chapters_that_nobody_has_executed_are_not_made():
+    with pytest.raises(ConfigError, match="make book"):
+        site.setup(None)
 
 
 @pytest.mark.parametrize("pages", [{"book/old": "book/gone"}, {"book/new": "book/new"}, {"book/old": "book/new#gone"}])

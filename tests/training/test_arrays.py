@@ -1,12 +1,8 @@
-import os
-import shutil
-
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from wbc_lib import paths
 from wbc_lib.data import dataset, phantoms
 from wbc_lib.data.dataset import LABELS
 from wbc_lib.data.images import load_images
@@ -164,29 +160,6 @@ def test_features_are_those_of_the_base_and_computed_once(phantom_set):
     assert len(calls) == n_calls
     with pytest.raises(ValueError, match="read-only"):
         features[0] = 0
-
-
-def test_an_interruption_and_a_full_disk_leave_nothing(phantom_set, monkeypatch, tmp_path, full_disk):
-    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
-
-    def stop(done, total):
-        raise KeyboardInterrupt
-
-    load_images(phantom_set, (32, 32))
-    with pytest.raises(KeyboardInterrupt):
-        arrays.load_features(phantom_set, ON_BASE, stop)
-    with full_disk(10_000), pytest.raises(OSError, match="too large|No space"):
-        arrays.load_features(phantom_set, ON_BASE)
-    assert list((paths.cache() / "features").iterdir()) == []
-
-
-def test_damaged_features_in_the_cache_are_made_again(phantom_set, monkeypatch, tmp_path):
-    expected = np.array(arrays.load_features(phantom_set, ON_BASE))
-    shutil.copytree(paths.cache() / "features", tmp_path / "features")
-    monkeypatch.setenv("WBC_CACHE", str(tmp_path))
-    for cached in (tmp_path / "features").iterdir():
-        os.truncate(cached, cached.stat().st_size // 2)
-    np.testing.assert_array_equal(arrays.load_features(phantom_set, ON_BASE), expected)
 
 
 def test_examples_on_a_base_are_its_features_with_the_labels_of_their_images(phantom_set):

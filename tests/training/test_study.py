@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.drawn_runs import record_drawn
 from tests.train_tiny import TINY_FINAL
 from wbc_lib import paths
 from wbc_lib.data.hashes import PUBLISHED_SHA256
@@ -39,6 +41,7 @@ def stamp(run) -> tuple[int, int]:
     return written.st_ino, written.st_mtime_ns
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_for_the_same_run_train_it_once(phantom_set, tmp_path):
     command = [*TRAIN, phantom_set.root, tmp_path / "runs", "2"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
@@ -47,6 +50,18 @@ def test_two_processes_that_ask_for_the_same_run_train_it_once(phantom_set, tmp_
     assert answers[0].startswith("tiny-e2-s0")
     assert answers[0] == answers[1]  # the very same file, written once
     assert len(Store(tmp_path / "runs").whole()) == 1
+
+
+def test_who_asks_for_a_run_that_another_trains_waits_and_reads_it(small, trained, monkeypatch):
+    (expected,) = Store(trained).whole()
+    monkeypatch.setattr(Study, "_train_alone", None)  # nothing is left to be trained
+    with ThreadPoolExecutor(1) as thread:
+        with small.store.lock(expected.plan):
+            asked = thread.submit(small.run, "tiny")
+            time.sleep(0.5)
+            assert not asked.done()
+            shutil.copytree(expected.folder, small.store.roots[0] / expected.name)
+        assert asked.result(timeout=60).record == expected.record
 
 
 def test_nothing_that_a_training_chooses_depends_on_test(with_run, monkeypatch):
@@ -146,27 +161,6 @@ def test_a_full_disk_is_said_and_the_training_goes_on_once_there_is_room(small, 
     np.testing.assert_array_equal(small.run("tiny").logits("test"), expected.logits("test"))
 
 
-def test_reading_a_run_does_not_load_tensorflow(with_run):
-    run = with_run.run("tiny")
-    code = f"""
-import sys
-from pathlib import Path
-from tests.train_tiny import TINY
-from wbc_lib import figures
-from wbc_lib.book import chapter
-from wbc_lib.data import dataset
-from wbc_lib.evaluation import claims, scores
-from wbc_lib.training import experiments, runs, study
-experiments.EXPERIMENTS["tiny"] = TINY
-data, store = dataset.open_folder({str(with_run.data.root)!r}), runs.Store(Path({str(run.folder.parent)!r}))
-run = study.Study(data, experiments.PROFILES["smoke"], store, may_train=False).run("tiny")
-scores.confusion(run.labels("test"), run.predicted("test")), run.probabilities("test"), scores.peaks(run.history)
-print(run.name, sorted({{"tensorflow", "keras"}} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
-    assert done.stdout == f"{run.name} []\n", done.stderr
-
-
 def test_photos_are_used_if_named_and_phantoms_only_if_nothing_is(monkeypatch, tmp_path, phantom_set):
     with pytest.raises(DataNotFoundError):
         study.open_study(tmp_path, "smoke")
@@ -255,7 +249,7 @@ def test_of_a_design_what_is_there_is_given_by_name_and_seed(small, monkeypatch)
     assert small.suite("leakage") == {name: [] for name in SUITES["leakage"].in_smoke}
     wanted, at_its_profile = small.wanted("leakage")
     assert at_its_profile is small and set(wanted.values()) == {(0,)}
-    at_its_profile.run("final+by-photo", 0)
+    record_drawn(at_its_profile, "final+by-photo", 0, np.random.default_rng(0))
     found = small.suite("leakage")
     assert [run.record["experiment"] for run in found["final+by-photo"]] == ["final+by-photo"]
     assert found["final"] == []

@@ -3,10 +3,9 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ def read_toc() -> list[str]:
     return list(parse_toc_yaml(paths.ROOT / _TOC))
 
 
-def build_book(study: Study, output: Path, *, jobs: int = 2, on_chapter: Callable[[str, int, int], None]) -> Path:
+def build_book(study: Study, output: Path, *, jobs: int, on_chapter: Callable[[str, int, int], None]) -> Path:
     """Execute every chapter and build the pages; gives the front page.
 
     All runs that can be had should be recorded already. `output` is the folder for the finished site, as `site.claim`
@@ -103,28 +102,22 @@ def _stage(study: Study) -> list[Chapter]:
     config = downloads.with_launch_buttons(config, downloads.read_address(config))
     _write_if_changed(STAGING / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
     _write_if_changed(STAGING / _TOC, (paths.ROOT / _TOC).read_bytes())
-    pages = read_toc()
-    wanted = set()
-    for path in sorted(p for p in paths.BOOK.rglob("*") if p.suffix in _SOURCES):
-        target = STAGING / "book" / path.relative_to(paths.BOOK)
-        _write_if_changed(target, path.read_bytes())
-        wanted.add(target)
-    model = STAGING / "book" / browser.PLACE
-    _write_if_changed(model, browser.export(study))
-    wanted.add(model)
-    for table in _TABLES:
-        _write_if_changed(STAGING / "book" / "_static" / table.name, table.read_bytes())
-        wanted.add(STAGING / "book" / "_static" / table.name)
+    sources = [path for path in paths.BOOK.rglob("*") if path.suffix in _SOURCES]
+    files = {STAGING / "book" / path.relative_to(paths.BOOK): path.read_bytes() for path in sources}
+    files |= {STAGING / "book" / "_static" / table.name: table.read_bytes() for table in _TABLES}
+    files[STAGING / "book" / browser.PLACE] = browser.export(study)
+    for target, content in files.items():
+        _write_if_changed(target, content)
     parameters = {"DATA": study.named, "PROFILE": study.profile.name}
     chapters = []
-    for page in pages:
+    for page in read_toc():
         source = paths.ROOT / f"{page}.ipynb"
         if source.exists():
-            key = _hash_chapter(source, parameters, surroundings)
+            key = hashlib.sha256(source.read_bytes() + json.dumps([parameters, surroundings]).encode()).hexdigest()
             chapters.append(Chapter(source, STAGING / f"{page}.ipynb", parameters, study.data_sha256, key))
         elif not source.with_suffix(".md").exists():
             raise BookError(f"_toc.yml lists {page}, but there is no such page; add it or remove the entry.")
-    wanted |= {c.target for c in chapters}
+    wanted = {*files, *(c.target for c in chapters)}
     for path in (STAGING / "book").rglob("*"):
         if path.is_file() and path not in wanted and path.with_suffix(".ipynb") not in wanted:
             path.unlink()
@@ -178,8 +171,7 @@ def execute(chapter: Chapter) -> str | None:
         notebook.metadata.pop("papermill", None)
         for cell in notebook.cells:
             if "parameters" in cell.metadata.get("tags", []) and "PROFILE" in chapter.parameters:
-                profile = chapter.parameters["PROFILE"]
-                cell.source = re.sub(r'^PROFILE = "\w*"', f'PROFILE = "{profile}"', cell.source, flags=re.M)
+                cell.source = downloads.set_profile(cell.source, chapter.parameters["PROFILE"])
             for extra in ("papermill", "execution"):
                 cell.metadata.pop(extra, None)
         fold_code(notebook)
@@ -218,10 +210,6 @@ def _hash_surroundings(study: Study) -> str:
             if not any(part.startswith((".", "__pycache__")) for part in within.parts):
                 digest.update(f"{within.as_posix()} {hash_file(path)}\n".encode())
     return digest.hexdigest()
-
-
-def _hash_chapter(source: Path, parameters: Mapping[str, str], surroundings: str) -> str:
-    return hashlib.sha256(source.read_bytes() + json.dumps([parameters, surroundings]).encode()).hexdigest()
 
 
 def _is_current(chapter: Chapter) -> bool:

@@ -69,14 +69,9 @@ def glue_values(**values: float | str) -> None:
         metadata = {"scrapbook": {"name": name, "mime_prefix": _GLUED}}
         display({f"{_GLUED}text/plain": repr(value)}, raw=True, metadata=metadata)
     if is_live():
-        display(HTML(list_values(plain)))
-
-
-def list_values(values: Mapping[str, float | str]) -> str:
-    """The values that the prose names, as a folded list in HTML."""
-    said = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in values.items()}
-    lines = (f"<li><code>{html.escape(n)}</code>: {html.escape(v)}</li>" for n, v in said.items())
-    return f"<details><summary>Values that the text names</summary><ul>{''.join(lines)}</ul></details>"
+        said = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in plain.items()}
+        lines = (f"<li><code>{name}</code>: {html.escape(value)}</li>" for name, value in said.items())
+        display(HTML(f"<details><summary>Values that the text names</summary><ul>{''.join(lines)}</ul></details>"))
 
 
 def show_table(table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *, missing: str = "–") -> Styler:

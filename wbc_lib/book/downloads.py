@@ -104,6 +104,11 @@ def format_notebook(notebook: Notebook) -> str:
     return json.dumps(notebook | {"cells": cells}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
+def set_profile(source: str, profile: str) -> str:
+    """A chapter's text, as JSON or code, with another value of ``PROFILE`` in its parameters cell."""
+    return re.sub(r'(PROFILE = \\?")\w*', rf"\g<1>{profile}", source, count=1)
+
+
 def simplify(chapter: Notebook, titles: Mapping[str, str], works: Mapping[str, str], *, is_linked: bool) -> Notebook:
     """A copy of a chapter whose prose is plain Markdown; takes what `read_titles` and `read_works` give.
 
@@ -150,9 +155,9 @@ def read_titles() -> dict[str, str]:
     return {name: text.splitlines()[0].removeprefix("# ") for name, text in texts.items()}
 
 
-def read_works(book: Path = paths.BOOK) -> dict[str, str]:
+def read_works() -> dict[str, str]:
     """What is cited, as authors and year, by its key in ``references.bib``."""
-    return {key: _name_work(work) for key, work in parse_file(book / "references.bib").entries.items()}
+    return {key: _name_work(work) for key, work in parse_file(paths.BOOK / "references.bib").entries.items()}
 
 
 def _name_work(work: Entry) -> str:

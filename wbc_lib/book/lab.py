@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,11 +50,6 @@ def find_chapter(name: str) -> str:
     raise UnknownNameError(f"There is no chapter {name!r}; choose one of: {', '.join(chapters)}.")
 
 
-def set_profile(source: str, profile: str) -> str:
-    """A chapter's text, as JSON or code, with another value of ``PROFILE`` in its parameters cell."""
-    return re.sub(r'(PROFILE = \\?")\w*', rf"\g<1>{profile}", source, count=1)
-
-
 def lay_out(folder: Path, profile: str) -> LaidOut:
     """Copy the chapters, their prose made plain, to a folder to work in; what the user changed there stays as it is.
 
@@ -80,7 +74,7 @@ def lay_out(folder: Path, profile: str) -> LaidOut:
                     outdated.append(name)
                 continue
             simple = downloads.simplify(downloads.parse_notebook(source.decode()), titles, works, is_linked=True)
-            fresh = set_profile(downloads.format_notebook(simple), profile)
+            fresh = downloads.set_profile(downloads.format_notebook(simple), profile)
             paths.write_text(target, fresh)
             known[name] = {"laid_out": _hash(fresh.encode()), "source": _hash(source)}
             written.append(name)
@@ -106,19 +100,11 @@ def environment(data: str) -> dict[str, str]:
 
     Where a chapter names no data, `data` is opened: a folder, "phantoms" or "recorded".
     """
-    chosen = {k: v for k, v in os.environ.items() if k != NEVER_TRAIN}
-    # A kernel works in the chapters' folder, where a relative name would mean another place.
-    chosen |= {"WBC_CACHE": str(paths.cache().resolve()), "WBC_RESULTS": str(paths.results().resolve())}
-    if chosen.get("WBC_WEIGHTS"):
-        chosen["WBC_WEIGHTS"] = str(Path(chosen["WBC_WEIGHTS"]).resolve())
-    # The first that Jupyter looks at, before the user's own kernels and those of other environments.
-    elsewhere = [chosen["JUPYTER_PATH"]] if chosen.get("JUPYTER_PATH") else []
-    library = [chosen["PYTHONPATH"]] if chosen.get("PYTHONPATH") else []
-    return chosen | {
-        "WBC_DATA": data,
-        "JUPYTER_PATH": os.pathsep.join([str(write_kernel()), *elsewhere]),
-        "PYTHONPATH": os.pathsep.join([str(paths.ROOT), *library]),  # for a library that is run from its folder
-    }
+    chosen = {k: v for k, v in os.environ.items() if k != NEVER_TRAIN} | {"WBC_DATA": data}
+    # Ours comes first: before the kernels of other environments, and for a library that is run from its folder.
+    for name, ours in (("JUPYTER_PATH", write_kernel()), ("PYTHONPATH", paths.ROOT)):
+        chosen[name] = os.pathsep.join(filter(None, [str(ours), chosen.get(name)]))
+    return chosen
 
 
 def command(folder: Path, chapter: str, options: Sequence[str] = ()) -> list[str]:
@@ -126,8 +112,8 @@ def command(folder: Path, chapter: str, options: Sequence[str] = ()) -> list[str
 
     Raises `LabError` if JupyterLab or the kernel is not installed in this environment.
     """
-    for module, package in (("jupyterlab", "jupyterlab"), ("ipykernel", "ipykernel")):
-        if importlib.util.find_spec(module) is None:
+    for package in ("jupyterlab", "ipykernel"):
+        if importlib.util.find_spec(package) is None:
             raise LabError(f"{package} is not installed for {sys.executable}; install it with `pip install {package}`.")
     return [
         sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}",

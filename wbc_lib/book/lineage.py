@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -159,8 +160,4 @@ def list_runs(runs: Sequence[Run]) -> HTML:
     ordered = sorted(runs, key=lambda run: (describe(run)["title"], run.epochs, run.seed))
     grouped = groupby(ordered, key=lambda run: describe(run)["title"])
     groups = [(title, list(group)) for title, group in grouped]
-
-    def dump(config: dict[str, Any]) -> str:
-        return json.dumps(config, indent=1)
-
-    return HTML(_LIST.render(columns=_COLUMNS, groups=groups, anchor=ANCHOR, dump=dump))
+    return HTML(_LIST.render(columns=_COLUMNS, groups=groups, anchor=ANCHOR, dump=partial(json.dumps, indent=1)))

@@ -15,12 +15,11 @@ PAGE = "print.html"
 #: What paper has no use for, folded code among it; figures that answer to a hand leave their still picture.
 _DROPPED = (
     "script, style, link, button, details.hide, .headerlink, .wbc-trace, .wbc-plot-live, .wbc-controls, .copybtn, "
-    ".prev-next-area, template, noscript"
+    ".prev-next-area, template, noscript, input"
 )
 #: What works on a screen only, and what is said in its place.
-_ON_SCREEN = {
-    ".wbc-try, .wbc-gallery": "What stands here on the screen answers to a hand; the book's site has it.",
-}
+_ON_SCREEN = ".wbc-try, .wbc-gallery"
+_INSTEAD = "<p><em>What stands here on the screen answers to a hand; the book's site has it.</em></p>"
 _STYLES = ("_static/pygments.css", "_static/print/print.css")
 
 
@@ -72,15 +71,12 @@ def _take_over(site: Path, page: str, slugs: dict[str, str], kept: Path) -> str:
 
 
 def _strip(article: Tag) -> None:
-    for selector, words in _ON_SCREEN.items():
-        for part in article.select(selector):
-            part.replace_with(BeautifulSoup(f"<p><em>{words}</em></p>", "html.parser"))
+    for part in article.select(_ON_SCREEN):
+        part.replace_with(BeautifulSoup(_INSTEAD, "html.parser"))
     for part in article.select(_DROPPED):
         part.decompose()
     for part in article.find_all("details"):
         part["open"] = ""
-    for part in article.find_all("input"):
-        part.decompose()
 
 
 def _move(article: Tag, page: str, slugs: dict[str, str]) -> None:

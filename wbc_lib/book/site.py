@@ -59,10 +59,8 @@ def check_folder(output: Path) -> None:
         )
 
 
-def _list_entries(folder: Path) -> Iterator[Path]:
-    for top, names, files in os.walk(folder):
-        for name in names + files:
-            yield (Path(top) / name).relative_to(folder)
+def _list_entries(folder: Path) -> list[Path]:
+    return [entry.relative_to(folder) for entry in folder.rglob("*")]
 
 
 def _read_mark(site: Path) -> list[str]:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
 
 from wbc_lib import paths
 from wbc_lib.data.dataset import N_OUTPUTS
@@ -92,8 +93,7 @@ def fit(
             )
             inputs, labels = tf.constant(drawn.inputs), tf.constant(drawn.labels)
         rng = np.random.default_rng([seed, epoch])
-        order = np.concatenate([rng.permutation(len(inputs)) for _ in range(settings.passes)])
-        order = order.astype(np.int32)
+        order = np.concatenate([rng.permutation(len(inputs)) for _ in range(settings.passes)]).astype(np.int32)
         loss = correct = seen = 0.0
         for batches in _batches(order, settings.batch_size):
             step_loss, step_correct = run_steps(inputs, labels, batches)
@@ -176,12 +176,13 @@ def _batches(order: NDArray[np.int32], batch_size: int) -> list[NDArray[np.int32
 
 
 def _weigh_classes(settings: Settings, labels: NDArray[np.int32]) -> NDArray[np.float32] | None:
-    # By label, as scikit-learn's class_weight="balanced"; None where all count alike.
+    # By label; None where all count alike.
     if not settings.class_weights:
         return None
-    counts = np.bincount(labels, minlength=N_OUTPUTS)
-    present = counts > 0
-    return np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0).astype(np.float32)
+    present = np.unique(labels)
+    weights = np.zeros(N_OUTPUTS, np.float32)
+    weights[present] = compute_class_weight("balanced", classes=present, y=labels)
+    return weights
 
 
 def _make_steps(

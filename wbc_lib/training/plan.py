@@ -84,9 +84,8 @@ class Settings:
     passes: int = _added(1)  # times that the training examples are gone through in what is counted as one epoch
     # batches that are drawn anew in what is counted as one epoch, of windows; validation is scored after the last one
     steps: int = _added(0)
-    schedule: str = _added(
-        "constant"
-    )  # of the learning rate, or "one-cycle": up over a quarter of the steps, then down
+    # of the learning rate: "constant", or "one-cycle": up over a quarter of the steps, then down
+    schedule: str = _added("constant")
     label_smoothing: float = _added(0.0)  # share of the truth that is spread over all outputs in the loss
     views: int = _added(1)  # turned and mirrored copies of a picture, 1 or 8, whose logits are averaged
 
