@@ -37,7 +37,7 @@ def test_pixels_tell_apart_two_photos_of_one_field(draw_reduced, photograph_agai
         assert match.confidence > 0.3
     # Of two photos of a field the one with more inliers is not the right one, if the pixels say otherwise.
     right, wrong = (
-        registration._Attempt(0, registration.Fit(np.eye(2, 3), inliers, 100), 1.0, residual)
+        registration.Match(0, np.eye(2, 3), inliers, 100, 1.0, residual)
         for inliers, residual in ((60, 1.2), (70, 2.4))
     )
     assert registration._choose([wrong, right]) is right
