@@ -18,16 +18,11 @@ def jpeg(shape=(240, 320, 3)) -> bytes:
     return cv2.imencode(".jpg", noise)[1].tobytes()
 
 
-def plain(mode: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    Image.new(mode, dataset.IMAGE_SIZE).save(stream, "JPEG", **options)
-    return stream.getvalue()
-
-
 def turned() -> bytes:
-    exif = Image.Exif()
+    exif, stream = Image.Exif(), io.BytesIO()
     exif[0x112] = 6
-    return plain("RGB", exif=exif)
+    Image.new("RGB", dataset.IMAGE_SIZE).save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
 
 
 def huge_header(content: bytes) -> bytes:
@@ -43,11 +38,10 @@ def huge_header(content: bytes) -> bytes:
         (b"GIF89a" + bytes(500), "no JPEG"),
         (jpeg((100, 100, 3)), "100x100"),
         (jpeg((240, 320)), "1 channels"),
-        (plain("CMYK"), "4 channels"),
         (turned(), "is to be shown turned"),
         (b"\xff\xd8\xff\xd9", "no JPEG header"),
     ],
-    ids=["truncated", "empty", "gif", "small", "grey", "cmyk", "turned", "headless"],
+    ids=["truncated", "empty", "gif", "small", "grey", "turned", "headless"],
 )
 def test_a_bad_image_is_named_with_its_fault(tmp_path, content, complaint):
     (tmp_path / "a.jpeg").write_bytes(content)

@@ -54,22 +54,20 @@ def test_the_background_is_the_light_between_the_cells_even_where_black_corners_
 
 def test_a_window_of_a_whole_photo_is_the_photo_as_a_network_sees_it():
     picture = draw_field(90, [(300, 240)])
-    window = windows.cut_window(picture, (319.5, 239.5), windows.RED_CELL, windows.PHOTO_FIELD, (60, 80))
+    window = windows.WHOLE_PHOTO.cut(picture, (319.5, 239.5), windows.RED_CELL)
     assert np.array_equal(window, shrink(picture))
 
 
 def test_a_window_is_centred_scaled_and_filled_outside():
     picture = draw_field(40, [(200, 100)], size=(200, 260))
-    window = windows.cut_window(picture, (200, 100), 40, (6, 6), (120, 120))
+    window = windows.Window((6, 6), (120, 120)).cut(picture, (200, 100), 40)
     (cell,) = windows.find_cells(window, 20)
     assert (cell.x, cell.y) == pytest.approx((59.5, 59.5), abs=1.5)
     inside = slice(round(60 + (260 - 200) * 0.5) + 1, None)
     assert np.array_equal(np.unique(window[:, inside].reshape(-1, 3), axis=0), [windows.background_colour(picture)])
     assert np.array_equal(window[:9, 0], np.broadcast_to(windows.background_colour(picture), (9, 3)))
-    larger = windows.cut_window(picture, (200, 100), 40, (2, 2), (160, 160))
-    assert larger.shape == (160, 160, 3) and windows.find_cells(larger, 80)[0].diameter(80) == pytest.approx(
-        1.2, abs=0.1
-    )
+    larger = windows.Window((2, 2), (160, 160)).cut(picture, (200, 100), 40)
+    assert windows.find_cells(larger, 80)[0].diameter(80) == pytest.approx(1.2, abs=0.1)
 
 
 def test_a_mask_is_cut_where_the_picture_is_and_nothing_outside_is_marked():
@@ -89,7 +87,7 @@ def test_black_corners_are_filled():
     picture = np.full((120, 160, 3), GROUND, np.uint8)
     picture[:40, :30] = 0
     picture[60:70, 60:70] = 0  # not joined to an edge: it belongs to the picture
-    window = windows.cut_window(picture, (79.5, 59.5), 20, (8, 6), (120, 160))
+    window = windows.Window((8, 6), (120, 160)).cut(picture, (79.5, 59.5), 20)
     assert (window[:40, :30] == GROUND).all()
     assert (window[62:68, 62:68] == 0).all()
 

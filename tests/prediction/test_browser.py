@@ -12,7 +12,7 @@ import pytest
 from wbc_lib import paths
 from wbc_lib.book import build
 from wbc_lib.data import dataset, images, pictures
-from wbc_lib.data.windows import PHOTO_FIELD, RED_CELL, find_cells
+from wbc_lib.data.windows import RED_CELL, WHOLE_PHOTO, find_cells
 from wbc_lib.prediction import answers, picture, refusal
 from wbc_lib.prediction import browser as browser_model
 from wbc_lib.prediction.refusal import Guard
@@ -200,7 +200,7 @@ def change(pixels):
 
 
 def test_colours_are_checked_with_the_numbers_of_wbc_predict(do, phantom_set, guard, tmp_path):
-    plain = guard.as_plain() | {"across": PHOTO_FIELD[0]}
+    plain = guard.as_plain() | {"across": WHOLE_PHOTO.field[0]}
     compared = 0
     for file in images_of(phantom_set, "TEST", 1)[::2]:
         for changed in change(images.read_image(file)):
@@ -208,11 +208,11 @@ def test_colours_are_checked_with_the_numbers_of_wbc_predict(do, phantom_set, gu
             pixels, seen = do(lambda tab, c=content: tab.evaluate(LOOK, [base64.b64encode(c).decode(), plain]))
             side = 320 if len(pixels) == 320 * 240 * 3 else 160
             pixels = np.frombuffer(pixels.encode("latin-1"), np.uint8).reshape(-1, side, 3)
-            cells = find_cells(pixels, side / PHOTO_FIELD[0])
+            cells = find_cells(pixels, side / WHOLE_PHOTO.field[0])
             assert bool(cells) == bool(seen)
             if not cells:
                 continue
-            (cell, *_), scale = cells, side / PHOTO_FIELD[0]
+            (cell, *_), scale = cells, side / WHOLE_PHOTO.field[0]
             numbers = refusal.colour_numbers(refusal.cut_colours(pixels, cell, scale))
             assert seen["nucleus"]["diameter"] == pytest.approx(cell.diameter(scale), rel=0.02)
             assert seen["numbers"] == pytest.approx(numbers, abs=0.5)

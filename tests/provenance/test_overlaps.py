@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from tests.drawn import photograph_again
 from wbc_lib import paths
 from wbc_lib.data import dataset
 from wbc_lib.data.images import AFFINE, affine_maps
@@ -15,7 +16,7 @@ from wbc_lib.provenance import boxes as cells
 from wbc_lib.provenance import overlaps, registration, trace
 
 
-def test_planted_near_duplicates_are_found(tmp_path, photograph_again):
+def test_planted_near_duplicates_are_found(tmp_path):
     data = dataset.DataSet(tmp_path, tmp_path, tmp_path)
     data.photo_path(0).parent.mkdir()
     drawn = [draw_photo((cell,), np.random.default_rng(seed)).image for seed, cell in enumerate(dataset.CLASSES * 2)]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.drawn import draw_reduced, photograph_again
 from wbc_lib.data import dataset, images
 from wbc_lib.data.phantoms import draw_affine, draw_photo
 from wbc_lib.provenance import registration
@@ -18,14 +19,14 @@ def as_source(number, grey):
 
 
 @pytest.fixture(scope="module")
-def photos(draw_reduced):
+def photos():
     return index_sources([as_source(i, draw_reduced(cell, i)) for i, cell in enumerate(dataset.CLASSES * 2)])
 
 
 # --- which photo an image was made from
 
 
-def test_pixels_tell_apart_two_photos_of_one_field(draw_reduced, photograph_again):
+def test_pixels_tell_apart_two_photos_of_one_field():
     first = draw_photo(("NEUTROPHIL",), np.random.default_rng(5)).image
     pair = [images.to_grey(images.shrink(p, (HEIGHT, WIDTH))) for p in (first, photograph_again(first, (14, -6), 6))]
     others = [as_source(number, draw_reduced("NEUTROPHIL", number)) for number in (10, 11, 12)]
@@ -37,16 +38,15 @@ def test_pixels_tell_apart_two_photos_of_one_field(draw_reduced, photograph_agai
         assert match.confidence > 0.3
     # Of two photos of a field the one with more inliers is not the right one, if the pixels say otherwise.
     right, wrong = (
-        registration._Attempt(0, registration.Fit(np.eye(2, 3), inliers, 100), 1.0, residual)
-        for inliers, residual in ((60, 1.2), (70, 2.4))
+        registration.Match(0, np.eye(2, 3), inliers, 100, 1.0, residual) for inliers, residual in ((60, 1.2), (70, 2.4))
     )
     assert registration._choose([wrong, right]) is right
     assert registration._confidence(right, wrong) == pytest.approx(0.5)
 
 
-def test_images_of_no_photo_are_not_assigned_with_confidence(photos, draw_reduced):
+def test_images_of_no_photo_are_not_assigned_with_confidence(photos):
     rng = np.random.default_rng(0)
-    for seed, cell in enumerate(dataset.CLASSES * 3):
+    for seed, cell in enumerate(dataset.CLASSES * 2):
         stranger = images.warp(draw_reduced(cell, 1000 + seed), draw_affine(rng))
         assert find_source(stranger, photos).confidence == 0
     noise = rng.integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
@@ -111,7 +111,7 @@ def test_flat_maps_are_refused(flat):
     assert not registration.is_within(flat, registration.RECIPE_LIMITS)
 
 
-def test_gain_and_residual_are_measured_where_the_photo_reaches(draw_reduced):
+def test_gain_and_residual_are_measured_where_the_photo_reaches():
     source = draw_reduced("EOSINOPHIL", 2) // 2
     affine = composed(10, (0.1, -0.1), 5, (1, 1), (True, False))
     image = images.warp(source, affine)
@@ -124,7 +124,7 @@ def test_gain_and_residual_are_measured_where_the_photo_reaches(draw_reduced):
     assert np.isnan(registration.compare(source, image, away)).all()
 
 
-def test_mirrored_features_are_those_of_the_mirror_image(draw_reduced):
+def test_mirrored_features_are_those_of_the_mirror_image():
     grey = draw_reduced("MONOCYTE", 3)
     flipped = grey[:, ::-1].copy()
     fit = registration.register(registration.detect(grey, mirrored=True), registration.detect(flipped))

@@ -3,24 +3,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
+from tests.drawn import draw_discs
 from wbc_lib.data.picture_sets import PictureFile
 from wbc_lib.errors import BadDataError
 from wbc_lib.provenance import candidates, features, siblings
 from wbc_lib.provenance.features import _MIRROR, describe, find_best_link
 
 COPIES = 4
-
-
-def draw_source(seed, size=(260, 240)):
-    """A smear of discs of many sizes and shades, unlike any other seed's."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((size[1], size[0], 3), 225, np.uint8)
-    for _ in range(120):
-        place = tuple(int(v) for v in rng.integers(0, size))
-        colour = tuple(int(v) for v in rng.integers(60, 230, 3))
-        axes = tuple(int(v) for v in rng.integers(4, 22, 2))
-        cv2.ellipse(picture, place, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
-    return cv2.GaussianBlur(picture, (0, 0), 0.8)
 
 
 def augment(picture, rng):
@@ -42,7 +31,7 @@ def augmented(tmp_path_factory):
     for source in range(6):
         for copy in range(COPIES):
             path = folder / f"{source}-{copy}{('.jpg', '.png', '.webp', '.bmp')[copy]}"
-            augment(draw_source(source), rng).save(path, quality=60)
+            augment(draw_discs(source), rng).save(path, quality=60)
             sources[path] = source
     return sources
 
@@ -68,7 +57,7 @@ def test_an_interrupted_search_goes_on_and_gives_the_same(augmented, tmp_path, m
 
 def test_two_photos_of_one_field_overlap_but_are_no_siblings():
     rng = np.random.default_rng(0)
-    field = draw_source(20, (340, 240))
+    field = draw_discs(20, 340, 240)
     # Another focus, another light, sensor noise, and the stage moved.
     others = cv2.GaussianBlur(field[:, 80:], (0, 0), 1.6) * 0.85
     photos = [field[:, :260], np.clip(others + rng.normal(0, 4, others.shape), 0, 255).astype(np.uint8)]
@@ -79,7 +68,7 @@ def test_two_photos_of_one_field_overlap_but_are_no_siblings():
 
 
 def test_what_shows_too_little_is_not_called_clean():
-    pictures = [np.full((80, 80), 200, np.uint8), np.full((80, 80), 201, np.uint8), draw_source(1)]
+    pictures = [np.full((80, 80), 200, np.uint8), np.full((80, 80), 201, np.uint8), draw_discs(1)]
     found = siblings.find_siblings(pictures)
     assert found.cannot_tell.tolist() == [True, True, False]
     assert found.table.group.nunique() == 3
@@ -91,7 +80,7 @@ def test_exact_copies_are_one_group_however_little_they_show():
 
 
 def test_the_map_between_two_pictures_is_in_pixels_of_the_whole_pictures():
-    source = draw_source(4, (900, 700))
+    source = draw_discs(4, 900, 700)
     turned = cv2.warpAffine(source, np.array([[0.0, -1, 699], [1, 0, 0]]), (700, 900))[:, ::-1]
     link = find_best_link(describe(source), describe(np.ascontiguousarray(turned)))
     np.testing.assert_allclose(link.affine[:, :2], [[0, 1], [1, 0]], atol=0.01)
@@ -99,7 +88,7 @@ def test_the_map_between_two_pictures_is_in_pixels_of_the_whole_pictures():
 
 
 def test_descriptors_of_the_mirrored_picture_follow_from_those_of_the_picture():
-    grey = cv2.cvtColor(draw_source(5), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(draw_discs(5), cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT.create(0, 3, 0.01, 10, 1.6, cv2.CV_8U)
     points, plain = sift.detectAndCompute(grey, None)
     mirrored = [
@@ -114,7 +103,7 @@ def test_descriptors_of_the_mirrored_picture_follow_from_those_of_the_picture():
 
 
 def test_each_picture_finds_its_original(augmented):
-    originals = siblings.find_siblings([draw_source(source) for source in range(6)])
+    originals = siblings.find_siblings([draw_discs(source) for source in range(6)])
     matches = siblings.find_sources(siblings.find_siblings(list(augmented)), originals)
     assert [row for row, _ in matches] == list(augmented.values())
 

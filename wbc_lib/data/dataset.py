@@ -180,12 +180,12 @@ def list_images(data: DataSet) -> pd.DataFrame:
 
 
 def list_photos(data: DataSet) -> list[int]:
-    """Numbers of the source photos on disk, ascending; raises `BadDataError` like `list_images`."""
+    """Numbers of the source photos on disk, ascending."""
     return [photo_number(name) for name in _list_names(data, "JPEGImages")]
 
 
 def list_annotations(data: DataSet) -> list[int]:
-    """Numbers of the photos that have a box file, ascending; raises `BadDataError` like `list_images`."""
+    """Numbers of the photos that have a box file, ascending."""
     return [photo_number(name) for name in _list_names(data, "Annotations")]
 
 
@@ -195,10 +195,7 @@ def photo_number(name: str) -> int:
 
 
 def look_into(data: DataSet, place: str) -> Contents:
-    """Tell the files of the set in one of its folders (of `PLACES`) from all else, by their names.
-
-    Raises `BadDataError` if the folder is missing or cannot be listed.
-    """
+    """Tell the files of the set in one of its folders (of `PLACES`) from all else, by their names."""
     folder = (data.raw if place in _RAW_NAMES else data.augmented) / place
     pattern = _RAW_NAMES.get(place, _IMAGE_NAME)
     try:
@@ -332,11 +329,11 @@ def index_photos(data: DataSet) -> pd.DataFrame:
     """One row per photo or label row: what is known of it, and the split its copies went to.
 
     Indexed by ``photo``: ``labels`` (comma-separated class names, "" if blank), ``kind`` (single, multi, unlabelled),
-    ``has_photo``, ``has_boxes``, ``n_wbc``, ``n_rbc``, ``n_platelets``, and ``split`` (TRAIN, TEST, or "" for photos of
+    ``has_photo``, ``has_boxes``, ``n_wbc`` (boxed white cells), and ``split`` (TRAIN, TEST, or "" for photos of
     which no augmented image was made).
     """
     labels, on_disk, boxed = read_labels(data), list_photos(data), list_annotations(data)
-    counts = read_boxes(data).groupby(["photo", "cell"]).size().unstack(fill_value=0)
+    boxes = read_boxes(data)
     index = pd.DataFrame(index=pd.Index(sorted({*on_disk, *labels}), name="photo"))
     index["labels"] = [",".join(labels.get(p, ())) for p in index.index]
     index["kind"] = [("unlabelled", "single", "multi")[min(len(labels.get(p, ())), 2)] for p in index.index]
@@ -344,8 +341,6 @@ def index_photos(data: DataSet) -> pd.DataFrame:
     index["has_boxes"] = index.index.isin(boxed)
     if ((index.kind == "single") & index.has_photo).sum() < 2:
         raise BadDataError(f"{data.labels_path} names the class of fewer than two photos; restore the published table.")
-    for cell, column in {"WBC": "n_wbc", "RBC": "n_rbc", "Platelets": "n_platelets"}.items():
-        of_kind = counts[cell] if cell in counts else pd.Series(dtype=int)
-        index[column] = of_kind.reindex(index.index, fill_value=0).astype(int)
+    index["n_wbc"] = boxes.photo[boxes.cell == "WBC"].value_counts().reindex(index.index, fill_value=0)
     index["split"] = published_split(index)
     return index

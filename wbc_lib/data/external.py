@@ -122,10 +122,7 @@ class External:
 
 
 def find(folder: str | Path | None = None) -> External:
-    """Find the external pictures: in `folder`, else in the one that ``WBC_EXTERNAL`` names.
-
-    Raises `DataNotFoundError` if neither names a folder.
-    """
+    """Find the external pictures: in `folder`, else in the one that ``WBC_EXTERNAL`` names."""
     named = folder or os.environ.get("WBC_EXTERNAL")
     if named and Path(named).expanduser().is_dir():
         return External(Path(named).expanduser())
@@ -181,10 +178,7 @@ def read_nucleus(external: External, picture: str) -> NDArray[np.bool_]:
 
 
 def read_cell(external: External, photo: int) -> NDArray[np.bool_]:
-    """Where the white cell is in one of our photos: the mask of Banik et al. (2020), shape (480, 640).
-
-    Raises `BadDataError` if it is missing, or is no mask of a photo.
-    """
+    """Where the white cell is in one of our photos: the mask of Banik et al. (2020), shape (480, 640)."""
     path = external.root / "banik-masks" / f"BloodImage_Mask_{photo:05d}.png"
     mask = decode_picture(read_file(path, remedy=f"get it from {_MASKS}"), str(path))
     if mask.shape[1::-1] != PHOTO_SIZE:

@@ -105,10 +105,7 @@ def decode_jpeg(content: bytes, name: object, remedy: str, *, reduce: bool = Fal
 
 
 def read_image(path: Path, *, reduce: bool = False) -> NDArray[np.uint8]:
-    """Decode a JPEG file of the data set as `decode_jpeg` does.
-
-    Raises `BadDataError` if it cannot be read, is no whole JPEG, or is larger than any photo of cells.
-    """
+    """Decode a JPEG file of the data set as `decode_jpeg` does, unless it is larger than any photo of cells."""
     content = read_file(path)
     jpeg_size(content, path)
     return decode_jpeg(content, path, RESTORE, reduce=reduce)
@@ -162,7 +159,7 @@ def affine_maps(table: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def read_small(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np.uint8]:
-    """Read an image at the network's size, (height, width, RGB); raises `BadDataError` if damaged or not 320x240."""
+    """Read an image of 320x240 at the network's size, (height, width, RGB)."""
     half = read_image(path, reduce=True)
     require_size(2 * half.shape[1], 2 * half.shape[0], path)
     return shrink(half, shape)
@@ -242,10 +239,7 @@ def map_in_threads(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Gene
 
 
 def load_images(data: DataSet, shape: tuple[int, int] = INPUT_SHAPE, on_progress: OnProgress | None = None) -> Images:
-    """Read the whole augmented data set at the network's size, from the cache if it is there.
-
-    Raises `BadDataError` if an image is missing, damaged, or not 320x240.
-    """
+    """Read the whole augmented data set at the network's size, from the cache if it is there."""
     index = list_images(data)
     name = f"{read_checksums(data).sha256[:16]}-opencv{cv2.__version__}-{RESIZING}-{shape[0]}x{shape[1]}.npy"
     cached = paths.cache() / "arrays" / name

@@ -14,7 +14,7 @@ from wbc_lib.data.dataset import DataSet, index_photos, list_images, read_file
 from wbc_lib.data.external import External
 from wbc_lib.data.hashes import read_checksums
 from wbc_lib.data.images import read_image, read_small, shrink
-from wbc_lib.data.pictures import ENDINGS, find_pictures
+from wbc_lib.data.pictures import COPY, ENDINGS, MAX_BYTES, find_pictures
 from wbc_lib.data.windows import RED_CELL
 from wbc_lib.errors import BadDataError, DataNotFoundError, printable
 
@@ -25,9 +25,6 @@ TRAIN_PHOTOS, TEST_PHOTOS, TEST_IMAGES = OURS = ("train-photos", "test-photos", 
 TRAIN_IMAGES = "train-images"
 NOT_SMEARS = "not-smears"
 NAMES = (*OURS, *external.SOURCES, NOT_SMEARS)
-
-_MAX_BYTES = 200_000_000
-_COPY = "take another copy"
 
 
 @dataclass(frozen=True)
@@ -93,15 +90,15 @@ class PictureFile:
     def read(self) -> bytes:
         """The file's content; raises `BadDataError` if it cannot be read."""
         if not self.member:
-            return read_file(self.path, _MAX_BYTES, _COPY)
+            return read_file(self.path, MAX_BYTES, COPY)
         try:
             with zipfile.ZipFile(self.path) as opened:
-                if opened.getinfo(self.member).file_size > _MAX_BYTES:
+                if opened.getinfo(self.member).file_size > MAX_BYTES:
                     raise BadDataError(f"{printable(self.name)}: is too large for a picture of a cell; leave it out.")
                 return opened.read(self.member)
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, KeyError, ValueError) as error:
             raise BadDataError(
-                f"{printable(self.name)}: cannot be read from {printable(self.path)} ({error}); {_COPY}."
+                f"{printable(self.name)}: cannot be read from {printable(self.path)} ({error}); {COPY}."
             ) from error
 
 
@@ -155,7 +152,7 @@ def _list_place(place: Path, part: str, listed: Listed) -> None:
             with zipfile.ZipFile(place) as opened:
                 files = [_make(place, name, part, name) for name in sorted(opened.namelist()) if _is_picture(name)]
         except (OSError, zipfile.BadZipFile) as error:
-            raise BadDataError(f"{shown}: cannot be read ({error}); {_COPY}.") from error
+            raise BadDataError(f"{shown}: cannot be read ({error}); {COPY}.") from error
     else:
         raise BadDataError(f"{shown}: is neither a folder nor a zip nor a table (.csv); name one of these.")
     if not files:

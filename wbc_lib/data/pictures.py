@@ -21,9 +21,13 @@ from wbc_lib.errors import BadDataError, printable
 
 #: Endings of the files that are taken from a folder.
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp")
+#: What messages advise for a file that cannot be read.
+COPY = "take another copy"
+#: Room for a large camera's picture without compression; what is larger shows no single cell.
+MAX_BYTES = 200_000_000
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-_COPY, _SAVE = "take another copy", "save it as RGB with 8 bits per channel"
+_SAVE = "save it as RGB with 8 bits per channel"
 # Pillow's names of what is grey or RGB, of 8 or 16 whole bits, with or without alpha or a palette.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "I;16", "I;16B"}
 _OTHER_MODES = {
@@ -39,8 +43,6 @@ _TILES = (TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS)
 _CAMERA_RANGES = {1023, 4095, 16383}
 # The brightest point of a stained smear is near white; with this in 16 bits it would be at a quarter of it.
 _DARK = 1 << 14
-# Room for a large camera's picture without compression; what is larger shows no single cell.
-_MAX_BYTES = 200_000_000
 _MAX_NAMED = 20
 
 
@@ -121,10 +123,10 @@ def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np
     the network's input, or holds what would have to be guessed.
     """
     name = printable(path)
-    content = read_file(path, _MAX_BYTES, _COPY)
+    content = read_file(path, MAX_BYTES, COPY)
     form = _examine(content, name)
     if form.is_jpeg and form.size == IMAGE_SIZE:
-        half = decode_jpeg(content, name, _COPY, reduce=True)
+        half = decode_jpeg(content, name, COPY, reduce=True)
         if half.shape[1::-1] == (IMAGE_SIZE[0] // 2, IMAGE_SIZE[1] // 2):  # else its EXIF data turn it
             return _to_srgb(shrink(half, shape), form, name)
     image = _decode_whole(content, form, name)
@@ -140,7 +142,7 @@ def read_picture(path: Path, shape: tuple[int, int] = INPUT_SHAPE) -> NDArray[np
 def read_full(path: Path) -> NDArray[np.uint8]:
     """Read a picture at its full size and in its colours, shape (height, width, RGB); raises as `read_picture` does."""
     name = printable(path)
-    content = read_file(path, _MAX_BYTES, _COPY)
+    content = read_file(path, MAX_BYTES, COPY)
     form = _examine(content, name)
     return _to_srgb(_without_alpha(_decode_whole(content, form, name), name), form, name)
 
@@ -159,7 +161,7 @@ def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def _decode_whole(content: bytes, form: "_Form", name: str) -> NDArray[np.uint8]:
-    return decode_jpeg(content, name, _COPY) if form.is_jpeg else _decode(content, form, name)
+    return decode_jpeg(content, name, COPY) if form.is_jpeg else _decode(content, form, name)
 
 
 def _without_alpha(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
@@ -288,7 +290,7 @@ def _decode(content: bytes, form: _Form, name: str) -> NDArray[np.uint8]:
             image = ImageOps.exif_transpose(opened)
             pixels = np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except Exception as error:  # Pillow passes on whatever the content made it meet
-        raise BadDataError(f"{name}: cannot be decoded, for it is damaged or ends too early; {_COPY}.") from error
+        raise BadDataError(f"{name}: cannot be decoded, for it is damaged or ends too early; {COPY}.") from error
     if form.bits <= 8:
         return pixels
     try:

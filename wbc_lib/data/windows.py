@@ -14,8 +14,6 @@ from wbc_lib.data.images import INPUT_SHAPE, one_thread
 
 #: Diameter of a red cell in the published photos, in pixels of 640x480; measured by `measure_red_cell`, a test says so.
 RED_CELL = 90.0
-#: What a published photo shows, in red cells: width and height.
-PHOTO_FIELD = (640 / RED_CELL, 480 / RED_CELL)
 
 # Red cells are looked for where a nucleus has this diameter in pixels; a picture is made neither larger nor this large.
 _NUCLEUS, _SIDE = 60, 2000
@@ -41,12 +39,30 @@ class Window:
     shape: tuple[int, int]  # height and width, in pixels
 
     def cut(self, picture: NDArray[np.uint8], centre: tuple[float, float], red_cell: float) -> NDArray[np.uint8]:
-        """Cut the window around a column and a row of a picture, as `cut_window` does."""
-        return cut_window(picture, centre, red_cell, self.field, self.shape)
+        """Cut the window around a column and a row of a picture, whose red cells have this diameter in pixels.
+
+        The background's colour fills what lies outside, and black corners, which come in where a picture was turned.
+        """
+        colour = background_colour(picture)
+        filled = np.where(_is_outside(picture)[..., None], colour, picture)
+        return np.asarray(self._cut(filled, centre, red_cell, colour), np.uint8)
 
     def cut_mask(self, mask: NDArray[np.bool_], centre: tuple[float, float], red_cell: float) -> NDArray[np.float32]:
         """Cut the same window out of a mask: how much of each pixel is marked, 0 to 1; nothing outside is."""
-        return _cut(mask.astype(np.float32), centre, red_cell, self.field, self.shape)
+        return self._cut(mask.astype(np.float32), centre, red_cell, 0.0)
+
+    def _cut(self, picture: NDArray, centre: tuple[float, float], red_cell: float, outside: NDArray | float) -> NDArray:
+        # `outside` is what lies beyond the edges.
+        width, height = (max(1, round(side * red_cell)) for side in self.field)
+        left, top = (round(middle + 0.5 - side / 2) for middle, side in zip(centre, (width, height), strict=True))
+        window = np.empty((height, width, *picture.shape[2:]), picture.dtype)
+        window[:] = outside
+        rows = slice(max(top, 0), max(min(top + height, picture.shape[0]), 0))
+        columns = slice(max(left, 0), max(min(left + width, picture.shape[1]), 0))
+        part = picture[rows, columns]
+        window[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]] = part
+        how = cv2.INTER_AREA if self.shape[0] <= height and self.shape[1] <= width else cv2.INTER_LINEAR
+        return cv2.resize(window, self.shape[::-1], interpolation=how)
 
     def widened(self, side: int) -> "Window":
         """As much more at the same scale as makes its sides so many pixels."""
@@ -55,7 +71,7 @@ class Window:
 
 
 #: What the paper's networks see: as much as a photo shows. And what the stronger model sees: the cell.
-WHOLE_PHOTO = Window(PHOTO_FIELD, INPUT_SHAPE)
+WHOLE_PHOTO = Window((640 / RED_CELL, 480 / RED_CELL), INPUT_SHAPE)
 CLOSE = Window((3.5, 3.5), (96, 96))
 
 
@@ -152,45 +168,6 @@ def background_colour(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     pixels = some[inside] if inside.any() else some.reshape(-1, 3)
     bright = pixels[pixels[:, 1] > _otsu(pixels[:, 1])]
     return np.median(bright if len(bright) else pixels, axis=0).astype(np.uint8)
-
-
-def cut_window(
-    picture: NDArray[np.uint8],
-    centre: tuple[float, float],
-    red_cell: float,
-    field: tuple[float, float],
-    shape: tuple[int, int],
-) -> NDArray[np.uint8]:
-    """Cut a window whose size is told in red cells, and fill with the background's colour what lies outside.
-
-    Black corners, which come in where a picture was turned, are outside too. `centre` is a column and a row, `red_cell`
-    a red cell's diameter in pixels of the picture, `field` width and height in red cells, and `shape` the outcome's
-    height and width in pixels.
-    """
-    colour = background_colour(picture)
-    filled = np.where(_is_outside(picture)[..., None], colour, picture)
-    return np.asarray(_cut(filled, centre, red_cell, field, shape, colour), np.uint8)
-
-
-def _cut(
-    picture: NDArray,
-    centre: tuple[float, float],
-    red_cell: float,
-    field: tuple[float, float],
-    shape: tuple[int, int],
-    outside: NDArray | float = 0.0,
-) -> NDArray:
-    # As `cut_window`, of what may be no picture; `outside` is what lies beyond its edges.
-    width, height = (max(1, round(side * red_cell)) for side in field)
-    left, top = (round(middle + 0.5 - side / 2) for middle, side in zip(centre, (width, height), strict=True))
-    window = np.empty((height, width, *picture.shape[2:]), picture.dtype)
-    window[:] = outside
-    rows = slice(max(top, 0), max(min(top + height, picture.shape[0]), 0))
-    columns = slice(max(left, 0), max(min(left + width, picture.shape[1]), 0))
-    part = picture[rows, columns]
-    window[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]] = part
-    how = cv2.INTER_AREA if shape[0] <= height and shape[1] <= width else cv2.INTER_LINEAR
-    return cv2.resize(window, shape[::-1], interpolation=how)
 
 
 def _is_outside(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import numpy as np
 from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE, LABELS
 from wbc_lib.data.images import shrink
 from wbc_lib.data.phantoms import draw_photo
-from wbc_lib.data.windows import PHOTO_FIELD
+from wbc_lib.data.windows import WHOLE_PHOTO
 from wbc_lib.prediction.answers import find_guard
 from wbc_lib.prediction.picture import ACCURACY, choose_threshold, find_run
 from wbc_lib.training.runs import Run
@@ -47,7 +47,7 @@ def describe(run: Run) -> dict[str, Any]:
         "classes": [{"name": nice(c), "label": LABELS[c], "colour": CLASS_COLOURS[c]} for c in CLASSES],
         "accuracy": ACCURACY,
         "threshold": choose_threshold(run),
-        "guard": guard.as_plain() | {"across": PHOTO_FIELD[0]} if guard else None,
+        "guard": guard.as_plain() | {"across": WHOLE_PHOTO.field[0]} if guard else None,
         "factor": factor,
         "offset": offset,
         "shapes": [list(w.shape) for w in weights],

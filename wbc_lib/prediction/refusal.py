@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from wbc_lib import paths
 from wbc_lib.data.images import to_lab
 from wbc_lib.data.splits import split_by_group
-from wbc_lib.data.windows import Cell, cut_window
+from wbc_lib.data.windows import Cell, Window
 from wbc_lib.errors import BadDataError
 
 #: What is measured of each of L, a and b (CIE 1976, D65) in a window.
@@ -92,7 +92,7 @@ def colour_numbers(window: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def cut_colours(picture: NDArray[np.uint8], cell: Cell, red_cell: float) -> NDArray[np.uint8]:
     """The window around a white cell whose colours count, shape (64, 64, RGB); `red_cell` in pixels of the picture."""
-    return cut_window(picture, (cell.x, cell.y), red_cell, (FIELD, FIELD), (SIDE, SIDE))
+    return Window((FIELD, FIELD), (SIDE, SIDE)).cut(picture, (cell.x, cell.y), red_cell)
 
 
 def nucleus_limits(diameters: NDArray[np.floating]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.cluster.hierarchy import DisjointSet
 
 from wbc_lib import paths
 from wbc_lib.data.images import MapTasks, OnProgress
@@ -67,10 +68,7 @@ def rank_candidates(
     picture once; -1 where there are no more. Shape (pictures, `n_best`). `keep` says where a part of it, by its number,
     is kept for another time.
     """
-
-    @cache
-    def build_index() -> _Index:
-        return _build_index(pictures, map_tasks)
+    build_index = cache(partial(_build_index, pictures, map_tasks))  # only if a part is not kept, and once
 
     def rank(batch: range) -> dict[str, NDArray]:
         return {"best": _rank(build_index(), batch, n_best, map_tasks)}
@@ -227,12 +225,12 @@ class Clusters:
             if link:
                 a, b = sorted((self.root(i), self.root(j)))
                 counts[a, b] += _weigh(link)
-        joined = Clusters(self.features)
-        joined._parent = list(self._parent)
+        roots = [self.root(i) for i in range(len(self.features))]
+        joined = DisjointSet(roots)
         for (a, b), n in counts.items():
-            if n >= 2 and (first := joined.root(a)) != (second := joined.root(b)):
-                joined._parent[second] = first
-        return [joined.root(i) for i in range(len(self.features))]
+            if n >= 2:
+                joined.merge(a, b)
+        return [joined[root] for root in roots]
 
     def _odds(self, a: int, b: int) -> list[float]:
         odds = self._between[a].setdefault(b, [])

@@ -56,7 +56,7 @@ _Content = bytes | NDArray[np.uint8] | BadDataError
 
 @dataclass(frozen=True)
 class Features:
-    """What is kept of a picture."""
+    """Local features of a picture: where they are, and what is there."""
 
     points: NDArray[np.float32]  # (features, 2): x, y in pixels of the reduced picture
     descriptors: NDArray[np.uint8]  # (features, 128)

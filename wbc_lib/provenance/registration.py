@@ -9,7 +9,7 @@ same field of view do, the pixels decide.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -112,7 +112,7 @@ class SourceIndex:
 
 @dataclass(frozen=True)
 class Match:
-    """The photo that an image was made from, as far as can be told; the attributes are explained in `trace.trace`."""
+    """A photo that an image may have been made from; the attributes are explained in `trace.trace`."""
 
     photo: int
     affine: NDArray[np.float64]
@@ -120,9 +120,9 @@ class Match:
     matches: int
     gain: float
     residual: float
-    runner_up: int
-    runner_up_inliers: int
-    confidence: float
+    runner_up: int = -1
+    runner_up_inliers: int = 0
+    confidence: float = 0.0
 
     @property
     def mirrored(self) -> bool:
@@ -130,22 +130,15 @@ class Match:
         (a, b, _), (c, d, _) = self.affine
         return bool(a * d < b * c)
 
-
-#: What is found when no photo can be laid over the image.
-NO_MATCH = Match(-1, np.full((2, 3), np.nan), 0, 0, np.nan, np.nan, -1, 0, 0.0)
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    photo: int
-    fit: Fit
-    gain: float
-    residual: float
-
     @property
     def is_trusted(self) -> bool:
-        enough = self.fit.inliers >= MIN_INLIERS and self.residual <= MAX_RESIDUAL
-        return enough and is_within(self.fit.affine, RECIPE_LIMITS)
+        """Whether the map is one that the recipe can make, and features and pixels bear it out."""
+        enough = self.inliers >= MIN_INLIERS and self.residual <= MAX_RESIDUAL
+        return enough and is_within(self.affine, RECIPE_LIMITS)
+
+
+#: What is found when no photo can be laid over the image.
+NO_MATCH = Match(-1, np.full((2, 3), np.nan), 0, 0, np.nan, np.nan)
 
 
 def detect(grey: NDArray[np.uint8], *, mirrored: bool = False) -> Features:
@@ -291,32 +284,29 @@ def find_source(grey: NDArray[np.uint8], photos: SourceIndex) -> Match:
         source = photos.sources[i]
         fit = register(source.features[int(votes[i].argmax())], features)
         if fit:
-            attempts.append(_Attempt(source.photo, fit, *compare(source.grey, grey, fit.affine)))
+            of_pixels = compare(source.grey, grey, fit.affine)
+            attempts.append(Match(source.photo, fit.affine, fit.inliers, fit.matches, *of_pixels))
     if not attempts:
         return NO_MATCH
     best = _choose(attempts)
     others = [attempt for attempt in attempts if attempt is not best]
-    second = max(others, key=lambda attempt: attempt.fit.inliers, default=None)
-    runner_up = (second.photo, second.fit.inliers) if second else (NO_MATCH.runner_up, 0)
-    found, confidence = best.fit, _confidence(best, second)
-    of_pixels = best.gain, best.residual
-    return Match(best.photo, found.affine, found.inliers, found.matches, *of_pixels, *runner_up, confidence)
+    second = max(others, key=lambda attempt: attempt.inliers, default=NO_MATCH)
+    confidence = _confidence(best, second)
+    return replace(best, runner_up=second.photo, runner_up_inliers=second.inliers, confidence=confidence)
 
 
-def _choose(attempts: Sequence[_Attempt]) -> _Attempt:
+def _choose(attempts: Sequence[Match]) -> Match:
     # Of those that could be it, the one with most inliers; where another has more than half as many, the pixels decide.
     trusted = [attempt for attempt in attempts if attempt.is_trusted]
     if not trusted:
-        return max(attempts, key=lambda attempt: attempt.fit.inliers)
-    most = max(attempt.fit.inliers for attempt in trusted)
-    close = [attempt for attempt in trusted if 2 * attempt.fit.inliers > most]
+        return max(attempts, key=lambda attempt: attempt.inliers)
+    most = max(attempt.inliers for attempt in trusted)
+    close = [attempt for attempt in trusted if 2 * attempt.inliers > most]
     return min(close, key=lambda attempt: attempt.residual)
 
 
-def _confidence(best: _Attempt, second: _Attempt | None) -> float:
+def _confidence(best: Match, second: Match) -> float:
     if not best.is_trusted:
         return 0.0
-    if second is None:
-        return 1.0
     by_pixels = best.residual / second.residual if second.residual > 0 else 1.0
-    return 1 - min(second.fit.inliers / best.fit.inliers, by_pixels)
+    return 1 - min(second.inliers / best.inliers, by_pixels)

@@ -32,15 +32,6 @@ read_recorded, write_recorded = RECORDED.read, RECORDED.write
 
 
 @dataclass(frozen=True)
-class Clusters:
-    """Photos put together by their colours."""
-
-    member: NDArray[np.int64]  # number of each photo's cluster, from 1, shape (photos,)
-    probability: NDArray[np.float64]  # that it is of this one, if the clusters are as fitted, shape (photos,)
-    criterion: dict[int, float]  # by number of clusters tried: Bayesian information criterion; the lowest is chosen
-
-
-@dataclass(frozen=True)
 class Agreement:
     """How well smears agree with the order in which photos are numbered, which was not used to find them."""
 
@@ -69,26 +60,28 @@ def measure_colours(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     return hues.ravel()
 
 
-def cluster(colours: NDArray[np.floating], order: Sequence[int] | NDArray[np.integer], most: int = MOST) -> Clusters:
+def cluster(
+    colours: NDArray[np.floating], order: Sequence[int] | NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Divide photos by their colours (photos, numbers) with a mixture of Gaussians.
 
-    Of 1 to `most` clusters as many are taken as have the lowest Bayesian information criterion (Schwarz 1978).
-    What is missing counts as the mean. Clusters are numbered by the median of their photos' `order`, such as
-    their numbers, which decides nothing else. The same colours give the same clusters.
+    Of 1 to `MOST` clusters as many are taken as have the lowest Bayesian information criterion (Schwarz 1978).
+    What is missing counts as the mean. Gives the number of each photo's cluster, and the probability that it is of
+    this one. Clusters are numbered, from 1, by the median of their photos' `order`, such as their numbers, which
+    decides nothing else.
     """
     from sklearn.mixture import GaussianMixture
 
     centre, spread = np.nanmean(colours, axis=0), np.nanstd(colours, axis=0)
     z = np.nan_to_num((colours - centre) / np.where(spread > 0, spread, 1))
-    tried = range(1, min(most, len(z)) + 1)
+    tried = range(1, min(MOST, len(z)) + 1)
     with threadpool_limits(1):  # of so few numbers several threads take a hundred times as long on a busy machine
-        fits = {k: GaussianMixture(k, n_init=_STARTS, random_state=0, reg_covar=_FLOOR).fit(z) for k in tried}
-    criterion = {k: float(fit.bic(z)) for k, fit in fits.items()}
-    chosen = fits[min(criterion, key=lambda k: criterion[k])]
+        fits = [GaussianMixture(k, n_init=_STARTS, random_state=0, reg_covar=_FLOOR).fit(z) for k in tried]
+    chosen = min(fits, key=lambda fit: fit.bic(z))
     member = chosen.predict(z)
     middles = pd.Series(np.asarray(order)).groupby(member).median().sort_values(kind="stable")
     numbers = pd.Series(np.arange(1, len(middles) + 1), middles.index)
-    return Clusters(numbers.loc[member].to_numpy(np.int64), chosen.predict_proba(z).max(axis=1), criterion)
+    return numbers.loc[member].to_numpy(np.int64), chosen.predict_proba(z).max(axis=1)
 
 
 def find_smears(data: DataSet) -> pd.DataFrame:
@@ -101,10 +94,10 @@ def find_smears(data: DataSet) -> pd.DataFrame:
     measured = map_in_threads(lambda photo: measure_colours(read_image(data.photo_path(photo))), numbers)
     # Rounded first, so that the recorded colours give the recorded smears.
     colours = np.round(np.array(list(measured)), 2)
-    found = cluster(colours, numbers)
+    smear, probability = cluster(colours, numbers)
     table = pd.DataFrame(colours, columns=list(COLOURS))
     table.insert(0, "photo", numbers)
-    return table.assign(smear=found.member, probability=found.probability.round(3))
+    return table.assign(smear=smear, probability=probability.round(3))
 
 
 def compare_with_numbers(smears: pd.Series) -> Agreement:
