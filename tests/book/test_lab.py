@@ -152,7 +152,7 @@ def test_jupyterlab_answers_with_a_kernel_that_reads_the_named_data(phantom_set,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port, token = free.getsockname()[1], "for-this-test"
-    command = [sys.executable, "-m", "wbc_lib.cli.main", "lab", "2", "--no-browser", "--profile", "smoke"]
+    command = [sys.executable, "-m", "wbc_lib", "lab", "2", "--no-browser", "--profile", "smoke"]
     command += ["--data", str(phantom_set.root), "--folder", str(tmp_path / "work"), "--"]
     command += ["--allow-root", f"--port={port}", f"--IdentityProvider.token={token}"]
     with (tmp_path / "log").open("w") as log:

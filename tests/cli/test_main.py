@@ -79,11 +79,11 @@ def test_a_clean_data_set_passes_the_check_and_a_damaged_one_does_not(wbc, phant
     assert f"{victim}: the file is empty" in done.stderr
 
 
-def test_a_run_can_be_trained_listed_shown_drawn_verified_and_trained_again(wbc, phantom_set, tmp_path, monkeypatch):
+def test_a_run_can_be_trained_listed_shown_drawn_verified_and_trained_again(wbc, tiny_set, tmp_path, monkeypatch):
     monkeypatch.setitem(experiments.EXPERIMENTS, "final", TINY_FINAL)
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))  # where no other test has trained a run of this name
-    data = ("--data", phantom_set.root)
+    data = ("--data", tiny_set.root)
     done = wbc("train", "final", *data, "--profile", "smoke", "--record")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("Working with phantoms") and not done.stdout
@@ -153,9 +153,9 @@ def test_a_full_standard_output_is_named():
     assert done.returncode == 1 and "standard output" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_verification_of_nothing_fails(wbc, tmp_path, phantom_set, monkeypatch):
+def test_a_verification_of_nothing_fails(wbc, tmp_path, tiny_set, monkeypatch):
     monkeypatch.setenv("WBC_RESULTS", str(tmp_path / "none"))
-    done = wbc("runs", "verify", "--all", "--data", phantom_set.root)
+    done = wbc("runs", "verify", "--all", "--data", tiny_set.root)
     assert done.returncode == 1 and "nothing to verify" in done.stderr and "WBC_RESULTS" in done.stderr
 
 
@@ -169,9 +169,9 @@ def test_the_library_without_its_project_says_so_before_any_work(wbc, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_that_are_lacking_are_named_before_the_chapters(phantom_set, tmp_path, monkeypatch):
+def test_runs_that_are_lacking_are_named_before_the_chapters(tiny_set, tmp_path, monkeypatch):
     monkeypatch.setenv("WBC_CACHE", str(tmp_path / "cache"))
-    opened = study.open_study(phantom_set.root, "smoke")
+    opened = study.open_study(tiny_set.root, "smoke")
     with pytest.raises(RunError, match="final.*say --train"):
         book._require_runs(opened)
     monkeypatch.setattr(study.Study, "recorded", lambda self, name: [name])

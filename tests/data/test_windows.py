@@ -10,9 +10,8 @@ from wbc_lib.data.images import read_image, shrink
 
 @pytest.mark.parametrize("red_cell", [24, 40, 90])
 def test_red_cells_are_measured_whatever_the_scale(red_cell):
-    found = windows.measure_red_cell(draw_field(red_cell, [(300, 240)]))
-    assert found.diameter == pytest.approx(red_cell, rel=0.06)
-    assert found.circles >= 2
+    measured = windows.measure_red_cell(draw_field(red_cell, [(300, 240)]))
+    assert measured == pytest.approx(red_cell, rel=0.06)
 
 
 def test_where_no_red_cells_are_none_is_measured():
@@ -95,7 +94,7 @@ def test_black_corners_are_filled():
 def test_the_red_cells_of_the_published_photos_are_as_large_as_is_said(real_set):
     photos = list_photos(real_set)[::12]
     found = [windows.measure_red_cell(read_image(real_set.photo_path(p))) for p in photos]
-    diameters = np.array([f.diameter for f in found if f])
+    diameters = np.array([f for f in found if f])
     assert len(diameters) > 0.9 * len(photos)
     assert np.median(diameters) == pytest.approx(windows.RED_CELL, rel=0.03)
     assert np.mean(np.abs(np.log(diameters / windows.RED_CELL)) < 0.2) > 0.9

@@ -11,14 +11,13 @@ import pytest
 from tests.drawn import draw_field
 from tests.train_tiny import SMALL
 from wbc_lib import paths
-from wbc_lib.attention import saliency
 from wbc_lib.data import dataset, external, images, pictures
 from wbc_lib.data.windows import CLOSE, RED_CELL
 from wbc_lib.errors import BadDataError
 from wbc_lib.prediction import answers, picture, refusal
 from wbc_lib.prediction.answers import Answer, Refused
 from wbc_lib.prediction.picture import Prediction
-from wbc_lib.training import experiments, fit
+from wbc_lib.training import experiments
 from wbc_lib.training.plan import WINDOWS
 from wbc_lib.training.runs import Store
 from wbc_lib.training.verify import LOGIT_TOLERANCE
@@ -198,14 +197,6 @@ def test_the_recorded_predictions_come_out_again_from_the_files(small_run, tiny_
     assert [cell.cell for cell in cells] == [("", *dataset.CLASSES)[label] for label in small_run.predicted("test")]
 
 
-def test_images_of_the_data_set_are_read_to_the_pixels_of_a_training(real_set):
-    run = picture.find_run(Store(paths.ROOT / "results"))
-    rows = np.linspace(0, len(run.labels("test")) - 1, 50).astype(int)
-    files = [real_set.image_path(name) for name in run.names("test")[rows]]
-    ours = np.array([answer.cells[0].probabilities for answer in ask(run, None, *files, as_is=True)])
-    assert np.abs(ours - run.probabilities("test")[rows]).max() < 1e-3
-
-
 def told(cell, sure=0.9):
     probabilities = np.full(5, (1 - sure) / 4)
     probabilities[("", *dataset.CLASSES).index(cell)] = sure
@@ -282,15 +273,11 @@ def test_the_command_counts_and_goes_on_after_a_bad_file(wbc, small_run, given, 
     assert (said["run"], said["accuracy"]) == (small_run.name, 0.5)
     assert said["threshold"] == picture.choose_threshold(small_run, 0.5)
     assert sum(row["cells"] for row in said["count"]) == sum(not row.get("abstains", True) for row in said["images"])
-    logits = fit.predict(saliency.rebuild(small_run), images.read_small(given / "image.jpeg")[None])[0].astype(float)
-    by_class = said["images"][1]["probabilities"]
-    assert list(by_class) == ["NONE", *dataset.CLASSES]
-    assert list(by_class.values()) == pytest.approx(np.exp(logits) / np.exp(logits).sum(), abs=1e-6)
+    assert list(said["images"][1]["probabilities"]) == ["NONE", *dataset.CLASSES]
     assert said["passed_over"] == [str(given / "phone.heic")] and "Passed over 1 " in done.stderr
     assert len(said["problems"]) == 2 and all(problem in done.stderr for problem in said["problems"])
-    (row,) = json.loads(wbc("predict", given / "two.png", "--as-is", "--json", "--run", small_run.name).stdout)[
-        "images"
-    ]
+    done = wbc("predict", given / "two.png", "--as-is", "--json", "--run", small_run.name)
+    (row,) = json.loads(done.stdout)["images"]
     assert row["refused"] == "" and row["box"] is None
 
 
@@ -301,7 +288,6 @@ def test_the_command_says_what_is_missing_in_one_sentence(wbc, given, tmp_path, 
         (tmp_path / "nope",): "there is no such file",
         (given / "two.png",): "No run of the model stronger",
         (given / "two.png", "--run", "nope"): "There is no run 'nope'",
-        (given, "--map", "one.png"): "is one file for",
     }.items():
         done = wbc("predict", *arguments)
         assert done.returncode == 1 and done.stdout == ""

@@ -9,6 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 
+from tests.train_tiny import SMALL
 from wbc_lib import paths
 from wbc_lib.book import build
 from wbc_lib.data import dataset, images, pictures
@@ -22,6 +23,7 @@ from wbc_lib.training.plan import Plan
 from wbc_lib.training.runs import Store
 from wbc_lib.training.study import Study
 
+FINAL = experiments.EXPERIMENTS["final"]
 TRY = paths.BOOK / "_static" / "try"
 #: Of the files that are not ours, as npm has them: tfjs-core and tfjs-backend-cpu 4.22.0.
 SHA256 = {
@@ -31,16 +33,11 @@ SHA256 = {
 
 
 @pytest.fixture(scope="module")
-def study(phantom_set, tmp_path_factory):
-    """A study whose final model has learned a little from phantoms."""
-    opened = Study(phantom_set, PROFILES["smoke"], Store(tmp_path_factory.mktemp("runs")))
-    opened.run("final")
-    return opened
-
-
-@pytest.fixture(scope="module")
-def run(study):
-    return study.recorded("final")[0]
+def study(small_run, tiny_set):
+    """A study whose final model is a small one that has learned a little from phantoms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(experiments.EXPERIMENTS, "final", SMALL)
+        yield Study(tiny_set, PROFILES["smoke"], Store(small_run.folder.parent))
 
 
 def make_page(folder, study):
@@ -137,17 +134,17 @@ def images_of(data, split, per_class):
 PIXELS, PROBABILITY = 16, 0.002
 
 
-def test_files_of_the_data_set_get_nearly_the_same_probabilities_as_from_wbc_predict(do, run, phantom_set):
+def test_files_of_the_data_set_get_nearly_the_same_probabilities_as_from_wbc_predict(do, small_run, phantom_set):
     files = images_of(phantom_set, "TEST", 3)
     pixels, found = read_and_ask(do, files)
     off = np.abs(pixels - np.array([images.read_small(f) for f in files], int))
     assert off.max() <= PIXELS and off.mean() < 0.5
-    expected = probabilities(run, files)
+    expected = probabilities(small_run, files)
     assert np.abs(found - expected).max() < PROBABILITY
     assert np.ptp(expected, axis=0).max() > 2 * PROBABILITY  # else agreeing would be no feat
 
 
-def test_equal_pixels_give_equal_probabilities_however_odd_the_picture(do, run, tmp_path):
+def test_equal_pixels_give_equal_probabilities_however_odd_the_picture(do, small_run, tmp_path):
     rng = np.random.default_rng(0)
     files = []
     for i, spread in enumerate((0, 1, 10, 120, 1000)):
@@ -156,7 +153,7 @@ def test_equal_pixels_give_equal_probabilities_however_odd_the_picture(do, run, 
         files.append(tmp_path / f"{i}.png")
     pixels, found = read_and_ask(do, files)
     assert np.array_equal(pixels, [pictures.read_picture(f) for f in files])
-    assert np.abs(found - probabilities(run, files)).max() < 1e-4
+    assert np.abs(found - probabilities(small_run, files)).max() < 1e-4
 
 
 def test_other_pictures_are_cut_and_averaged_alike(do, tmp_path, phantom_set):
@@ -239,10 +236,10 @@ def test_a_picture_of_other_colours_gets_the_reason_and_an_answer_only_on_reques
         assert "%" in read_answer(do)
 
 
-def test_the_page_names_the_class_shows_four_bars_and_the_pixels(do, run, study, phantom_set):
+def test_the_page_names_the_class_shows_four_bars_and_the_pixels(do, small_run, study, phantom_set):
     file = images_of(phantom_set, "TEST", 1)[0]
     (said,) = give(do, file)
-    (answer,) = ask(run, [file], picture.choose_threshold(run))
+    (answer,) = ask(small_run, [file], picture.choose_threshold(small_run))
     assert said.startswith(f"{file.name}: {answer.cell.capitalize()}, ")
     assert ("rather abstain" in said) == answer.abstains
     bars = do(lambda tab: tab.inner_text("#wbc-try-bars").split())
@@ -309,15 +306,15 @@ def read_script(content):
     return json.loads(body.removesuffix(";\n"))
 
 
-def test_the_script_holds_the_recorded_weights_to_the_bit_and_an_example_of_each_class(study, run):
+def test_the_script_holds_the_recorded_weights_to_the_bit_and_an_example_of_each_class(study, small_run):
     script = browser_model.export(study)
     model = read_script(script)
     values = np.frombuffer(base64.b64decode(model["weights"]), "<f4")
-    assert values.size == run.record["parameters"] == 423_237
-    for shape, recorded in zip(model["shapes"], run.weights(), strict=True):
+    assert values.size == small_run.record["parameters"]
+    for shape, recorded in zip(model["shapes"], small_run.weights(), strict=True):
         assert np.array_equal(values[: recorded.size].reshape(shape), recorded)
         values = values[recorded.size :]
-    assert (model["run"], model["threshold"]) == (run.name, picture.choose_threshold(run))
+    assert (model["run"], model["threshold"]) == (small_run.name, picture.choose_threshold(small_run))
     assert browser_model.export(study) == script
     drawn = {base64.b64decode(e["jpeg"]) for e in model["examples"]}
     assert [images.jpeg_size(content, "example") for content in drawn] == [(*dataset.IMAGE_SIZE, 3)] * 4
@@ -346,12 +343,14 @@ def test_what_is_not_ours_is_the_release_with_its_licence_and_small():
 
 
 @pytest.mark.slow
-def test_in_the_browser_test_files_get_the_recorded_class_but_for_a_few_on_the_border(open_page, real_set, tmp_path):
+def test_in_the_browser_test_files_get_the_recorded_class_but_for_a_few_on_the_border(
+    open_page, real_set, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(experiments.EXPERIMENTS, "final", FINAL)
     store = Store(paths.ROOT / "results")
     study = Study(real_set, PROFILES["paper"], store, may_train=False)
     recorded = picture.find_run(store)
-    final = experiments.find_experiment("final")
-    assert recorded.key == Plan(final, final.epochs, 0, study.data_sha256).key  # the full-length run of seed 0
+    assert recorded.key == Plan(FINAL, FINAL.epochs, 0, study.data_sha256).key  # the full-length run of seed 0
     some = slice(None, None, 5)
     files = [real_set.image_path(name) for name in recorded.names("test")[some]]
     with open_page(make_page(tmp_path / "site", study)) as do:

@@ -46,6 +46,7 @@ def test_a_set_of_ours_has_its_photos_and_its_images(tiny_set):
 def test_what_is_refused_is_fitted_to_photos_and_to_the_images_made_of_them(tiny_set):
     photos, images = look(open_set(TRAIN_PHOTOS, tiny_set)), look(open_set(picture_sets.TRAIN_IMAGES, tiny_set), 3)
     guard = travel.fit_guard(photos, images, tiny_set)
+    assert [r.name for r in guard.references] == ["photos of TRAIN", "images of TRAIN"]
     assert [r.n for r in guard.references] == [
         ((photos.table.scaled == travel.BY_PICTURE) & (photos.table.cells > 0)).sum(),
         ((images.table.scaled == travel.BY_SET) & (images.table.cells > 0)).sum(),
@@ -93,7 +94,7 @@ def test_each_picture_is_seen_at_the_scale_of_its_set_at_its_own_and_whole(tiny_
     assert (seen.table.red_cell[seen.table.scaled == "set"] == pictures.red_cell).all()
     own = seen.table[seen.table.scaled == "picture"].set_index("picture").red_cell
     assert own.equals(measured.set_index("picture").measured.dropna().rename("red_cell"))
-    whole = seen.take((seen.table.scaled == "whole").to_numpy())
+    whole = seen.take(seen.table.scaled == "whole")
     assert np.array_equal(whole.windows[0], pictures.read_whole(whole.table.picture[0]))
     by_one = travel.look_at(pictures, measured.assign(held_back=measured.index > 0), 0)  # those held back do not count
     assert (by_one.table.red_cell[by_one.table.scaled == "set"] == measured.measured[0]).all()

@@ -19,8 +19,7 @@ from wbc_lib.data.dataset import LABELS, photo_number
 from wbc_lib.data.external import External
 from wbc_lib.data.picture_sets import PictureSet
 from wbc_lib.data.windows import Window, background_colour, find_cells
-from wbc_lib.evaluation.comparison import bootstrap_groups
-from wbc_lib.evaluation.intervals import Interval, student_interval
+from wbc_lib.evaluation.comparison import average_classes
 from wbc_lib.training.runs import Run
 
 _COLUMNS = {
@@ -109,36 +108,19 @@ def share_on_cells(maps: NDArray[np.floating], masks: NDArray[np.floating]) -> N
 def tabulate_masks(table: pd.DataFrame) -> pd.DataFrame:
     """How much of the attention lies on the cells' masks, mean over photos, of each the mean over its seeds.
 
-    Takes what `measure_shares` gives of some runs. A row per model and kind of prediction ("all", "right", "wrong"):
-    ``photos``; means over them of ``even``, ``share`` and ``share_swapped``, 0 to 1; ``times``, ``share`` over
-    ``even``; and ``more``, ``share`` less ``share_swapped``. Those of ``share``, ``times`` and ``more`` are an
-    `Interval`, the wider of the bootstrap's and of Student's t.
+    Takes what `measure_shares` gives of some runs. A row per model: ``even``, 0 to 1, and, each an `Interval`,
+    ``share`` and ``more``, which is ``share`` less ``share_swapped``.
     """
     rows = {}
-    kinds = {"all": table.right | True, "right": table.right, "wrong": ~table.right}
-    for kind, chosen in kinds.items():
-        for model, part in table[chosen].groupby("model", sort=False):
-            photos = part.groupby("photo")[["even", "share", "share_swapped"]].mean().dropna()
-            ones = pd.Series(1.0, photos.index)
-            rows[model, kind] = {
-                "photos": len(photos),
-                "even": photos.even.mean(),
-                "share": _average_photos(photos.share, ones),
-                "share_swapped": photos.share_swapped.mean(),
-                "times": _average_photos(photos.share, photos.even),
-                "more": _average_photos(photos.share - photos.share_swapped, ones),
-            }
-    index = pd.MultiIndex.from_tuples(rows, names=["model", "kind"])
-    return pd.DataFrame(list(rows.values()), index).sort_index(level="model", sort_remaining=False)
-
-
-def _average_photos(values: pd.Series, sizes: pd.Series) -> Interval:
-    # A ratio of totals, photos drawn anew from all at once.
-    photos = pd.DataFrame({"value": values, "size": sizes, "label": 0})
-    if len(photos) < 2:
-        return Interval(float(values.sum() / sizes.sum()), np.nan, np.nan)
-    few = student_interval(values, sizes, photos.label)
-    return max(few, bootstrap_groups(photos), key=lambda interval: interval.width)
+    for model, of_model in table.groupby("model"):
+        photos = of_model.groupby("photo")[["even", "share", "share_swapped"]].mean().dropna()
+        ones, one_class = np.ones(len(photos)), np.zeros(len(photos))
+        rows[model] = {
+            "even": photos.even.mean(),
+            "share": average_classes(photos.share, ones, one_class),
+            "more": average_classes(photos.share - photos.share_swapped, ones, one_class),
+        }
+    return pd.DataFrame(list(rows.values()), pd.Index(rows, name="model"))
 
 
 def write_recorded(table: pd.DataFrame) -> Path:

@@ -6,6 +6,7 @@ it.
 
 import gzip
 import io
+import itertools
 import json
 import sys
 import zlib
@@ -50,7 +51,6 @@ _PARTS = ("validation", "test")
 class Attention:
     """What one run looks at."""
 
-    run: str  # its name
     # A row per image in which some of the white cell's box is to be seen: ``part`` ("test" or "validation"), ``image``,
     # ``photo``, ``label`` and ``predicted`` (1 to 4, and 0 for none); ``is_cut``, whether the photo's edge cuts the
     # box; shares of the image, 0 to 1: ``area`` of the box, and how much of the attention lies inside it: ``even`` (of
@@ -67,14 +67,18 @@ class Attention:
     maps: pd.DataFrame
 
 
-def measure(run: Run, data: DataSet, on_progress: OnProgress | None = None) -> Attention:
+def measure(run: Run, data: DataSet, on_progress: OnProgress) -> Attention:
     """Measure what a run looks at, on the augmented images that it was trained on.
 
     Raises `RunError` if the run has no weights or no convolution of its own, was made of other data or of other images,
     or its recorded predictions do not come out again.
     """
     n_layers = len(run.weights()) // 2
-    tick = _count_steps(len(_PARTS) * (3 + len(COVERS) * len(FILLS)) + n_layers * DRAWS, on_progress)
+    total, steps = len(_PARTS) * (3 + len(COVERS) * len(FILLS)) + n_layers * DRAWS, itertools.count(1)
+
+    def tick() -> None:
+        on_progress(next(steps), total)
+
     model = saliency.rebuild(run)
     tables = []
     for part in _PARTS:
@@ -86,12 +90,7 @@ def measure(run: Run, data: DataSet, on_progress: OnProgress | None = None) -> A
     randomised = _measure_randomised(run, inputs, sample, maps_true[sample], tick)
     kept = np.union1d(sample, choose(images).row)
     flat = [_flatten(images.image[kept], of, m[kept]) for of, m in (("predicted", maps), ("true", maps_true))]
-    return Attention(run.name, pd.concat(tables, ignore_index=True), randomised.round(4), pd.concat(flat))
-
-
-def _count_steps(total: int, on_progress: OnProgress | None) -> Callable[[], None]:
-    steps = iter(range(1, total + 1))
-    return lambda: on_progress(next(steps), total) if on_progress else None
+    return Attention(pd.concat(tables, ignore_index=True), randomised.round(4), pd.concat(flat))
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ def folder() -> Path:
 def write(attention: Attention, run: Run, target: Path) -> None:
     """Write a measurement into a folder, a file per table; the same tables give the same bytes."""
     head = json.dumps({"key": run.key, "method": METHOD})
-    for part in fields(Attention)[1:]:
+    for part in fields(Attention):
         table = getattr(attention, part.name)
         text = f"# {head}\n" + table.to_csv(index=part.name == "maps", lineterminator="\n")
         with paths.written_whole(_path(run, part.name, target)) as temporary:
@@ -258,8 +257,8 @@ def _path(run: Run, part: str, source: Path) -> Path:
 
 def read(run: Run, source: Path) -> Attention | None:
     """Read a run's measurement from a folder; ``None`` if there is none by this method, `RunError` if it is damaged."""
-    tables = [_read_table(run, part.name, source) for part in fields(Attention)[1:]]
-    return None if any(table is None for table in tables) else Attention(run.name, *tables)
+    tables = [_read_table(run, part.name, source) for part in fields(Attention)]
+    return None if any(table is None for table in tables) else Attention(*tables)
 
 
 def _read_table(run: Run, part: str, source: Path) -> pd.DataFrame | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: What is painted over, and what a reader sees it called.
 COVERS = {"elsewhere": "background covered", "cell": "cell covered", "rest": "only the cell left"}
 #: What it is painted with: one grey for all, or the image's own mean background colour.
-FILLS = {"grey": "grey", "own": "the image's own background colour"}
+FILLS = ("grey", "own")
 #: Rows of the maps of a pretrained base that are looked at.
 _ROWS = 6
 #: Images in one pass backwards.
@@ -43,15 +43,13 @@ def randomise(run: Run, layers: int, seed: int) -> "keras.Model":
     """Rebuild a recorded run's network with its topmost layers as they are before any training.
 
     Cascading randomisation of Adebayo et al. (2018, section 4.1). ``layers`` counts those with weights, from the output
-    down; 0 is the trained network. Raises as `rebuild` does, and `ValueError` if the network has fewer layers.
+    down; 0 is the trained network. Raises as `rebuild` does.
     """
     import keras
 
     from wbc_lib.training.networks import assign_weights
 
     trained = run.weights()
-    if not 0 <= 2 * layers <= len(trained):
-        raise ValueError(f"cannot randomise {layers} layers of {len(trained) // 2}")
     keras.utils.set_random_seed(seed)
     model = _build(run)
     fresh = [variable.numpy() for variable in model.trainable_variables]

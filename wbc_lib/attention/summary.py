@@ -92,9 +92,9 @@ def format_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_by_photo(images: pd.DataFrame) -> pd.DataFrame:
-    """``share`` of each photo and kind of prediction, mean over its images: with ``cell``, ``is_right``, ``images``."""
-    groups = images.dropna(subset="share").groupby(["photo", "label", "is_right"]).share
-    table = groups.agg(share="mean", images="size").reset_index()
+    """``share`` of each photo and kind of prediction, mean over its images, with ``cell`` and ``is_right``."""
+    known = images.dropna(subset="share")
+    table = known.groupby(["photo", "label", "is_right"], as_index=False).share.mean()
     return table.assign(cell=np.array(CLASSES)[table.label - 1])
 
 
@@ -142,8 +142,7 @@ def format_covered(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def tabulate_predicted(images: pd.DataFrame, fill: str) -> pd.DataFrame:
     """Share of the images predicted as each class with parts painted over, on the same images; classes count alike.
 
-    A row per cover (`UNCHANGED`, then the values of `COVERS`), a column per class (and ``none``, if it
-    occurs).
+    A row per cover (`UNCHANGED`, then the values of `COVERS`), a column per class (and ``none``, if it occurs).
     """
     images = images[_have_room(images)]
     weights = 1 / images.label.map(images.label.value_counts())

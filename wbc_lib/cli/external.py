@@ -11,7 +11,6 @@ from wbc_lib.errors import UnknownNameError
 if TYPE_CHECKING:
     from wbc_lib.data.dataset import DataSet
     from wbc_lib.data.external import External
-    from wbc_lib.data.picture_sets import PictureSet
     from wbc_lib.data.windows import Window
     from wbc_lib.prediction.travel import Seen
     from wbc_lib.training.runs import Run
@@ -31,14 +30,13 @@ Model = Annotated[Literal["final", "stronger"], typer.Option(help="The model: th
 def external_guard(model: Model = "final", elsewhere: Elsewhere = None, data: Data = None) -> None:
     """Fit what a model refuses to what it learned from, and record it in the project's results/."""
     from wbc_lib.data import dataset, external
-    from wbc_lib.data.picture_sets import TRAIN_IMAGES, TRAIN_PHOTOS, open_set
+    from wbc_lib.data.picture_sets import TRAIN_IMAGES, TRAIN_PHOTOS
     from wbc_lib.prediction import refusal, travel
 
     paths.require_writable(refusal.recorded_path(model).parent)
     found = dataset.find(data)
-    photos, images = (open_set(name, found) for name in (TRAIN_PHOTOS, TRAIN_IMAGES))
-    others = None if model == "final" else _look(open_set("pbc", elsewhere=external.find(elsewhere)), 0.0)
-    guard = travel.fit_guard(_look(photos, photos.red_cell), _look(images, images.red_cell), found, others)
+    others = None if model == "final" else _look("pbc", found, external.find(elsewhere))
+    guard = travel.fit_guard(_look(TRAIN_PHOTOS, found), _look(TRAIN_IMAGES, found), found, others)
     progress.write_out(str(refusal.write_recorded(model, guard)))
 
 
@@ -57,8 +55,8 @@ def external_predict(
     A stopped command goes on where it was.
     """
     from wbc_lib.data import dataset, external
-    from wbc_lib.data.picture_sets import NAMES, open_set
-    from wbc_lib.data.windows import CLOSE
+    from wbc_lib.data.picture_sets import NAMES
+    from wbc_lib.data.windows import CLOSE, WHOLE_PHOTO
     from wbc_lib.prediction import refusal, travel
 
     chosen = names or NAMES
@@ -67,19 +65,16 @@ def external_predict(
     paths.require_writable(travel.recorded_path(model, chosen[0]).parent)
     guard = refusal.read_recorded(model)
     found = dataset.find(data)
-    runs, window = _find_runs(found, model), None if model == "final" else CLOSE
+    runs, window = _find_runs(found, model), WHOLE_PHOTO if model == "final" else CLOSE
     for name in chosen:
         others = external.find(elsewhere) if name in external.SOURCES else None
-        pictures = open_set(name, found, others)
-        seen = _look(pictures, pictures.red_cell or _find_scale(name, found, others), window)
-        wanted = (seen.table.held_back == held_back).to_numpy()
-        if not wanted.any():
+        seen = _look(name, found, others, window)
+        seen = seen.take(seen.table.held_back == held_back)
+        if seen.table.empty:
             continue
-        seen = seen.take(wanted)
         table = travel.answer(travel.join(seen, travel.match_colours(seen, guard.references[0])), runs, guard)
         target = travel.recorded_path(model, name, held_back=held_back)
-        travel.write_recorded(table, target)
-        progress.write_out(str(target))
+        progress.write_out(str(travel.write_recorded(table, target)))
 
 
 @app.command("features")
@@ -91,7 +86,7 @@ def external_features(elsewhere: Elsewhere = None, data: Data = None) -> None:
     import pandas as pd
 
     from wbc_lib.data import dataset, external
-    from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_PHOTOS, TRAIN_PHOTOS, open_set
+    from wbc_lib.data.picture_sets import NOT_SMEARS, TEST_PHOTOS, TRAIN_PHOTOS
     from wbc_lib.prediction import feature_distance, refusal, travel
 
     target = travel.recorded_path("final", "features")
@@ -99,16 +94,13 @@ def external_features(elsewhere: Elsewhere = None, data: Data = None) -> None:
     found, others, guard = dataset.find(data), external.find(elsewhere), refusal.read_recorded("final")
     seen = []
     for name in (TRAIN_PHOTOS, TEST_PHOTOS, *external.SOURCES, NOT_SMEARS):
-        pictures = open_set(name, found, others if name in external.SOURCES else None)
-        shown = _look(pictures, pictures.red_cell or _find_scale(name, found, others))
-        shown = shown.take(((shown.table.scaled == travel.BY_SET) & ~shown.table.held_back).to_numpy())
+        shown = _look_at_shown(name, found, others)
         seen.append(travel.join(shown, travel.match_colours(shown, guard.references[0])))
-    usual = seen[0].windows[(seen[0].table.scaled == travel.BY_SET).to_numpy()]
+    usual = seen[0].windows[seen[0].table.scaled == travel.BY_SET]
     asked = travel.join(*seen[1:])
     with progress.bar("Comparing with the photos of TRAIN") as on_progress:
         distances = feature_distance.measure_distances(_find_runs(found, "final"), usual, asked.windows, on_progress)
-    travel.write_recorded(pd.concat([asked.table, distances], axis=1), target)
-    progress.write_out(str(target))
+    progress.write_out(str(travel.write_recorded(pd.concat([asked.table, distances], axis=1), target)))
 
 
 @app.command("changes")
@@ -124,26 +116,24 @@ def external_changes(elsewhere: Elsewhere = None, data: Data = None) -> None:
     target = travel.recorded_path("final", "changes")
     paths.require_writable(target.parent)
     guard, found, others = refusal.read_recorded("final"), dataset.find(data), external.find(elsewhere)
-    targets = []
-    for name in external.SOURCES:
-        pictures = open_set(name, elsewhere=others)
-        seen = _look(pictures, _find_scale(name, found, others))
-        rows = (seen.table.scaled == travel.BY_SET) & ~seen.table.held_back
-        targets.append(travel.read_target(pictures, seen, rows.to_numpy()))
+    sets = {name: open_set(name, elsewhere=others) for name in external.SOURCES}
+    targets = [travel.read_target(sets[name], _look_at_shown(name, found, others)) for name in sets]
     with progress.bar("Changing photos") as on_progress:
         seen = travel.look_changed(open_set(TEST_PHOTOS, found), targets, on_progress)
-    travel.write_recorded(travel.answer(seen, _find_runs(found, "final"), guard), target)
-    progress.write_out(str(target))
+    answers = travel.answer(seen, _find_runs(found, "final"), guard)
+    progress.write_out(str(travel.write_recorded(answers, target)))
 
 
 @app.command("border")
 def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
     """Record how well the colour of a picture's border alone tells its class, in each set."""
+    import pandas as pd
+
     from wbc_lib.data import dataset, external
     from wbc_lib.data.picture_sets import TEST_PHOTOS, TRAIN_PHOTOS, open_set
     from wbc_lib.prediction import travel
 
-    paths.require_writable(travel.border_path().parent)
+    paths.require_writable(travel.BORDER.path.parent)
     found, others = dataset.find(data), external.find(elsewhere)
     sets = [[open_set(TRAIN_PHOTOS, found), open_set(TEST_PHOTOS, found)]]
     sets += [[open_set(name, elsewhere=others)] for name in external.SOURCES]
@@ -151,8 +141,7 @@ def external_border(elsewhere: Elsewhere = None, data: Data = None) -> None:
     for parts in sets:
         with progress.bar(parts[0].name) as on_progress:
             rows.append(travel.score_border(parts, found, on_progress))
-    travel.write_border(rows)
-    progress.write_out(str(travel.border_path()))
+    progress.write_out(str(travel.BORDER.write(pd.DataFrame(rows).round(4))))
 
 
 @app.command("attention")
@@ -191,24 +180,27 @@ def _find_runs(data: "DataSet", model: str) -> list["Run"]:
     return replace(open_study(data.root, "paper", may_train=False), store=Store(paths.results())).recorded(model)
 
 
-def _find_scale(name: str, data: "DataSet", others: "External | None") -> float:
-    # Where few red cells show, nuclei are taken for as large as ours; 0 to have red cells measured.
-    if name != "tecom" or others is None:
-        return 0.0
+def _look(name: str, data: "DataSet", others: "External | None" = None, window: "Window | None" = None) -> "Seen":
     from wbc_lib.data.picture_sets import TRAIN_PHOTOS, open_set
-    from wbc_lib.prediction import travel
-
-    ours = open_set(TRAIN_PHOTOS, data)
-    table = _look(ours, ours.red_cell).table
-    nucleus = float(table.nucleus[table.scaled == travel.BY_SET].median())
-    return travel.scale_by_nuclei(others, open_set(name, elsewhere=others).table, nucleus)
-
-
-def _look(pictures: "PictureSet", scale: float, window: "Window | None" = None) -> "Seen":
     from wbc_lib.data.windows import WHOLE_PHOTO
     from wbc_lib.prediction import travel
 
-    with progress.bar(f"{pictures.name}: red cells") as on_progress:
+    pictures = open_set(name, data, others)
+    scale = pictures.red_cell
+    if name == "tecom" and others:
+        # Few red cells show: nuclei are taken for as large as ours.
+        ours = _look(TRAIN_PHOTOS, data)
+        nucleus = float(ours.table.nucleus[ours.table.scaled == travel.BY_SET].median())
+        scale = travel.scale_by_nuclei(others, pictures.table, nucleus)
+    with progress.bar(f"{name}: red cells") as on_progress:
         measured = travel.measure(pictures, on_progress)
-    with progress.bar(f"{pictures.name}: white cells") as on_progress:
+    with progress.bar(f"{name}: white cells") as on_progress:
         return travel.look_at(pictures, measured, scale, window or WHOLE_PHOTO, on_progress)
+
+
+def _look_at_shown(name: str, data: "DataSet", others: "External") -> "Seen":
+    # What is not held back, at the scale of its set.
+    from wbc_lib.prediction import travel
+
+    seen = _look(name, data, others)
+    return seen.take((seen.table.scaled == travel.BY_SET) & ~seen.table.held_back)

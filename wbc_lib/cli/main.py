@@ -74,7 +74,3 @@ def _run() -> None:
         return
     typer.secho(sentence, fg="red", err=True)
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

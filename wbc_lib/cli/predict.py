@@ -112,7 +112,7 @@ def _report(
 
     if csv:
         with paths.place(csv, "name another file with --csv"):
-            paths.write_text(csv, answers.tabulate(said).to_csv(index=False, lineterminator="\n"))
+            paths.write_table(csv, answers.tabulate(said))
     count = answers.count_cells(said)
     if as_json:
         cells = [cell for answer in said for cell in answer.as_plain()]

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The recorded runs.", no_args_is_help=True)
 
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke (seconds), quick (minutes) or paper (hours).")]
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

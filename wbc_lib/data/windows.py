@@ -76,14 +76,6 @@ CLOSE = Window((3.5, 3.5), (96, 96))
 
 
 @dataclass(frozen=True)
-class RedCells:
-    """How large a picture's red cells are."""
-
-    diameter: float  # in pixels of the picture
-    circles: int  # of that diameter, as many as were seen
-
-
-@dataclass(frozen=True)
 class Cell:
     """A white cell, told by its nucleus; all in pixels of the picture."""
 
@@ -113,8 +105,8 @@ def find_nuclei(picture: NDArray[np.uint8], blur: float) -> NDArray[np.bool_]:
 
 
 @one_thread()
-def measure_red_cell(picture: NDArray[np.uint8]) -> RedCells | None:
-    """Measure the diameter of a picture's red cells by circles: each piece of an edge votes for where a centre may be.
+def measure_red_cell(picture: NDArray[np.uint8]) -> float | None:
+    """Measure the diameter of a picture's red cells in pixels: each piece of an edge votes for where a centre may be.
 
     White cells are left out. ``None`` if there are not two circles of one size.
     """
@@ -133,7 +125,7 @@ def measure_red_cell(picture: NDArray[np.uint8]) -> RedCells | None:
         return None
     before, at, after = scores[best - 1 : best + 2]
     offset = (before - after) / (2 * (before - 2 * at + after))  # the summit of a parabola
-    return RedCells(float(diameters[best] * _STEP**offset / reduced), votes[best][1])
+    return float(diameters[best] * _STEP**offset / reduced)
 
 
 def find_cells(picture: NDArray[np.uint8], red_cell: float) -> list[Cell]:

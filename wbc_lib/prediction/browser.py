@@ -12,7 +12,7 @@ import numpy as np
 
 from wbc_lib.data.dataset import CLASSES, IMAGE_SIZE, LABELS
 from wbc_lib.data.images import shrink
-from wbc_lib.data.phantoms import draw_photo
+from wbc_lib.data.phantoms import QUALITY, draw_photo
 from wbc_lib.data.windows import WHOLE_PHOTO
 from wbc_lib.prediction.answers import find_guard
 from wbc_lib.prediction.picture import ACCURACY, choose_threshold, find_run
@@ -21,7 +21,6 @@ from wbc_lib.training.study import Study
 
 #: Where the script goes, from the folder of the book's sources.
 PLACE = "_static/try/model.js"
-_QUALITY = 95
 
 
 def export(study: Study) -> bytes:
@@ -60,7 +59,7 @@ def draw_example(cell: str) -> bytes:
     """Draw a phantom of a class, as a JPEG of 320x240 like the data set's: never a patient's cell."""
     drawn = draw_photo((cell,), np.random.default_rng([0, LABELS[cell]]))
     small = shrink(drawn.image, IMAGE_SIZE[::-1])
-    _, encoded = cv2.imencode(".jpeg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    _, encoded = cv2.imencode(".jpeg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), QUALITY)
     return encoded.tobytes()
 
 

@@ -21,7 +21,7 @@ _COMPONENTS = 64
 
 
 def measure_distances(
-    runs: Sequence[Run], usual: NDArray[np.uint8], pixels: NDArray[np.uint8], on_progress: OnProgress | None = None
+    runs: Sequence[Run], usual: NDArray[np.uint8], pixels: NDArray[np.uint8], on_progress: OnProgress
 ) -> pd.DataFrame:
     """Measure how far pictures lie from the usual ones, both as the runs' networks see them (n, height, width, RGB).
 
@@ -37,8 +37,7 @@ def measure_distances(
     distances: dict[str, list[NDArray[np.float64]]] = {name: [] for name in COLUMNS}
     for done, (name, part) in enumerate(parts, start=1):
         distances[name].append(_measure(*(predict(part, p).astype(float) for p in (usual, pixels))))
-        if on_progress:
-            on_progress(done, len(parts))
+        on_progress(done, len(parts))
     return pd.DataFrame({name: np.mean(by_run, axis=0) for name, by_run in distances.items()}).round(3)
 
 

@@ -60,13 +60,13 @@ def look(picture: NDArray[np.uint8], red_cell: float = 0.0, window: Window = WHO
     if np.ptp(picture, axis=2).max() == 0:
         raise NoAnswerError("it has no colour, and cells are told by their stain")
     if not red_cell:
-        found = measure_red_cell(picture)
-        if found is None:
+        measured = measure_red_cell(picture)
+        if measured is None:
             raise NoAnswerError(
                 "it shows no red cells that could be measured; if it is a smear, give their diameter "
                 "with --red-cell PIXELS"
             )
-        red_cell = found.diameter
+        red_cell = measured
     cells = find_cells(picture, red_cell)
     if not cells:
         raise NoAnswerError("it shows no white cell: nothing is stained as a nucleus and as large as one")
@@ -188,13 +188,12 @@ def ask(
 
         logits = predict(model, pixels, views)
     probabilities = softmax(logits.astype(float), axis=1)
-    if model is None or not with_attention:
-        yield from (Prediction(*both, 0.0) for both in zip(pixels, probabilities, strict=True))
-        return
-    maps = saliency.map_attention(model, network, pixels, logits.argmax(axis=1))
-    maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
-    for picture, each, attention in zip(pixels, probabilities, maps, strict=True):
-        yield Prediction(picture, each, 0.0, attention)
+    attention: Sequence[NDArray[np.float64] | None] = [None] * len(pixels)
+    if model is not None and with_attention:
+        maps = saliency.map_attention(model, network, pixels, logits.argmax(axis=1))
+        attention = list(maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny))
+    for picture, each, attended in zip(pixels, probabilities, attention, strict=True):
+        yield Prediction(picture, each, 0.0, attended)
 
 
 def write_map(prediction: Prediction, target: Path) -> None:
@@ -203,9 +202,8 @@ def write_map(prediction: Prediction, target: Path) -> None:
     from wbc_lib.figures.attention import draw_panels
 
     title = prediction.describe().replace(";", ",")
-    attention = np.zeros(prediction.pixels.shape[:2]) if prediction.attention is None else prediction.attention
-    plain, mapped = (Panel(title, prediction.pixels), Panel("what speaks for it", prediction.pixels, None, attention))
-    figure = draw_panels([plain, mapped], columns=2)
+    mapped = Panel("what speaks for it", prediction.pixels, attention=prediction.attention)
+    figure = draw_panels([Panel(title, prediction.pixels), mapped], columns=2)
     with paths.written_whole(target) as temporary:
         figure.savefig(temporary, format=target.suffix[1:].lower())
 

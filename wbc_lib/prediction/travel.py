@@ -29,11 +29,9 @@ from wbc_lib.evaluation import elsewhere
 from wbc_lib.evaluation.elsewhere import COLOURS, NO_CELL, NUCLEUS
 from wbc_lib.prediction import refusal
 from wbc_lib.prediction.picture import sight
-from wbc_lib.prediction.refusal import NUMBERS, Guard, Reference
+from wbc_lib.prediction.refusal import Guard, Reference
 from wbc_lib.provenance import overlaps, trace
 from wbc_lib.training.runs import Run
-
-Make = Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]]
 
 #: Raise it whenever the same picture may be seen otherwise than before, so that pictures are looked at anew.
 METHOD = 1
@@ -53,6 +51,16 @@ _BLURS = (0.02, 0.04, 0.08, 0.12, 0.16)
 #: As far as this from the background's colour, in Lab, a pixel is half background.
 _NEAR = 8.0
 
+#: How well the border's colour tells the class in each set, as `score_border` gives it.
+BORDER = paths.RecordedTable(
+    ("external", "border.csv"),
+    {"set": str, "pictures": int, "balanced": float, "low": float, "high": float},
+    "accuracies by the border's colour",
+    "restore it, or make it with `wbc external border`",
+    of_project=True,
+)
+read_border = BORDER.read
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -67,20 +75,28 @@ class Seen:
     windows: NDArray[np.uint8]  # what a network is to see, shape (rows, height, width, RGB)
     colours: NDArray[np.uint8]  # what a refusal goes by, shape (rows, 64, 64, RGB)
 
-    def take(self, rows: NDArray[np.bool_]) -> "Seen":
-        """Some of the rows."""
+    def take(self, rows: pd.Series) -> "Seen":
+        """Some of the rows, by a truth for each row of the table."""
         return Seen(self.table[rows].reset_index(drop=True), self.windows[rows], self.colours[rows])
+
+    def take_cells(self, scaled: str) -> "Seen":
+        """The white cells that were found at one of the scales."""
+        return self.take((self.table.scaled == scaled) & (self.table.cells > 0))
+
+    def colour_numbers(self) -> NDArray[np.float64]:
+        """Measure `refusal.NUMBERS` of each row, shape (rows, 12)."""
+        return np.stack([refusal.colour_numbers(window) for window in self.colours])
 
 
 def measure(pictures: PictureSet, on_progress: OnProgress | None = None) -> pd.DataFrame:
     """Measure the red cells of each picture.
 
-    Gives the set's table with ``measured``, their diameter in pixels (NaN where there are too few), and ``circles``.
-    The scale of the data set's images is known, and `wbc predict` does not measure it either: NaN for these too.
+    Gives the set's table with ``measured``, their diameter in pixels, NaN where there are too few. The scale of the
+    data set's images is known, and `wbc predict` does not measure it either: NaN for these too.
     """
     if pictures.name in (TRAIN_IMAGES, TEST_IMAGES):
-        return pictures.table.assign(measured=np.nan, circles=0)
-    return pictures.table.assign(**_gather("red-cells", pictures, pictures.table, _measure_part, on_progress))
+        return pictures.table.assign(measured=np.nan)
+    return pictures.table.assign(**_gather("diameters", pictures, pictures.table, _measure_part, on_progress))
 
 
 def scale_by_nuclei(elsewhere: External, table: pd.DataFrame, nucleus: float) -> float:
@@ -116,8 +132,8 @@ def look_at(
 
 def match_colours(seen: Seen, reference: Reference) -> Seen:
     """What was seen at the scales of sets, each in the mean and spread of colour that a reference has."""
-    chosen = seen.take((seen.table.scaled == BY_SET).to_numpy())
-    mean, sd = (reference.centre[[NUMBERS.index(f"{c} {s}") for c in "Lab"]] for s in ("mean", "sd"))
+    chosen = seen.take(seen.table.scaled == BY_SET)
+    mean, sd = _mean_and_sd(reference.centre)
     windows, colours = [], []
     for window, around in zip(chosen.windows, chosen.colours, strict=True):
         lab = to_lab(around).reshape(-1, 3)
@@ -131,6 +147,11 @@ def join(*several: Seen) -> Seen:
     """What was seen, one after another."""
     tables = pd.concat([s.table for s in several], ignore_index=True)
     return Seen(tables, np.concatenate([s.windows for s in several]), np.concatenate([s.colours for s in several]))
+
+
+def _mean_and_sd(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Of L, a and b each, from the twelve `refusal.NUMBERS`.
+    return numbers.reshape(3, len(refusal.STATISTICS))[:, :2].T
 
 
 def _ways(pictures: PictureSet, measured: float, window: Window) -> list[str]:
@@ -150,11 +171,10 @@ class Target:
     field: float  # how many red cells a picture shows, along its shorter side
 
 
-def read_target(pictures: PictureSet, seen: Seen, rows: NDArray[np.bool_]) -> Target:
-    """What pictures of a set are like, from some rows of what was seen of it; thirty of them tell the background."""
-    numbers = np.median([refusal.colour_numbers(window) for window in seen.colours[rows]], axis=0)
-    mean, sd = (numbers[[NUMBERS.index(f"{c} {s}") for c in "Lab"]] for s in ("mean", "sd"))
-    chosen = seen.table[rows].drop_duplicates("picture").iloc[:: max(1, rows.sum() // 30)]
+def read_target(pictures: PictureSet, seen: Seen) -> Target:
+    """What pictures of a set are like, from what was seen of it; thirty of them tell the background."""
+    mean, sd = _mean_and_sd(np.median(seen.colour_numbers(), axis=0))
+    chosen = seen.table.drop_duplicates("picture").iloc[:: max(1, len(seen.table) // 30)]
     read = [pictures.read(picture) for picture in chosen.picture]
     grounds = [to_lab(background_colour(picture)[None, None])[0, 0] for picture in read]
     fields = [min(p.shape[:2]) / red_cell for p, red_cell in zip(read, chosen.red_cell, strict=True)]
@@ -198,8 +218,7 @@ def answer(seen: Seen, runs: Sequence[Run], guard: Guard) -> pd.DataFrame:
     """
     from wbc_lib.training.fit import predict
 
-    numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
-    unlike, nucleus = guard.scores(numbers), seen.table.nucleus
+    unlike, nucleus = guard.scores(seen.colour_numbers()), seen.table.nucleus
     of_usual_size = nucleus.between(guard.smallest, guard.largest)
     reasons = {NO_CELL: nucleus.isna(), COLOURS: unlike > 1, NUCLEUS: ~of_usual_size}
     refused = np.select(list(reasons.values()), list(reasons), "")
@@ -217,8 +236,7 @@ def fit_guard(photos: Seen, images: Seen, data: DataSet, others: Seen | None = N
     A photo counts at its own scale, and its nucleus is whole; an image is of a known scale. `others` are pictures from
     elsewhere that a model learned from too.
     """
-    taken = photos.take(((photos.table.scaled == BY_PICTURE) & (photos.table.cells > 0)).to_numpy())
-    made = images.take(((images.table.scaled == BY_SET) & (images.table.cells > 0)).to_numpy())
+    taken, made = photos.take_cells(BY_PICTURE), images.take_cells(BY_SET)
     origin = trace.read(data).set_index("image").photo
     kinds = {
         "photos of TRAIN": (taken, taken.table.picture.map(dataset.photo_number)),
@@ -226,19 +244,19 @@ def fit_guard(photos: Seen, images: Seen, data: DataSet, others: Seen | None = N
     }
     references = []
     for name, (seen, of_photos) in kinds.items():
-        numbers = np.stack([refusal.colour_numbers(window) for window in seen.colours])
-        references.append(refusal.fit_reference(name, numbers, overlaps.find_fields(of_photos, data)))
+        references.append(refusal.fit_reference(name, seen.colour_numbers(), overlaps.find_fields(of_photos, data)))
     nuclei = taken.table.nucleus
     if others:
-        own = others.take(((others.table.scaled == BY_PICTURE) & (others.table.cells > 0)).to_numpy())
-        numbers = np.stack([refusal.colour_numbers(window) for window in own.colours])
-        references.append(refusal.fit_reference("pictures from Barcelona", numbers, np.arange(len(numbers))))
+        own = others.take_cells(BY_PICTURE)
+        references.append(
+            refusal.fit_reference("pictures from Barcelona", own.colour_numbers(), np.arange(len(own.table)))
+        )
         nuclei = pd.concat([nuclei, own.table.nucleus[own.table.cell != external.NO_CLASS]])
     return Guard(tuple(references), *refusal.nucleus_limits(nuclei.to_numpy()))
 
 
 def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProgress | None = None) -> dict[str, Any]:
-    """A row of `read_border`: how well the border's colour tells the class, elsewhere or in all our photos."""
+    """A row of `BORDER`: how well the border's colour tells the class, elsewhere or in all our photos."""
     measured = [_gather("borders", part, part.table, _measure_borders, on_progress) for part in parts]
     numbers = np.concatenate([part["numbers"] for part in measured])
     table = pd.concat([p.table for p in parts], ignore_index=True)
@@ -252,54 +270,35 @@ def score_border(parts: Sequence[PictureSet], data: DataSet, on_progress: OnProg
     return row | {"balanced": told.estimate, "low": told.low, "high": told.high}
 
 
-def border_path() -> Path:
-    """Where it is recorded what the border's colour alone tells in each set."""
-    return _folder() / "border.csv"
-
-
 def recorded_path(model: str, name: str, *, held_back: bool = False) -> Path:
     """Where the answers of a model's runs on a set are recorded."""
-    return _folder() / f"{model}-{name}{'-held-back' if held_back else ''}.csv.gz"
+    return paths.results() / "external" / f"{model}-{name}{'-held-back' if held_back else ''}.csv.gz"
 
 
-def write_recorded(table: pd.DataFrame, target: Path) -> None:
+def write_recorded(table: pd.DataFrame, target: Path) -> Path:
     """Record a table as `answer` gives it; the same table gives the same bytes."""
-    shown = table.assign(red_cell=table.red_cell.round(2), nucleus=table.nucleus.round(3))
-    paths.write_table(target, shown)
+    return paths.write_table(target, table.assign(red_cell=table.red_cell.round(2), nucleus=table.nucleus.round(3)))
 
 
 def read_recorded(model: str, name: str, *, held_back: bool = False) -> pd.DataFrame:
     """Read a recorded table; raises `BadDataError` if it is missing or damaged."""
-    command = name if name in ("changes", "features") else "predict"
-    return _read(recorded_path(model, name, held_back=held_back), f"wbc external {command}")
-
-
-def write_border(rows: Sequence[dict[str, Any]]) -> None:
-    """Record rows as `score_border` gives them."""
-    paths.write_table(border_path(), pd.DataFrame(rows).round(4))
-
-
-def read_border() -> pd.DataFrame:
-    """Read what the border's colour alone tells: ``set``, ``pictures``, and ``balanced`` accuracy with its ends."""
-    return _read(border_path(), "wbc external border")
-
-
-def _folder() -> Path:
-    return paths.results() / "external"
-
-
-def _read(path: Path, command: str) -> pd.DataFrame:
+    path = recorded_path(model, name, held_back=held_back)
     found = paths.find_recorded("external", path.name)
     try:
         return pd.read_csv(found, keep_default_na=False, na_values={"nucleus": [""]})
     except FileNotFoundError as error:
-        raise BadDataError(f"{path} is missing; restore it, or make it with `{command}`.") from error
+        command = name if name in ("changes", "features") else "predict"
+        raise BadDataError(f"{path} is missing; restore it, or make it with `wbc external {command}`.") from error
     except (OSError, EOFError, ValueError) as error:
         raise BadDataError(f"{found} is no such table; restore it from the repository.") from error
 
 
 def _gather(
-    what: str, pictures: PictureSet, table: pd.DataFrame, make: Make, on_progress: OnProgress | None
+    what: str,
+    pictures: PictureSet,
+    table: pd.DataFrame,
+    make: Callable[[PictureSet, pd.DataFrame], dict[str, NDArray]],
+    on_progress: OnProgress | None,
 ) -> dict[str, NDArray]:
     # What is made of the pictures of a table, some at a time: from the cache, else made and kept there.
     parts = []
@@ -315,11 +314,7 @@ def _gather(
 
 
 def _measure_part(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
-    found = [measure_red_cell(pictures.read(picture)) for picture in part.picture]
-    return {
-        "measured": np.array([f.diameter if f else np.nan for f in found]),
-        "circles": np.array([f.circles if f else 0 for f in found]),
-    }
+    return {"measured": np.array([measure_red_cell(pictures.read(p)) for p in part.picture], float)}
 
 
 def _measure_borders(pictures: PictureSet, part: pd.DataFrame) -> dict[str, NDArray]:
