@@ -24,11 +24,10 @@ def test_intervals_are_those_of_the_sums_of_each_photo():
     assert calibration.interval_of_share(predictions.right & sure, predictions, sure) == intervals.clustered_interval(
         *sums, labels
     )
-    excess = predictions.confidence - predictions.right
-    sums = [[values[rows].sum() for rows in of_photo] for values in (excess, np.ones(len(excess)))]
-    found = calibration.gap(predictions)
-    assert vars(found) == pytest.approx(vars(intervals.student_interval(*sums, labels)))
-    assert found.estimate == pytest.approx(excess.mean())
+    losses, sizes = zip(*[(predictions.losses[rows].sum(), rows.sum()) for rows in of_photo], strict=True)
+    found = calibration.interval_of_mean(predictions.losses, predictions)
+    assert vars(found) == pytest.approx(vars(intervals.student_interval(losses, sizes, labels)))
+    assert found.estimate == pytest.approx(predictions.losses.mean())
     assert calibration.accuracy([predictions]) == calibration.interval_of_share(predictions.right, predictions)
     assert calibration.accuracy([]) is intervals.UNKNOWN
 

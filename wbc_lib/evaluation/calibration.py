@@ -112,10 +112,9 @@ def pool(several: Sequence[Predictions]) -> Predictions:
     return Predictions(*(np.concatenate([getattr(p, f) for p in several]) for f in ("labels", "logits", "photos")))
 
 
-def gap(predictions: Predictions) -> Interval:
-    """Mean confidence minus accuracy, with Student's interval over photos."""
-    excess = predictions.confidence - predictions.right
-    return student_interval(*_sum_by_photo(predictions, excess, np.ones(len(predictions))))
+def interval_of_mean(values: ArrayLike, predictions: Predictions) -> Interval:
+    """Mean of a value (images,), with Student's interval over photos."""
+    return student_interval(*_sum_by_photo(predictions, values, np.ones(len(predictions))))
 
 
 def interval_of_share(part: ArrayLike, predictions: Predictions, whole: ArrayLike | None = None) -> Interval:
@@ -171,20 +170,30 @@ def reliability(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarise(predictions: Predictions) -> pd.Series:
+@dataclass(frozen=True)
+class Summary:
     """How far stated confidence can be believed: means over images, 0 to 1.
 
-    ``accuracy``, ``confidence``, ``gap`` (see there), ``error`` (`calibration_error`) and ``loss`` (negative
-    log-likelihood of the true class, in nats).
+    `gap` is the mean confidence minus the accuracy, `error` the expected calibration error, `loss` the mean negative
+    log-likelihood of the true class, in nats.
     """
-    return pd.Series(
-        {
-            "accuracy": float(predictions.right.mean()),
-            "confidence": float(predictions.confidence.mean()),
-            "gap": gap(predictions),
-            "error": calibration_error(predictions),
-            "loss": float(predictions.losses.mean()),
-        }
+
+    accuracy: float
+    confidence: float
+    gap: Interval
+    error: float
+    loss: float
+
+
+def summarise(predictions: Predictions) -> Summary:
+    """Summarise the calibration of predictions."""
+    confidence, right = predictions.confidence, predictions.right
+    return Summary(
+        accuracy=float(right.mean()),
+        confidence=float(confidence.mean()),
+        gap=interval_of_mean(confidence - right, predictions),
+        error=calibration_error(predictions),
+        loss=float(predictions.losses.mean()),
     )
 
 
@@ -215,6 +224,10 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
     decided = confidence[:, None] >= chosen
     accuracy = (decided & right[:, None]).sum(axis=0) / decided.sum(axis=0)
     return pd.DataFrame({"share": decided.mean(axis=0), "accuracy": accuracy})
+
+
+#: From (predictions to fit on, predictions to judge) to a row for each judged image.
+Procedure = Callable[[Predictions, Predictions], NDArray]
 
 
 def conformal_sets(fitting: Predictions, judged: Predictions, alpha: float) -> NDArray[np.bool_]:
@@ -252,8 +265,8 @@ class Trial:
         """The judged predictions of all runs, one after another."""
         return pool(self.judged)
 
-    def apply(self, procedure: Callable[[Predictions, Predictions], NDArray]) -> NDArray:
-        """Outcome for each image of `pooled`: `procedure` takes what a run is fitted on, and what is judged by it."""
+    def apply(self, procedure: Procedure) -> NDArray:
+        """Outcome of a procedure for each image of `pooled`, fitted for each run by itself."""
         return np.concatenate([procedure(f, j) for f, j in zip(self.fitted_on, self.judged, strict=True)])
 
     def without(self, photo: int) -> "Trial":
@@ -278,10 +291,11 @@ def tabulate_temperatures(trials: Mapping[str, Trial]) -> pd.DataFrame:
     for name, trial in trials.items():
         judged = trial.pooled
         temperatures = trial.apply(lambda fitting, some: np.full(len(some), fit_temperature(fitting)))
+        cooled = judged.at(temperatures)
         rows[name] = {
             "temperature": temperatures.mean(),
-            "before": gap(judged),
-            "after": gap(judged.at(temperatures)),
+            "before": interval_of_mean(judged.confidence - judged.right, judged),
+            "after": interval_of_mean(cooled.confidence - cooled.right, cooled),
         }
     return pd.DataFrame(rows).T
 

@@ -164,9 +164,10 @@ def _calibrate(submission: Submission) -> tuple[pd.DataFrame, pd.DataFrame]:
     # Fields of view take the place of photos: they are what is drawn anew.
     known = pictures.label.to_numpy(), submission.answers, pictures.field.to_numpy()
     predictions = calibration.Predictions.from_probabilities(*known)
-    found = calibration.summarise(predictions)
-    row = {"confidence": found.confidence, "accuracy": found.accuracy, "gap": found.gap.estimate}
-    row |= {"gap_low": found.gap.low, "gap_high": found.gap.high, "error": found.error, "loss": found.loss}
+    summary = calibration.summarise(predictions)
+    gap = summary.gap
+    row = {"confidence": summary.confidence, "accuracy": summary.accuracy, "gap": gap.estimate}
+    row |= {"gap_low": gap.low, "gap_high": gap.high, "error": summary.error, "loss": summary.loss}
     return pd.DataFrame([row]), calibration.reliability(predictions)
 
 
