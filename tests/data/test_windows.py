@@ -14,6 +14,17 @@ def test_red_cells_are_measured_whatever_the_scale(red_cell):
     assert measured == pytest.approx(red_cell, rel=0.06)
 
 
+def test_a_picture_is_measured_the_same_wherever_in_memory_its_edges_lie():
+    drawn, taken, measured = draw_field(40, [(300, 240)]), [], set()
+    noise = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 3, drawn.shape), (0, 0), 1)
+    picture = np.clip(drawn + 2 * noise, 0, 255).astype(np.uint8)
+    sizes = np.random.default_rng(0)
+    for _ in range(40):
+        measured.add(windows.measure_red_cell(picture))
+        taken = [*taken[-10:], np.empty(sizes.integers(1, 100_000), np.uint8)]
+    assert len(measured) == 1
+
+
 def test_where_no_red_cells_are_none_is_measured():
     assert windows.measure_red_cell(np.full((200, 300, 3), 200, np.uint8)) is None
     alone = np.full((300, 300, 3), GROUND, np.uint8)

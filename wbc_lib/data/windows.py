@@ -211,7 +211,7 @@ def _edges(small: NDArray[np.uint8], nucleus: float) -> tuple[NDArray[np.float32
     # Points on edges, and at each the direction to the darker side; none in and near white cells, nor at the rim.
     green = cv2.GaussianBlur(small, (0, 0), nucleus / 45)[..., 1].astype(np.float32)
     gx, gy = cv2.Sobel(green, cv2.CV_32F, 1, 0), cv2.Sobel(green, cv2.CV_32F, 0, 1)
-    strength = cv2.magnitude(gx, gy)
+    strength = np.sqrt(gx**2 + gy**2)  # of OpenCV, the last bit depends on where in memory they lie
     strength[_near_nuclei(small, nucleus) | _is_outside(small)] = 0
     for rim in (strength[:3], strength[-3:], strength[:, :3], strength[:, -3:]):
         rim[:] = 0

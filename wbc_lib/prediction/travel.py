@@ -34,7 +34,7 @@ from wbc_lib.provenance import overlaps, trace
 from wbc_lib.training.runs import Run
 
 #: Raise it whenever the same picture may be seen otherwise than before, so that pictures are looked at anew.
-METHOD = 1
+METHOD = 2
 #: How a picture is brought to our scale: by its set's, by its own (as `wbc predict` does), or not at all (ours only).
 BY_SET, BY_PICTURE, WHOLE = ("set", "picture", "whole")
 #: At its set's scale, with the colours around the nucleus brought to those of the photos.
