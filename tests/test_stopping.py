@@ -191,6 +191,17 @@ def test_jupyter_book_ends_with_the_build(tmp_path):
     assert psutil.wait_procs([child], timeout=LIMIT)[1] == []
 
 
+def test_what_a_process_started_ends_with_it_even_if_it_is_told_to_be_silent_about_semaphores():
+    child = [sys.executable, "-Wignore:resource_tracker:UserWarning", "-c", "import time; time.sleep(600)"]
+    code = f"import subprocess; from wbc_lib import stopping; print(subprocess.Popen({child}).pid, flush=True)"
+    code += "; stopping.end_with_stdin(); import time; time.sleep(600)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, **pipes) as process:
+        started = psutil.Process(int(process.stdout.readline()))
+        process.stdin.close()
+        assert psutil.wait_procs([started], timeout=LIMIT)[1] == []
+
+
 @pytest.fixture
 def places(tmp_path) -> dict[str, str]:
     return {"WBC_CACHE": str(tmp_path / "cache"), "WBC_RESULTS": str(tmp_path / "results")}

@@ -31,6 +31,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds that a stopped command may take to put things in order; then it ends as it is.
 _PATIENCE = 2.5
 _SENTENCE = "Stopped; what had finished is kept."
+#: By which the process is known that takes the semaphores of others off the system.
+_TRACKER = "from multiprocessing.resource_tracker import main"
 
 
 @contextmanager
@@ -182,6 +184,6 @@ def _end(code: int) -> None:
     # to take its semaphores off the system must stay, and goes when that is done.
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if "resource_tracker" not in " ".join(child.cmdline()):
+            if _TRACKER not in " ".join(child.cmdline()):
                 child.kill()
     os._exit(code)
